@@ -1,0 +1,1 @@
+"""Export Pipelines: verified, tenant-isolated data exports from PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The HTTP side for tenants: today the pages behind download links."""

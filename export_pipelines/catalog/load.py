@@ -1,0 +1,234 @@
+"""The catalog as a file: reading it, writing it, and its published JSON Schema.
+
+What a catalog means is decided in `core.catalog`; this module only moves it between YAML and that model, and
+says where in the file a problem sits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.errors import RequestRejected
+
+Location = tuple[str | int, ...]  # keys and list positions from the top of the file
+
+_MODELS: tuple[type[BaseModel], ...] = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
+_BOOLEAN_TAG = "tag:yaml.org,2002:bool"
+_TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
+_BLOCKS = ("tables", "excluded", "tenant")  # start after an empty line
+_ONE_LINE = 1_000_000  # characters; a column stays on one line however long its description is
+_CONTAINER = "[key]"  # pydantic's mark for "the key itself is wrong"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML where only true and false are booleans, so that a column may be called ``no`` or ``on``.
+
+    Dates stay text, so that a wrong one is reported with its place like any other value.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOLEAN_TAG, _TIMESTAMP_TAG)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOLEAN_TAG, re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+
+
+class _Flow(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+class _Line(list[str]):
+    """A list that is written on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _flow(dumper: _Dumper, data: _Flow) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
+
+
+def _line_of(dumper: _Dumper, data: _Line) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+def _text(dumper: _Dumper, data: str) -> yaml.Node:
+    # Other styles fold at line breaks, and the empty lines between tables are put in line by line.
+    style = '"' if re.search(r"[\r\n\x85\u2028\u2029]", data) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(_Flow, _flow)
+_Dumper.add_representer(_Line, _line_of)
+_Dumper.add_representer(str, _text)
+
+
+def load_catalog(path: Path) -> Catalog:
+    """The catalog in a YAML file.
+
+    Raises `RequestRejected` naming the file and, for every problem found, its line and YAML path.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RequestRejected(
+            f"catalog {path} does not exist; write one with `export-pipelines catalog init`"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestRejected(f"catalog {path} cannot be read as UTF-8 text: {error}") from error
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        duplicates = [*_duplicates(root)] if root else []
+        content = _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RequestRejected(f"catalog {path} is not valid YAML: {_one_line(error)}") from error
+    if duplicates:
+        raise _rejected(path, duplicates)
+    if not isinstance(content, dict):
+        raise RequestRejected(f"catalog {path} is not a mapping; it needs at least name, tenant and tables")
+    try:
+        return Catalog.model_validate(content)
+    except ValidationError as error:
+        raise _rejected(path, [_problem(root, detail) for detail in error.errors(include_url=False)]) from error
+
+
+def dump_catalog(catalog: Catalog) -> str:
+    """The catalog as YAML for people: defaults left out, one line for each column; `load_catalog` gives it back."""
+    content = catalog.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+    content.pop("tables")
+    head: dict[str, Any] = {"version": catalog.version, **content}
+    if "history_start" in head:
+        head["history_start"] = catalog.history_start  # a plain YAML date, not quoted text
+    excluded = head.pop("excluded", None)
+    head["tables"] = {name: _table_entry(table) for name, table in catalog.tables.items()}
+    if excluded:
+        head["excluded"] = excluded
+    text = yaml.dump(
+        head, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_ONE_LINE, default_flow_style=False
+    )
+    return "".join(_with_air(text.splitlines(keepends=True)))
+
+
+def catalog_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a catalog file, for editors and for documentation."""
+    schema = Catalog.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _table_entry(table: Table) -> dict[str, Any]:
+    entry = table.model_dump(exclude_defaults=True, mode="json")
+    entry["tenant"] = _Flow(entry["tenant"])
+    if "partition" in entry:  # a month is the partition's own default, but an empty mapping says nothing
+        entry["partition"] = _Flow({"grain": table.partition.grain.value, **entry["partition"]})
+    for name in ("primary_key", "roles"):
+        if name in entry:
+            entry[name] = _Line(entry[name])
+    columns, relations = entry.pop("columns"), entry.pop("relations", {})
+    entry["columns"] = {name: _Flow(column) for name, column in columns.items()}
+    if relations:
+        entry["relations"] = {name: _Flow(relation) for name, relation in relations.items()}
+    return entry
+
+
+def _with_air(lines: list[str]) -> Iterator[str]:
+    """The lines with an empty one before each block and each table."""
+    block = ""
+    for line in lines:
+        if not line.startswith(" "):
+            block = line.partition(":")[0]
+            if block in _BLOCKS:
+                yield "\n"
+            first = True
+        elif block == "tables" and line[2] != " ":
+            if not first:
+                yield "\n"
+            first = False
+        yield line
+
+
+def _duplicates(node: yaml.Node, at: Location = (), seen: frozenset[int] = frozenset()) -> Iterator[str]:
+    if id(node) in seen:  # an alias that contains itself
+        return
+    seen |= {id(node)}
+    if isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            yield from _duplicates(item, (*at, position), seen)
+    if isinstance(node, yaml.MappingNode):
+        keys: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in keys:
+                where = _dotted((*at, key.value))
+                yield f"line {line}, {where}: is already given on line {keys[key.value]}; keep one of the two"
+            keys.setdefault(key.value, line)
+            yield from _duplicates(value, (*at, key.value), seen)
+
+
+def _problem(root: yaml.Node | None, detail: Any) -> str:
+    """One problem of pydantic's as a sentence with its place in the file."""
+    location: Location = tuple(part for part in detail["loc"] if part != _CONTAINER)
+    key, given = location[-1] if location else "", detail["input"]
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    match detail["type"]:
+        case "missing":
+            message = "is required; add it"
+        case "extra_forbidden":
+            known = sorted({name for model in _MODELS for name in _keys(model)})
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see docs/catalog.schema.json for the keys"
+            message = f"is not a known key; {hint}"
+        case "value_error":
+            pass
+        case _ if isinstance(given, (str, int, float, bool)):
+            message = f"{message}; it is {given!r}"
+        case _ if given is None:
+            message = f"{message}; it is empty"
+    where = f"{_dotted(location)}: " if location else ""
+    return f"line {_line(root, location)}, {where}{message}"
+
+
+def _keys(model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+
+
+def _line(node: yaml.Node | None, location: Location) -> int:
+    """The line, from 1, of the deepest part of the location that the file has."""
+    line = 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _rejected(path: Path, problems: list[str]) -> RequestRejected:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return RequestRejected("\n".join([f"catalog {path} has {count}:", *(f"  {problem}" for problem in problems)]))

@@ -1,0 +1,138 @@
+"""What the names and types of columns suggest: how delicate they are, which one tells the time.
+
+Guesses for a first catalog, which people then correct; nothing here reads a database.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+
+from export_pipelines.catalog.inventory import LiveColumn
+from export_pipelines.core.catalog import Classification
+from export_pipelines.core.types import Kind, value_type
+
+CREDENTIAL = "credential by its name; never exported"
+
+_LONGEST_NAME = 63
+_CREDENTIAL_WORDS = frozenset(
+    {"password", "passwd", "passphrase", "secret", "token", "hash", "salt", "credential", "otp"}
+)
+_CREDENTIAL_PHRASES = ("api_key", "apikey", "private_key", "access_key", "encrypted_key", "pass_word")
+# Words of a name, in order of weight: the first class that fits wins.
+_WORDS: tuple[tuple[Classification, frozenset[str]], ...] = (
+    (
+        Classification.IDENTIFIER,
+        frozenset({"ssn", "passport", "iban", "bic", "vat", "taxid", "nin", "license", "licence"}),
+    ),
+    (
+        Classification.SENSITIVE,
+        frozenset(
+            {"diagnosis", "diagnoses", "notes", "note", "medical", "medication", "health", "allergy", "allergies"}
+            | {"symptoms", "treatment", "religion", "ethnicity", "gender", "salary", "disability"}
+        ),
+    ),
+    (
+        Classification.PERSONAL,
+        frozenset(
+            {"email", "mail", "phone", "mobile", "telephone", "fax", "name", "firstname", "lastname", "surname"}
+            | {"fullname", "address", "street", "city", "postcode", "zip", "postal", "birth", "birthday", "birthdate"}
+            | {"dob", "photo", "picture", "avatar", "ip", "latitude", "longitude"}
+        ),
+    ),
+)
+_IDENTIFIER_PHRASES = ("national_id", "tax_id", "social_security", "tax_number", "card_number", "account_number")
+_TIME_NAMES = ("created_at", "inserted_at", "created_on", "created", "created_date", "creation_date", "create_date")
+_TIME_ENDINGS = ("_at", "_date", "_on", "_time", "_ts")
+_UPDATED_NAMES = (
+    "updated_at",
+    "modified_at",
+    "updated_on",
+    "modified_on",
+    "last_update",
+    "last_updated",
+    "last_modified",
+)
+_DELETED_NAMES = ("deleted_at", "deleted_on", "removed_at")
+# Times that move, lie ahead or belong to somebody's life do not say when a row came to be.
+_OTHER_TIMES = re.compile(
+    r"(^|_)(update[ds]?|modified|deleted|removed|expire[sd]?|expiry|due|birth|dob|last|next|until)(_|$)"
+)
+_TIME_KINDS = (Kind.INSTANT, Kind.TIMESTAMP, Kind.DATE)
+
+
+def slug(name: str, *, taken: Collection[str] = ()) -> str:
+    """A catalog key for any PostgreSQL name: ``Order Details`` → ``order_details``; a number where it is taken."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain).lower()
+    key = re.sub(r"[^a-z0-9_]+", "_", words).strip("_") if not re.match(r"^[a-z_][a-z0-9_]*$", name) else name
+    key = (f"t_{key}" if not key or key[0].isdigit() else key)[:_LONGEST_NAME]
+    candidate, number = key, 2
+    while candidate in taken:
+        suffix = f"_{number}"
+        candidate, number = key[: _LONGEST_NAME - len(suffix)] + suffix, number + 1
+    return candidate
+
+
+def is_credential(column: LiveColumn) -> bool:
+    """Whether the name speaks of a secret and the type can hold one; a count of tokens is none."""
+    key = slug(column.name)
+    if value_type(column.type).kind not in (Kind.TEXT, Kind.BYTES, Kind.JSON):
+        return False
+    singular = {word.removesuffix("s") for word in key.split("_")} | set(key.split("_"))
+    return bool(singular & _CREDENTIAL_WORDS) or any(phrase in key for phrase in _CREDENTIAL_PHRASES)
+
+
+def classify(name: str) -> Classification:
+    """The class a column's name suggests; rather too delicate than too open."""
+    key = slug(name)
+    if any(phrase in key for phrase in _IDENTIFIER_PHRASES):
+        return Classification.IDENTIFIER
+    words = set(key.split("_"))
+    if "id" in words or key == "uuid":
+        return Classification.INTERNAL
+    return next((kind for kind, known in _WORDS if words & known), Classification.INTERNAL)
+
+
+def time_column(columns: Iterable[LiveColumn]) -> LiveColumn | None:
+    """When a row came to be: NOT NULL before nullable, well-known names first, then the order of the columns.
+
+    A nullable one is taken only where its name says what it is.
+    """
+    ranked = []
+    for position, column in enumerate(columns):
+        key = slug(column.name)
+        if value_type(column.type).kind not in _TIME_KINDS or _OTHER_TIMES.search(key):
+            continue
+        if key in _TIME_NAMES:
+            rank = _TIME_NAMES.index(key)
+        elif key.endswith(_TIME_ENDINGS):
+            rank = len(_TIME_NAMES)
+        elif column.not_null:
+            rank = len(_TIME_NAMES) + 1
+        else:
+            continue
+        ranked.append(((not column.not_null, rank, position), column))
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+
+def updated_column(columns: Mapping[str, LiveColumn]) -> str | None:
+    return _first_time(columns, _UPDATED_NAMES)
+
+
+def deleted_column(columns: Mapping[str, LiveColumn]) -> str | None:
+    """The column that is NULL while a row lives; a flag is not recognised, because it is never NULL."""
+    return _first_time(columns, _DELETED_NAMES)
+
+
+def relation_name(columns: tuple[str, ...], referenced: str, *, taken: Collection[str]) -> str:
+    """``store_id`` → ``store``; a composite key is called after the table it leads to."""
+    base = slug(columns[0]) if len(columns) == 1 else referenced
+    return slug(base.removesuffix("_id") or base, taken=taken)
+
+
+def _first_time(columns: Mapping[str, LiveColumn], names: tuple[str, ...]) -> str | None:
+    by_key = {slug(name): column for name, column in columns.items()}
+    found = (by_key[name] for name in names if name in by_key and value_type(by_key[name].type).kind in _TIME_KINDS)
+    return next((column.name for column in found), None)

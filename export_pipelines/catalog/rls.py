@@ -1,0 +1,260 @@
+"""Row-level security for the reader role, as SQL, without changing what anybody else sees or may write.
+
+PostgreSQL lets nobody but the owner see rows once row-level security is switched on, so tables where it was off
+first get a policy that keeps everything as it was; the reader role alone is then narrowed by a restrictive one.
+
+What row-level security itself forbids cannot be kept: `COPY … FROM` into the table and `pg_dump` by roles without
+BYPASSRLS (with FORCE, also by an owner who is no superuser). ``force=False`` spares the owner; the reader role is
+bound either way, because it never is the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from export_pipelines.catalog.access import needed_columns
+from export_pipelines.catalog.inventory import Kind, pinned
+from export_pipelines.catalog.policies import RowSecurity, read_role, read_row_security
+from export_pipelines.catalog.predicate import current_tenant, read_equalities, tenant_predicate
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected, Unavailable
+
+KEEP_ACCESS = "export_keep_access"
+KEEP_OWNER = "export_keep_owner"
+TENANT_READ = "export_tenant_read"
+TENANT_ONLY = "export_tenant_only"
+SHARED_READ = "export_shared_read"
+TENANT_LIST = "export_tenant_list"
+OWN_POLICIES = frozenset({KEEP_ACCESS, KEEP_OWNER, TENANT_READ, TENANT_ONLY, SHARED_READ, TENANT_LIST})
+
+LOCK_TIMEOUT_SECONDS = 10  # switching policies waits for every open query on the table; the application comes first
+
+_KEEP_COMMENT = "Access as it was before the export policies. Drop it when the application gets policies of its own."
+
+_GRANTED = """
+SELECT n.nspname AS schema, c.relname AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.rolname = %(role)s
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND (EXISTS (SELECT FROM aclexplode(c.relacl) acl WHERE acl.grantee = r.oid)
+    OR EXISTS (SELECT FROM pg_attribute a, aclexplode(a.attacl) acl WHERE a.attrelid = c.oid AND acl.grantee = r.oid))
+ORDER BY 1, 2
+"""
+
+_INHERITORS = """
+SELECT m.rolname::text AS name FROM pg_roles m JOIN pg_roles r ON r.rolname = %(role)s
+WHERE m.oid <> r.oid AND NOT m.rolsuper AND m.rolname = ANY(%(owners)s::name[]) AND pg_has_role(m.oid, r.oid, 'USAGE')
+ORDER BY 1
+"""
+
+Place = tuple[str, str]  # (schema, name) in PostgreSQL
+
+
+def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = True) -> list[str]:
+    """Statements, without semicolons, that isolate the catalog's tables for its reader role.
+
+    Meant for one transaction; they follow from the database as it is now. Raises `RequestRejected` where they would
+    change what the application sees, or where the catalog does not fit the database.
+    """
+    places = {name: catalog.relation_name(name) for name in catalog.tables}
+    protection = read_row_security(connection, places.values(), catalog.reader_role)
+    _refuse_unsafe(connection, catalog, places, protection)
+    tenanted = [name for name, table in catalog.tables.items() if table.tenant.shared is None]
+    equalities = read_equalities(connection, catalog, tenanted)
+    statements = [*_role(connection, catalog)]
+    for name, place in places.items():
+        statements.extend(_grants(catalog, name, place))
+        row = protection[place]
+        if catalog.tables[name].tenant.shared is not None:
+            statements.extend(_shared(catalog, place, row))
+        elif row.kind is not Kind.VIEW:
+            predicate = tenant_predicate(catalog, name, equalities, current_tenant(catalog))
+            statements.extend(_switch_on(place, row, force=force))
+            statements.extend(_isolate(catalog, place, row, predicate))
+    statements.extend(_tenant_list(catalog))
+    return [statement.as_string(connection) for statement in statements]
+
+
+def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = True) -> list[str]:
+    """Run `rls_sql` in one transaction and answer what was run. A second run changes nothing.
+
+    Raises `RequestRejected` when this role may not, `Unavailable` when the tables are too busy to be locked.
+    """
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_SECONDS}s"])
+            connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
+            connection.execute("SELECT set_config('client_min_messages', 'warning', true)")
+            statements = rls_sql(connection, catalog, force=force)
+            for statement in statements:
+                connection.execute(statement.encode())
+    except errors.InsufficientPrivilege as error:
+        raise RequestRejected(
+            f"{connection.info.user!r} may not set up row-level security: {error.diag.message_primary}; "
+            "connect as the owner of the tables with CREATEROLE, or as a superuser"
+        ) from error
+    except psycopg.ProgrammingError as error:
+        raise RequestRejected(
+            f"the catalog does not fit the database: {error.diag.message_primary}; run `export-pipelines catalog check`"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(
+            f"row-level security could not be set up, waiting at most {LOCK_TIMEOUT_SECONDS} s for each lock; "
+            f"nothing was changed, try again at a quieter time: {error.diag.message_primary or error}"
+        ) from error
+    return statements
+
+
+def login_sql(catalog: Catalog, role_name: str) -> list[str]:
+    """Statements that make the login with which the service connects; its password is the operator's to set.
+
+    It inherits nothing: it may list the tenants, and become the reader role for one transaction.
+    """
+    role, reader = sql.Identifier(role_name), sql.Identifier(catalog.reader_role)
+    schema, name = _tenant_place(catalog)
+    table = sql.Identifier(schema, name)
+    policy = sql.Identifier(TENANT_LIST)
+    statements = [
+        sql.SQL("CREATE ROLE {} LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE IN ROLE {}").format(
+            role, reader
+        ),
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role),
+        sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(_tenant_columns(catalog), table, role),
+        sql.SQL("DROP POLICY IF EXISTS {} ON {}").format(policy, table),
+        sql.SQL("CREATE POLICY {} ON {} FOR SELECT TO {} USING (true)").format(policy, table, role),
+    ]
+    return [statement.as_string(None) for statement in statements]
+
+
+def _refuse_unsafe(
+    connection: psycopg.Connection[Any],
+    catalog: Catalog,
+    places: dict[str, Place],
+    protection: dict[Place, RowSecurity],
+) -> None:
+    problems = []
+    for name, place in places.items():
+        row = protection.get(place)
+        if row is None:
+            problems.append(f"{name}: {'.'.join(place)} does not exist; run `export-pipelines catalog check`")
+        elif row.kind in (Kind.MATERIALIZED, Kind.FOREIGN) and catalog.tables[name].tenant.shared is None:
+            problems.append(f"{name}: cannot have row-level security; list it under excluded")
+        elif not row.enabled and any(not policy.permissive for policy in _foreign_policies(row)):
+            problems.append(
+                f"{name}: has a restrictive policy but row-level security is off, and switching it on would bind the "
+                "application too; drop that policy or enable row-level security yourself first"
+            )
+    role = read_role(connection, catalog.reader_role)
+    if role is not None and (role.superuser or role.bypasses or role.privileged_through):
+        problems.append(f"reader role {role.name!r} is exempt from row-level security; name another reader_role")
+    owners = sorted({row.owner for row in protection.values()})
+    with pinned(connection) as cursor:
+        cursor.execute(_INHERITORS, {"role": catalog.reader_role, "owners": owners})
+        bound = [row["name"] for row in cursor.fetchall()]
+    if bound:
+        listed = ", ".join(bound)
+        problems.append(
+            f"owner {listed} inherits {catalog.reader_role!r} and would be narrowed too; grant WITH INHERIT FALSE"
+        )
+    if problems:
+        raise RequestRejected("\n".join(["row-level security cannot be set up:", *(f"  {p}" for p in problems)]))
+
+
+def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql.Composed]:
+    """The role and its schemas; what it was once granted on tables that the catalog no longer has is taken back."""
+    role = sql.Identifier(catalog.reader_role)
+    if read_role(connection, catalog.reader_role) is None:
+        yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
+    kept = {catalog.relation_name(name) for name in catalog.tables} | {_tenant_place(catalog)}
+    with pinned(connection) as cursor:
+        granted = cursor.execute(_GRANTED, {"role": catalog.reader_role}).fetchall()
+    for row in granted:
+        if (row["schema"], row["name"]) not in kept:
+            yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(row["schema"], row["name"]), role)
+    for schema in sorted({schema for schema, _ in kept}):
+        yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
+
+
+def _grants(catalog: Catalog, name: str, place: Place) -> Iterator[sql.Composed]:
+    role, table = sql.Identifier(catalog.reader_role), sql.Identifier(*place)
+    columns = sql.SQL(", ").join(sql.Identifier(column) for column in needed_columns(catalog, name))
+    yield sql.SQL("REVOKE ALL ON {} FROM {}").format(table, role)
+    yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, table, role)
+
+
+def _switch_on(place: Place, row: RowSecurity, *, force: bool) -> Iterator[sql.Composed]:
+    """Row-level security on, with nobody's rows changed by it."""
+    table = sql.Identifier(*place)
+    if not row.enabled:
+        yield from _keep(KEEP_ACCESS, place, row, sql.SQL("PUBLIC"))
+        yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table)
+    if row.forced or not force:
+        return
+    if row.enabled and any(not policy.permissive for policy in _foreign_policies(row)):
+        return  # FORCE would bind the owner to restrictive policies that never were meant for it
+    if row.enabled and row.policy(KEEP_ACCESS) is None:
+        yield from _keep(KEEP_OWNER, place, row, sql.Identifier(row.owner))
+    yield sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(table)
+
+
+def _keep(name: str, place: Place, row: RowSecurity, audience: sql.Composable) -> Iterator[sql.Composed]:
+    policy, table = sql.Identifier(name), sql.Identifier(*place)
+    if row.policy(name) is not None:
+        yield sql.SQL("DROP POLICY {} ON {}").format(policy, table)
+    yield sql.SQL("CREATE POLICY {} ON {} AS PERMISSIVE FOR ALL TO {} USING (true) WITH CHECK (true)").format(
+        policy, table, audience
+    )
+    yield sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(policy, table, sql.Literal(_KEEP_COMMENT))
+
+
+def _isolate(catalog: Catalog, place: Place, row: RowSecurity, predicate: sql.Composed) -> Iterator[sql.Composed]:
+    yield from _dropped(place, row, (SHARED_READ, TENANT_READ, TENANT_ONLY))
+    for name, mode in ((TENANT_READ, "PERMISSIVE"), (TENANT_ONLY, "RESTRICTIVE")):
+        yield sql.SQL("CREATE POLICY {} ON {} AS {} FOR SELECT TO {} USING ({})").format(
+            sql.Identifier(name),
+            sql.Identifier(*place),
+            sql.SQL("PERMISSIVE" if mode == "PERMISSIVE" else "RESTRICTIVE"),
+            sql.Identifier(catalog.reader_role),
+            predicate,
+        )
+
+
+def _shared(catalog: Catalog, place: Place, row: RowSecurity) -> Iterator[sql.Composed]:
+    """Reference data, the same for every tenant; a policy is needed only where the application has some."""
+    yield from _dropped(place, row, (SHARED_READ, TENANT_READ, TENANT_ONLY))
+    if row.enabled:
+        yield sql.SQL("CREATE POLICY {} ON {} AS PERMISSIVE FOR SELECT TO {} USING (true)").format(
+            sql.Identifier(SHARED_READ), sql.Identifier(*place), sql.Identifier(catalog.reader_role)
+        )
+
+
+def _dropped(place: Place, row: RowSecurity, names: tuple[str, ...]) -> Iterator[sql.Composed]:
+    for name in names:
+        if row.policy(name) is not None:
+            yield sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(name), sql.Identifier(*place))
+
+
+def _tenant_list(catalog: Catalog) -> Iterator[sql.Composed]:
+    """Key and label of the tenants, where that table itself is not exported."""
+    place = _tenant_place(catalog)
+    columns = _tenant_columns(catalog)
+    yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(
+        columns, sql.Identifier(*place), sql.Identifier(catalog.reader_role)
+    )
+
+
+def _tenant_place(catalog: Catalog) -> Place:
+    schema, _, name = catalog.tenant.table.rpartition(".")
+    return schema or catalog.schema_, name
+
+
+def _tenant_columns(catalog: Catalog) -> sql.Composed:
+    named = [catalog.tenant.key, *([catalog.tenant.label] if catalog.tenant.label else [])]
+    return sql.SQL(", ").join(sql.Identifier(column) for column in named)
+
+
+def _foreign_policies(row: RowSecurity) -> list[Any]:
+    return [policy for policy in row.policies if policy.name not in OWN_POLICIES]

@@ -1,0 +1,98 @@
+"""The configuration of an export as users write it: shape only, no knowledge of any catalog.
+
+The same JSON comes from the API, the CLI, a template, a schedule or an SQL insert by the host application.
+`export_pipelines.core.planning` turns it into a plan.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from export_pipelines.core.errors import RequestRejected
+
+MAX_CONFIGURATION_BYTES = 64 * 1024
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DateRange(_Part):
+    """Half-open; a date means the start of that day in the tenant's timezone."""
+
+    start: str | None = Field(default=None, max_length=64)
+    end: str | None = Field(default=None, max_length=64)
+
+
+class Filters(_Part):
+    date_range: DateRange | None = None
+    include_deleted: bool = False
+
+
+class DataSource(_Part):
+    type: str = Field(min_length=1, max_length=63, description="Table of the catalog.")
+    filters: Filters | None = None
+    fields: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=2000)
+
+
+class EmailTarget(_Part):
+    method: Literal["email"] = "email"
+    recipients: tuple[str, ...] = Field(min_length=1, max_length=50)
+    subject: str | None = Field(default=None, max_length=500)
+    body: str | None = Field(default=None, max_length=20_000)
+
+
+class DownloadTarget(_Part):
+    """Every export can be downloaded; naming it is allowed and changes nothing."""
+
+    method: Literal["download"] = "download"
+
+
+class ExportConfig(_Part):
+    """One export."""
+
+    name: str = Field(default="", max_length=200)
+    export_type: Literal["selective"] = "selective"
+    data_sources: tuple[DataSource, ...] | None = Field(default=None, min_length=1, max_length=1000)
+    tables: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=1000)
+    filters: Filters | None = None
+    format: str = Field(min_length=1, max_length=40)
+    options: dict[str, Any] = Field(default_factory=dict)
+    compression: Literal["none", "gzip", "zip"] = "none"
+    delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(default=(), max_length=20)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.data_sources is None) == (self.tables is None):
+            raise ValueError("name either tables or data_sources")
+        if self.data_sources is not None and self.filters is not None:
+            raise ValueError("filters goes with tables; with data_sources each has its own")
+        return self
+
+    def sources(self) -> tuple[DataSource, ...]:
+        """The long form, whichever was used."""
+        if self.data_sources is not None:
+            return self.data_sources
+        return tuple(DataSource(type=table, filters=self.filters) for table in self.tables or ())
+
+
+def parse_configuration(raw: Any) -> ExportConfig:
+    """Raises `RequestRejected` naming the first offending field."""
+    if len(json.dumps(raw, default=str)) > MAX_CONFIGURATION_BYTES:
+        raise RequestRejected(f"is larger than {MAX_CONFIGURATION_BYTES} bytes", field="config")
+    try:
+        return ExportConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "config"
+        raise RequestRejected(explain(first), field=field) from error
+
+
+def explain(problem: Any) -> str:
+    """One pydantic error as a sentence with a next step."""
+    if problem["type"] == "extra_forbidden":
+        return "is not a known field; remove it or check its spelling"
+    return str(problem["msg"]).removeprefix("Value error, ")

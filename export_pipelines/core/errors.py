@@ -1,0 +1,57 @@
+"""The errors of an export, named by what to do about them.
+
+```
+ExportError
+├─ RequestRejected        the caller must change something; never retried
+├─ Unavailable            source, store or destination is down; retry with backoff
+├─ IntegrityViolation     rows, tenant or checksum differ; stop, alert, publish nothing
+└─ Cancelled              somebody asked to stop
+```
+
+Messages name the value, the limit and the next step. Row data never appears in them.
+Mapping to exit codes, Dagster failures and HTTP statuses belongs to the shells, not here.
+"""
+
+from __future__ import annotations
+
+
+class ExportError(Exception):
+    """Base of everything this service raises on purpose."""
+
+    error_type: str = "error"
+
+
+class RequestRejected(ExportError):
+    """The request, the catalog or the settings must change before another try.
+
+    ``field`` is the path of the offending value, for example ``filters.date_range.end``.
+    """
+
+    error_type = "request_rejected"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+
+
+class Unavailable(ExportError):
+    """A part outside this process does not answer; the same request may succeed later."""
+
+    error_type = "unavailable"
+
+
+class IntegrityViolation(ExportError):
+    """What was read or written is not what the source holds, or not only the tenant's."""
+
+    error_type = "integrity_violation"
+
+
+class Cancelled(ExportError):
+    """The request was cancelled, or this run lost the right to work on it."""
+
+    error_type = "cancelled"
+
+
+def error_type_of(error: BaseException) -> str:
+    """The stable name stored in ``export_requests.error_type``; ``internal`` for the unforeseen."""
+    return error.error_type if isinstance(error, ExportError) else "internal"

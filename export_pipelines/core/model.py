@@ -1,0 +1,164 @@
+"""What the steps of an export hand to each other: small frozen records, never rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+from export_pipelines.core.windows import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantScope:
+    """Whose rows may be seen; every read and every object key takes one."""
+
+    tenant_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSelection:
+    """What is read of one table, already checked against the catalog."""
+
+    table: str
+    columns: tuple[str, ...]
+    window: Window | None = None  # on window_column
+    window_column: str | None = None
+    include_deleted: bool = True
+
+    def narrow(self, exported: tuple[str, ...]) -> bool:
+        """Whether less than the whole table is asked for."""
+        windowed = self.window is not None and not self.window.unbounded
+        return windowed or self.columns != exported or not self.include_deleted
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmailDelivery:
+    """A notification with a link; ``{{FILE_URL}}``, ``{{NAME}}`` and ``{{EXPIRES_AT}}`` are filled in."""
+
+    recipients: tuple[str, ...]
+    subject: str | None = None
+    body: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """A validated request: what to read, how to write it, where it goes."""
+
+    request_id: str
+    attempt: int
+    scope: TenantScope
+    catalog: str
+    export_type: str
+    name: str
+    selections: tuple[TableSelection, ...]
+    format: str
+    format_options: dict[str, Any] = field(default_factory=dict)
+    compression: str = "none"
+    requested_at: dt.datetime
+    estimated_rows: int = 0
+    emails: tuple[EmailDelivery, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotInfo:
+    """The one state of the source that an export was read from."""
+
+    snapshot_id: str
+    lsn: str | None
+    taken_at: dt.datetime
+    server_version: str
+    role: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnAggregate:
+    """Figures the database computed for one column; the meaning of ``total`` follows the column's kind.
+
+    Sum for integers and decimals, days or microseconds since 1970 for dates and times, octets for text, JSON and
+    bytes, number of trues for booleans; floats have ``low`` and ``high`` instead.
+    """
+
+    non_null: int
+    total: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableAggregates:
+    """The source's own account of a selection, from the same snapshot as its rows."""
+
+    rows: int
+    columns: dict[str, ColumnAggregate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedTable:
+    """One table, extracted: canonical Parquet in the object store."""
+
+    table: str
+    keys: tuple[str, ...]
+    rows: int
+    size_bytes: int
+    aggregates: TableAggregates
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """All tables of an export, read from one snapshot."""
+
+    snapshot: SnapshotInfo
+    tables: tuple[StagedTable, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePart:
+    """The rows of one table inside one file."""
+
+    table: str
+    rows: int
+    columns: tuple[str, ...]
+    route: tuple[str, ...] = ()  # fields from the file's top records down to these rows, when they are nested
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFile:
+    """One finished data file, already durable in object storage."""
+
+    key: str
+    path: str  # inside the package, with forward slashes
+    format: str
+    media_type: str
+    rows: int  # data rows of all tables in it; a header is not counted
+    size_bytes: int  # as stored, after compression
+    sha256: str  # of the stored bytes, hex
+    parts: tuple[FilePart, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableVerdict:
+    """What an independent re-read found for one table."""
+
+    table: str
+    rows: int
+    rows_match: bool
+    aggregates_match: bool
+    digest_match: bool
+    problems: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        return self.rows_match and self.aggregates_match and self.digest_match and not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A finished package: every object of it, the manifest last."""
+
+    prefix: str
+    files: tuple[ExportFile, ...]
+    manifest_sha256: str
+    rows: int
+    size_bytes: int

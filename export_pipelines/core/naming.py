@@ -1,0 +1,61 @@
+"""Object keys and file names. Nothing else builds a key.
+
+Tenant ids, request ids and names come from outside: every part is made safe here, reversibly where it must stay
+unique, so that no value can climb out of its folder.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from urllib.parse import quote
+
+from export_pipelines.core.catalog import Grain
+from export_pipelines.core.model import TenantScope
+
+MANIFEST = "manifest.json"
+CHECKSUMS = "SHA256SUMS"
+
+
+def segment(value: str) -> str:
+    """One path segment for any text: percent-encoded, so distinct values stay distinct."""
+    encoded = quote(value, safe="-_~@+=,")
+    if not value.strip("."):
+        encoded = encoded.replace(".", "%2E")
+    return encoded or "%00"
+
+
+def slug(value: str) -> str:
+    """A readable file-name part: letters, digits, dashes; never empty."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-").lower()[:60] or "export"
+
+
+def lake_prefix(catalog: str, table: str, scope: TenantScope, grain: Grain, period: dt.date | None) -> str:
+    """Folder of one materialised partition."""
+    base = f"lake/{segment(catalog)}/{segment(table)}/tenant={segment(scope.tenant_id)}"
+    if grain is Grain.NONE or period is None:
+        return base
+    return f"{base}/{grain.value}={period:%Y-%m}" if grain is Grain.MONTH else f"{base}/{grain.value}={period:%Y-%m-%d}"
+
+
+def stage_prefix(request_id: str, attempt: int) -> str:
+    """Folder of everything one attempt writes before it publishes."""
+    return f"stage/{segment(request_id)}/{attempt}"
+
+
+def export_prefix(scope: TenantScope, export_type: str, requested_at: dt.datetime, request_id: str) -> str:
+    """Folder of a published package; the same for every attempt, so a retry can only replace its own output."""
+    return (
+        f"exports/{segment(scope.tenant_id)}/{segment(export_type)}/{requested_at:%Y/%m/%d}/{segment(request_id)}"
+    )
+
+
+def part_name(table: str, part: int, extension: str) -> str:
+    """``invoices.csv``, ``invoices.0002.csv``."""
+    number = "" if part == 1 else f".{part:04d}"
+    return f"{segment(table)}{number}.{extension}"
+
+
+def download_name(name: str, request_id: str, extension: str) -> str:
+    """What a person finds in the downloads folder."""
+    return f"{slug(name)}-{request_id[:8]}.{extension}"

@@ -1,0 +1,172 @@
+"""What the steps need from the outside world. Adapters satisfy these; the core never names one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
+
+
+class Snapshot(Protocol):
+    """One consistent, tenant-scoped state of a source; usable until its context ends."""
+
+    @property
+    def info(self) -> SnapshotInfo: ...
+
+    def require_isolation(self, tables: Iterable[str]) -> None:
+        """`RequestRejected` unless the database itself keeps other tenants' rows of these tables away."""
+        ...
+
+    def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
+        """Rows of one table in batches bounded by bytes, in the catalog's schema; may run in another thread."""
+        ...
+
+    def aggregate(self, selection: TableSelection) -> TableAggregates:
+        """The database's own figures for the same rows."""
+        ...
+
+    def count_by_policy(self, selection: TableSelection) -> int:
+        """Rows of the selection by the database's policies alone, to compare with what was read."""
+        ...
+
+    def estimate_rows(self, selection: TableSelection) -> int:
+        """The planner's guess, without reading the rows."""
+        ...
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    def snapshot(self, scope: TenantScope) -> AbstractContextManager[Snapshot]:
+        """Raises `RequestRejected` when isolation cannot be enforced, `Unavailable` when the server is down."""
+        ...
+
+    def tenants(self) -> list[str]:
+        """Ids of all tenants, sorted."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible."""
+
+    def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A sink; the object appears, whole, when the context ends without an error."""
+        ...
+
+    def reading(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A seekable source."""
+        ...
+
+    def local(self, key: str) -> AbstractContextManager[Path]:
+        """The object as a file on this machine; a copy that vanishes with the context where it is remote."""
+        ...
+
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key, replacing what is there."""
+        ...
+
+    def list(self, prefix: str) -> list[tuple[str, int]]:
+        """(key, size in bytes) of everything below a prefix, sorted."""
+        ...
+
+    def delete(self, prefix: str) -> int:
+        """Remove everything below a prefix or the one object of that key; the bytes freed."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def presigned_url(self, key: str, *, ttl: dt.timedelta, filename: str) -> str | None:
+        """A short-lived direct link, or None where the store has none."""
+        ...
+
+
+class Progress(Protocol):
+    """Told while rows move; raises `Cancelled` from `advance` when somebody asked to stop."""
+
+    def advance(self, *, table: str, rows: int) -> None: ...
+
+    def file_created(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableHead:
+    """What a writer must know of a table before its first row."""
+
+    name: str
+    schema: pa.Schema  # fields made by core.types.field_of
+    title: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class DocumentWriter(Protocol):
+    """Writes tables into one file, one after another. Never closes the sink."""
+
+    def begin(self, table: TableHead) -> None:
+        """Start a table; only formats with ``FormatSpec.many_tables`` accept a second one."""
+        ...
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows of the current table. Batches are at most a few MB and are never changed."""
+        ...
+
+    def close(self) -> None:
+        """Finish the last table and write the footer."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatSpec:
+    """Everything the rest of the system knows about a file format.
+
+    ``read`` yields the rows of one table of a finished file in the canonical schema, using another library than
+    ``open`` wrote it with.
+    """
+
+    name: str
+    title: str
+    extension: str
+    media_type: str
+    open: Callable[[BinaryIO, Mapping[str, Any]], DocumentWriter]
+    read: Callable[[Path, TableHead], Iterable[pa.RecordBatch]]
+    read_nested: Callable[[Path, tuple[str, ...], TableHead], Iterable[pa.RecordBatch]] | None = None
+    describe: Callable[[TableHead], tuple[str, bytes]] | None = None  # (file name, content) of a schema for readers
+    aliases: tuple[str, ...] = ()
+    options: type[BaseModel] | None = None  # pydantic model of its options
+    many_tables: bool = False  # one file holds all tables
+    nests: bool = False  # child rows may sit inside their parent's record
+    compressible: bool = True  # worth another compression
+    max_rows: int | None = None  # of one table in one file
+    written_with: str = ""
+    read_with: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One mail to one recipient, plain text."""
+
+    recipient: str
+    subject: str
+    body: str
+    message_id: str  # the same for every try, so that a receiver can drop a repeat
+
+
+class Mailer(Protocol):
+    """Hands messages to a mail server."""
+
+    def send(self, message: Message) -> str:
+        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted."""
+        ...
+
+
+class Clock(Protocol):
+    def __call__(self) -> dt.datetime:
+        """Now, aware UTC."""
+        ...

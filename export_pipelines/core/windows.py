@@ -1,0 +1,85 @@
+"""Half-open time windows and the periods of partitions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from export_pipelines.core.catalog import Grain
+from export_pipelines.core.errors import RequestRejected
+
+EARLIEST = dt.date(1, 1, 2)  # one day inside what every zone offset can still express
+LATEST = dt.date(9999, 12, 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Instants from ``start_at`` up to, not including, ``end_at``; None is unbounded. Aware UTC."""
+
+    start_at: dt.datetime | None = None
+    end_at: dt.datetime | None = None
+    with_unset: bool = False  # also rows whose time is NULL
+
+    @property
+    def unbounded(self) -> bool:
+        return self.start_at is None and self.end_at is None
+
+
+def parse_instant(value: str, *, timezone: str, field: str) -> dt.datetime:
+    """An ISO 8601 date (start of that day in ``timezone``) or date and time, as aware UTC."""
+    try:
+        if len(value) == len("2024-01-01"):
+            day = dt.date.fromisoformat(value)
+            _check_range(day, field)
+            return dt.datetime.combine(day, dt.time(), ZoneInfo(timezone)).astimezone(dt.UTC)
+        instant = dt.datetime.fromisoformat(value)
+    except ValueError as error:
+        raise RequestRejected(
+            f"{value!r} is not a date such as 2024-01-31 or an instant such as 2024-01-31T12:00:00Z", field=field
+        ) from error
+    _check_range(instant.date(), field)
+    aware = instant if instant.tzinfo else instant.replace(tzinfo=ZoneInfo(timezone))
+    return aware.astimezone(dt.UTC)
+
+
+def _check_range(day: dt.date, field: str) -> None:
+    if not EARLIEST <= day <= LATEST:
+        raise RequestRejected(f"{day} is outside {EARLIEST} to {LATEST}", field=field)
+
+
+def parse_window(start: str | None, end: str | None, *, timezone: str, field: str = "filters.date_range") -> Window:
+    """A window from untrusted text; an end that is not after the start is refused."""
+    start_at = parse_instant(start, timezone=timezone, field=f"{field}.start") if start else None
+    end_at = parse_instant(end, timezone=timezone, field=f"{field}.end") if end else None
+    if start_at and end_at and end_at <= start_at:
+        raise RequestRejected(
+            f"{end!r} is not after start {start!r}; the window is half-open [start, end)", field=f"{field}.end"
+        )
+    return Window(start_at=start_at, end_at=end_at)
+
+
+def next_period(start: dt.date, grain: Grain) -> dt.date:
+    """First day of the period after the one that starts on ``start``."""
+    if grain is Grain.DAY:
+        return start + dt.timedelta(days=1)
+    return (start.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
+
+
+def period_window(first: dt.date, last: dt.date, *, grain: Grain, history_start: dt.date) -> Window:
+    """The window of the periods starting on ``first`` to ``last``, both included.
+
+    The first period of all history is open to the past and holds rows without a time, so that every row has a
+    partition.
+    """
+    opens = first <= history_start
+    return Window(
+        start_at=None if opens else dt.datetime.combine(first, dt.time(), dt.UTC),
+        end_at=dt.datetime.combine(next_period(last, grain), dt.time(), dt.UTC),
+        with_unset=opens,
+    )
+
+
+def last_closed_month(now: dt.datetime) -> dt.date:
+    """First day of the month before the one that ``now`` is in."""
+    return (now.date().replace(day=1) - dt.timedelta(days=1)).replace(day=1)

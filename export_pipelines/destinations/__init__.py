@@ -1,0 +1,1 @@
+"""Where finished exports are announced or sent, one module each."""

@@ -1,0 +1,178 @@
+"""Runs the service's processes as children of one foreground process and stops them together.
+
+Each child has a process group of its own, so that a terminal's Ctrl-C reaches only the parent, which decides the
+order; and on Linux the kernel interrupts a child whose parent was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import yaml
+
+from export_pipelines.core.errors import Unavailable
+from export_pipelines.embedded.workplace import Workplace
+
+HOST = "127.0.0.1"
+START_TIMEOUT_SECONDS = 90
+STOP_TIMEOUT_SECONDS = 15
+_POLL_SECONDS = 0.2
+_LOG_TAIL_BYTES = 2000
+_CHILD = Path(__file__).with_name("child.py")
+
+
+@dataclass
+class Child:
+    """One service process and the file its output goes to."""
+
+    name: str
+    command: list[str]
+    log: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start, or start again after it ended."""
+        launcher = [sys.executable, str(_CHILD), str(os.getpid()), str(os.getuid()), str(os.getgid())]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own commands
+                [*launcher, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def signal(self, number: int) -> None:
+        """To the child and all that it started."""
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, number)
+            except ProcessLookupError:
+                return
+
+    def tail(self) -> str:
+        """The last lines of its output."""
+        with self.log.open("rb") as output:
+            output.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+            return output.read().decode(errors="replace").strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Dagster's code server, webserver and daemon, and the download pages."""
+
+    children: tuple[Child, ...]
+    ui_url: str
+    pages_url: str
+    logs: Path
+
+    def child(self, name: str) -> Child:
+        return next(child for child in self.children if child.name == name)
+
+    def revive(self) -> list[str]:
+        """Start again whatever ended; the names of those."""
+        ended = [child for child in self.children if child.ended()]
+        for child in ended:
+            child.start()
+        return [child.name for child in ended]
+
+
+@contextmanager
+def running_services(workplace: Workplace) -> Iterator[Services]:
+    """All services, answering; stopped in reverse order when the context ends."""
+    services = _describe(workplace)
+    try:
+        for child in services.children:
+            child.start()
+        _await(services, f"{services.ui_url}/server_info", "webserver")
+        _await(services, f"{services.pages_url}/healthz", "pages")
+        yield services
+    finally:
+        stop(services)
+
+
+def stop(services: Services) -> None:
+    """Interrupt all, wait, then kill what is left, including run workers."""
+    for child in reversed(services.children):
+        child.signal(signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    for child in reversed(services.children):
+        if child.process is not None:
+            try:
+                child.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
+        child.signal(signal.SIGKILL)
+        if child.process is not None:
+            child.process.wait()
+
+
+def _describe(workplace: Workplace) -> Services:
+    settings = workplace.settings
+    logs = settings.home / "logs"
+    logs.mkdir(exist_ok=True)
+    code_port, ui_port, pages_port = free_port(4000), free_port(settings.ui_port), free_port(settings.api_port)
+    pages_url = f"http://{HOST}:{pages_port}"
+    environment = {
+        **workplace.environment,
+        "EXPORT_PUBLIC_URL": settings.public_url or pages_url,
+        "EXPORT_API_PORT": str(pages_port),
+        "PYTHONWARNINGS": "ignore",
+    }
+    workspace = settings.home / "dagster" / "workspace.yaml"
+    server = {"host": HOST, "port": code_port, "location_name": "export_pipelines"}
+    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
+    commands = {
+        "code": ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(code_port)],
+        "pages": ["uvicorn", "--factory", "export_pipelines.api.app:create_app", "--host", HOST, "--port", str(pages_port)],
+        "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
+        "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+    }
+    children = tuple(
+        Child(name, [sys.executable, "-m", *command], logs / f"{name}.log", environment)
+        for name, command in commands.items()
+    )
+    return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", pages_url=pages_url, logs=logs)
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port, or the next free one after it."""
+    for port in range(preferred, preferred + 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise Unavailable(f"no free port between {preferred} and {preferred + 199}; stop something or set another port")
+
+
+def _await(services: Services, url: str, name: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        for child in services.children:
+            if child.ended():
+                raise Unavailable(f"{child.name} ended at once; {child.log} says:\n{child.tail()}")
+        try:
+            with urlopen(url, timeout=2):  # noqa: S310 - our own loopback address
+                return
+        except (URLError, OSError):
+            time.sleep(_POLL_SECONDS)
+    raise Unavailable(f"{name} did not answer within {START_TIMEOUT_SECONDS} s; see {services.child(name).log}")

@@ -1,0 +1,132 @@
+"""Everything a process needs before it starts: databases, roles, folders and the environment that names them.
+
+What settings leave open is embedded: one PostgreSQL server for the sample's data, the service's state and
+Dagster's storage. With ``EXPORT_SOURCE_URL`` and ``EXPORT_CONTROL_URL`` set nothing embedded starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.samples.loader import load_sample
+from export_pipelines.settings import Settings
+from export_pipelines.stores.migrate import DAGSTER_SCHEMA, migrate
+
+SOURCE_DATABASE, CONTROL_DATABASE = "app", "control"
+LOGIN_ROLE, SERVICE_ROLE = "export_login", "export_service"
+READER_ROLES = ("export_reader", "export_reader_directory")
+DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSize:
+    """How much of the sample a new embedded database gets."""
+
+    name: str = "clinic"
+    tenants: int = 3
+    rows: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """A prepared home: settings with every URL known, and the environment for child processes."""
+
+    settings: Settings
+    environment: dict[str, str]
+    admin_url: str | None  # superuser of the embedded source; None where the source is the user's own
+
+
+@contextmanager
+def prepared(settings: Settings, *, sample: SampleSize | None = None) -> Iterator[Workplace]:
+    """Databases up, migrated and, where embedded, filled with the sample; an embedded server stops at the end."""
+    home = settings.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    if settings.source_url is not None and settings.control_url is not None:
+        yield _workplace(settings, home, settings.require_source_url(), settings.require_control_url(), None)
+        return
+    with EmbeddedPostgres(home) as server:
+        source, control, admin = _embedded_urls(settings, server, sample or SampleSize())
+        yield _workplace(settings, home, source, control, admin)
+
+
+def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[str, str, str | None]:
+    control = settings.control_url.get_secret_value() if settings.control_url else _control(server)
+    if settings.source_url is not None:
+        return settings.source_url.get_secret_value(), control, None
+    if settings.catalog is not None:
+        raise RequestRejected(
+            "is set without EXPORT_SOURCE_URL; the embedded database only has the sample's own catalog",
+            field="EXPORT_CATALOG",
+        )
+    server.ensure_database(SOURCE_DATABASE)
+    admin = server.url(SOURCE_DATABASE)
+    load_sample(admin, sample.name, tenants=sample.tenants, rows=sample.rows)
+    password = _role(server, LOGIN_ROLE, member_of=READER_ROLES)
+    return server.url(SOURCE_DATABASE, user=LOGIN_ROLE, password=password), control, admin
+
+
+def _control(server: EmbeddedPostgres) -> str:
+    server.ensure_database(CONTROL_DATABASE)
+    password = _role(server, SERVICE_ROLE, owns=CONTROL_DATABASE)
+    return server.url(CONTROL_DATABASE, user=SERVICE_ROLE, password=password)
+
+
+def _role(server: EmbeddedPostgres, name: str, *, member_of: tuple[str, ...] = (), owns: str | None = None) -> str:
+    """A login without special rights; its password follows from the server's, so every process knows it."""
+    password = hmac.new(server.address.password.encode(), name.encode(), hashlib.sha256).hexdigest()
+    role = sql.Identifier(name)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOINHERIT PASSWORD {}").format(
+                    role, sql.Literal(password)
+                )
+            )
+        for group in member_of:
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), role))
+        if owns is not None:
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(owns), role))
+    return password
+
+
+def _workplace(settings: Settings, home: Path, source: str, control: str, admin: str | None) -> Workplace:
+    migrate(control)
+    dagster_home = home / "dagster"
+    dagster_home.mkdir(exist_ok=True)
+    shutil.copyfile(DAGSTER_YAML, dagster_home / "dagster.yaml")
+    environment = {
+        "EXPORT_SOURCE_URL": source,
+        "EXPORT_CONTROL_URL": control,
+        "EXPORT_HOME": str(home),
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_POSTGRES_URL": dagster_url(control),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    known = settings.model_copy(update={"home": home, **_secrets(source, control)})
+    return Workplace(settings=known, environment=environment, admin_url=admin)
+
+
+def _secrets(source: str, control: str) -> dict[str, object]:
+
+
+    return {"source_url": SecretStr(source), "control_url": SecretStr(control)}
+
+
+def dagster_url(control_url: str) -> str:
+    """Dagster's storage: the control database, schema ``dagster``, through the one driver it works with."""
+    url = make_url(control_url).set(drivername="postgresql+psycopg2")
+    url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,175 @@
+"""JSON: one table a file, an array of objects, each on a line of its own.
+
+With ``json_pretty`` objects are laid out over several lines with two blanks a level. That only ever adds newlines,
+blanks after them and one blank after each colon, so taking these away gives the embedded JSON values back unchanged.
+The objects are made by `export_pipelines.formats.json_objects` and read by `export_pipelines.formats.json_reading`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.formats.json_reading import CHUNK_BYTES, member_end, rows_of
+from export_pipelines.formats.ndjson import line_chunks, record_lines
+
+_SEPARATOR = ",\n"
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_layout_token = re.compile(rf"{_STRING}|[\[{{]\s*[\]}}]|[\[{{,]\s*|[\]}}]|:")
+_added_blank = re.compile(rf"({_STRING})|: ")
+
+
+class JsonOptions(BaseModel):
+    """What a request may choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    json_pretty: bool = Field(default=False, description="Indent for human eyes; slower and larger.")
+
+
+class JsonWriter:
+    """Writes one table; zero rows are ``[]``."""
+
+    def __init__(self, sink: BinaryIO, options: Mapping[str, Any]) -> None:
+        self._sink = sink
+        self._pretty = JsonOptions.model_validate(dict(options)).json_pretty
+        self._lead = b"[\n"
+
+    def begin(self, table: TableHead) -> None:
+        """A JSON array says nothing of its table."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows == 0:
+            return
+        self._sink.write(self._lead)
+        if self._pretty:
+            objects = bytes(record_lines(batch, "\n")).decode().removesuffix("\n").split("\n")
+            self._sink.write(_SEPARATOR.join("  " + indented(text, 1) for text in objects).encode())
+        else:
+            self._sink.write(record_lines(batch, _SEPARATOR)[: -len(_SEPARATOR)])
+        self._lead = _SEPARATOR.encode()
+
+    def close(self) -> None:
+        self._sink.write(b"[]\n" if self._lead == b"[\n" else b"\n]\n")
+
+
+def indented(value: str, level: int) -> str:
+    """JSON text over several lines; every byte of it is kept in order."""
+    depth = level
+
+    def lay_out(match: re.Match[str]) -> str:
+        nonlocal depth
+        text = match.group()
+        if text[0] == ":":
+            return ": "
+        if text[0] == '"' or (text[0] in "[{" and text[-1] in "]}"):
+            return text
+        if text[0] in "]}":
+            depth -= 1
+            return "\n" + "  " * depth + text
+        depth += text[0] != ","
+        return text + "\n" + "  " * depth
+
+    return _layout_token.sub(lay_out, value)
+
+
+def read_json(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, without nested ones; raises `IntegrityViolation` when a value is not of its type."""
+    yield from rows_of(object_chunks(path), head, path.name)
+
+
+def read_nested(path: Path, route: tuple[str, ...], head: TableHead) -> Iterator[pa.RecordBatch]:
+    """The rows of a nested table of a JSON or NDJSON file, in the order of the file.
+
+    ``route`` names the fields that lead there from the root, for example ``("medical_records", "lab_results")``. One
+    record of the root and its descendants are held in memory at a time, with some MB of rows.
+    """
+    objects: Iterable[str] = (text for lines in object_chunks(path) for text in lines)
+    for field in route:
+        objects = _children(objects, field, path.name)
+    yield from rows_of(_chunked(objects), head, path.name)
+
+
+def object_chunks(path: Path) -> Iterator[list[str]]:
+    """The objects of a JSON array in either layout, or the lines of NDJSON, some MB at a time."""
+    pretty: list[str] = []
+    for lines in line_chunks(path):
+        objects: list[str] = []
+        for line in lines:
+            if line.startswith("{"):
+                objects.append(line.removesuffix(","))
+            elif line.startswith("  "):
+                pretty.append(line.lstrip(" "))
+                if line in ("  }", "  },"):
+                    objects.append(_compact(pretty))
+                    pretty = []
+            elif line not in ("[", "]", "[]", ""):
+                raise IntegrityViolation(f"{path.name} has a line that is not a record's; export again")
+        yield objects
+    if pretty:
+        raise IntegrityViolation(f"{path.name} ends inside a record; export again")
+
+
+def _children(objects: Iterable[str], field: str, source: str) -> Iterator[str]:
+    for text in objects:
+        yield from _elements(_member(text, field, source))
+
+
+def _compact(lines: list[str]) -> str:
+    text = "".join(lines).removesuffix(",")
+    return _added_blank.sub(lambda match: match[1] or ":", text)
+
+
+def _member(text: str, name: str, source: str) -> str:
+    """The text of one member of an object."""
+    position = 1
+    while text[position : position + 1] not in ("}", ""):
+        end = member_end(text, position)
+        value_end = member_end(text, end + 1)
+        if json.loads(text[position:end]) == name:
+            return text[end + 1 : value_end]
+        position = value_end + (text[value_end] == ",")
+    raise IntegrityViolation(f"{source} has a record without its field {name!r}; export again")
+
+
+def _elements(array: str) -> Iterator[str]:
+    """The texts of the elements of an array."""
+    position = 1
+    while array[position : position + 1] not in ("]", ""):
+        end = member_end(array, position)
+        yield array[position:end].strip()
+        position = end + (array[end] == ",")
+
+
+def _chunked(objects: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in objects:
+        chunk.append(text)
+        size += len(text)
+        if size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
+
+
+SPEC = FormatSpec(
+    name="json",
+    title="JSON",
+    extension="json",
+    media_type="application/json",
+    open=JsonWriter,
+    read=read_json,
+    options=JsonOptions,
+    nests=True,
+    written_with="polars",
+    read_with="duckdb",
+)

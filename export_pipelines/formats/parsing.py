@@ -1,0 +1,85 @@
+"""Canonical text back into typed batches, by DuckDB: the independent half of `export_pipelines.formats.rendering`.
+
+Used by the readers of text-like formats. How a file is cut into cells is the format's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import duckdb
+import pyarrow as pa
+
+from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.types import Kind, kind_of
+
+BATCH_ROWS = 32_768
+_MEMORY_LIMIT = "256MB"  # DuckDB keeps what it has read of a file until this is full
+
+_SQL_TYPES: dict[Kind, str] = {
+    Kind.BOOLEAN: "BOOLEAN",
+    Kind.DATE: "DATE",
+    Kind.TIME: "TIME",
+    Kind.TIMESTAMP: "TIMESTAMP",
+    Kind.INSTANT: "TIMESTAMP",  # reads the Z as UTC; a zoned type would take the session's zone
+}
+_SQL_WIDTHS: dict[pa.DataType, str] = {
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+}
+
+
+@contextlib.contextmanager
+def reading_session() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that keeps the order of rows, uses one thread and fetches no extension."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": _MEMORY_LIMIT,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(config=config) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def unreadable(what: str) -> Iterator[None]:
+    """Turns DuckDB's and Arrow's errors into `IntegrityViolation`."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; DuckDB's own, met while streaming, have no number
+        # Without the cause: its message quotes the offending cell.
+        raise IntegrityViolation(
+            f"{what} cannot be read back with the declared column types; export again, "
+            "and report a fault of the writer if it stays"
+        ) from None
+
+
+def typed(cell: str, field: pa.Field) -> str:
+    """SQL for the value of a cell, itself an SQL expression for its canonical text or NULL."""
+    kind = kind_of(field)
+    if kind in (Kind.TEXT, Kind.NUMERIC, Kind.JSON):
+        return cell
+    if kind is Kind.BYTES:
+        return f"unhex(substr({cell}, 3))"
+    if kind is Kind.DECIMAL:
+        return f"CAST({cell} AS DECIMAL({field.type.precision}, {field.type.scale}))"
+    return f"CAST({cell} AS {_SQL_TYPES.get(kind) or _SQL_WIDTHS[field.type]})"
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def conformed(columns: Iterable[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Columns as DuckDB hands them over, in the canonical schema."""
+    return pa.RecordBatch.from_arrays(
+        [column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )

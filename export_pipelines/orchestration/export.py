@@ -1,0 +1,202 @@
+"""The ``export`` asset: a graph of few, fat ops downstream of every table asset.
+
+Between ops travel keys and small records, never rows. Each op unpacks, calls the pipeline and hands on.
+"""
+
+from collections.abc import Iterator
+
+from dagster import (
+    AssetKey,
+    AssetObservation,
+    AssetsDefinition,
+    Config,
+    DependencyDefinition,
+    GraphDefinition,
+    In,
+    InputMapping,
+    MetadataValue,
+    Nothing,
+    OpDefinition,
+    OpExecutionContext,
+    Out,
+    Output,
+    OutputMapping,
+    op,
+)
+from pydantic import Field
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import parse_configuration
+from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict, TenantScope
+from export_pipelines.core.planning import plan_export
+from export_pipelines.orchestration.assets import table_key
+from export_pipelines.orchestration.holding import ending, step, take
+from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.pipeline.convert import convert_tables
+from export_pipelines.pipeline.deliver import deliver_due
+from export_pipelines.pipeline.package import StagedPackage, assemble_package
+from export_pipelines.pipeline.publish import publish as publish_package
+from export_pipelines.pipeline.stage import stage_tables
+from export_pipelines.pipeline.validate import validate_files
+
+EXPORT_KEY = AssetKey("export")
+
+
+class PlanConfig(Config):
+    """Which request a run works on."""
+
+    request_id: str = Field(description="Id of the row in export_control.export_requests.")
+
+
+def plan_op(tables: list[str]) -> OpDefinition:
+    """The first op; it depends on every table asset for lineage, and loads none of them."""
+
+    @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
+    def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
+        """Take the request, check it against the catalog, estimate its rows."""
+        services, run = export.services, context.run
+        with ending(services, config.request_id, run.run_id):
+            request = take(
+                services.requests, config.request_id, run_id=run.run_id, parent_run_id=run.parent_run_id
+            )
+            wanted = parse_configuration(request.config)
+            return plan_export(
+                wanted,
+                services.catalog,
+                request_id=request.id,
+                attempt=request.attempt,
+                scope=TenantScope(tenant_id=request.tenant_id),
+                requested_at=request.created_at,
+                formats=services.formats(),
+            )
+
+    return plan
+
+
+@op
+def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
+    """Read all tables from one snapshot into canonical Parquet."""
+    services = export.services
+    with step(context, services, plan, "stage", expected_rows=0) as progress:
+        staged = stage_tables(plan, services, progress)
+    for table in staged.tables:
+        context.log_event(
+            AssetObservation(
+                asset_key=table_key(services.catalog, table.table),
+                metadata={"rows": table.rows, "request": plan.request_id, "snapshot": staged.snapshot.snapshot_id},
+            )
+        )
+    return staged
+
+
+@op
+def convert(
+    context: OpExecutionContext, export: ExportResource, plan: ExportPlan, staged: Stage
+) -> list[ExportFile]:
+    """Write the files of the format asked for."""
+    services = export.services
+    with step(context, services, plan, "convert", expected_rows=_rows(staged)) as progress:
+        return list(convert_tables(plan, staged, services, progress))
+
+
+@op
+def validate(
+    context: OpExecutionContext,
+    export: ExportResource,
+    plan: ExportPlan,
+    staged: Stage,
+    files: list[ExportFile],
+) -> list[TableVerdict]:
+    """Re-read every file with another library and compare with the source's own figures."""
+    services = export.services
+    with step(context, services, plan, "validate", expected_rows=_rows(staged)) as progress:
+        return list(validate_files(plan, staged, tuple(files), services, progress))
+
+
+@op
+def package(
+    context: OpExecutionContext,
+    export: ExportResource,
+    plan: ExportPlan,
+    staged: Stage,
+    files: list[ExportFile],
+    verdicts: list[TableVerdict],
+) -> StagedPackage:
+    """Add README, datapackage.json, SHA256SUMS and the manifest; zip where asked for."""
+    services = export.services
+    with step(context, services, plan, "package", expected_rows=0):
+        return assemble_package(plan, staged, tuple(files), tuple(verdicts), services, run_id=context.run_id)
+
+
+@op
+def publish(
+    context: OpExecutionContext, export: ExportResource, plan: ExportPlan, assembled: StagedPackage
+) -> Package:
+    """Make the package visible and the request completed."""
+    services = export.services
+    with ending(services, plan.request_id, context.run_id):
+        return publish_package(plan, assembled, services, run_id=context.run_id)
+
+
+@op
+def deliver(export: ExportResource, plan: ExportPlan, published: Package) -> Package:
+    """Send what is due; what fails stays in the outbox for the delivery sensor."""
+    deliver_due(export.services, plan.request_id)
+    return published
+
+
+@op
+def finish(plan: ExportPlan, delivered: Package) -> Iterator[Output[str]]:
+    """Record totals on the asset."""
+    yield Output(
+        delivered.prefix,
+        metadata={
+            "request": plan.request_id,
+            "tenant": plan.scope.tenant_id,
+            "format": plan.format,
+            "rows": delivered.rows,
+            "size_bytes": delivered.size_bytes,
+            "files": MetadataValue.md("\n".join(f"- `{file.path}` {file.rows:,} rows" for file in delivered.files)),
+            "manifest_sha256": delivered.manifest_sha256,
+        },
+    )
+
+
+def export_asset(catalog: Catalog) -> AssetsDefinition:
+    """``plan → stage → convert → validate → package → publish → deliver → finish``."""
+    tables = list(catalog.tables)
+    graph = GraphDefinition(
+        name="export",
+        node_defs=[plan_op(tables), stage, convert, validate, package, publish, deliver, finish],
+        dependencies={
+            "stage": _inputs(plan="plan"),
+            "convert": _inputs(plan="plan", staged="stage"),
+            "validate": _inputs(plan="plan", staged="stage", files="convert"),
+            "package": _inputs(plan="plan", staged="stage", files="convert", verdicts="validate"),
+            "publish": _inputs(plan="plan", assembled="package"),
+            "deliver": _inputs(plan="plan", published="publish"),
+            "finish": _inputs(plan="plan", delivered="deliver"),
+        },
+        input_mappings=[
+            InputMapping(graph_input_name=table, mapped_node_name="plan", mapped_node_input_name=table)
+            for table in tables
+        ],
+        output_mappings=[
+            OutputMapping(graph_output_name="package", mapped_node_name="finish", mapped_node_output_name="result")
+        ],
+    )
+    return AssetsDefinition.from_graph(
+        graph,
+        keys_by_input_name={table: table_key(catalog, table) for table in tables},
+        keys_by_output_name={"package": EXPORT_KEY},
+        group_name="exports",
+        descriptions_by_output_name={"package": "A verified, delivered package for one request."},
+    )
+
+
+def _inputs(**sources: str) -> dict[str, DependencyDefinition]:
+    return {name: DependencyDefinition(node) for name, node in sources.items()}
+
+
+def _rows(staged: Stage) -> int:
+    return sum(table.rows for table in staged.tables)

@@ -1,0 +1,185 @@
+"""Typed resources. They hold configuration; the adapters they open know no Dagster.
+
+Secrets arrive as `EnvVar`, so that the UI shows the variable's name and never its value.
+"""
+
+import datetime as dt
+from pathlib import Path
+from typing import Literal
+
+from dagster import ConfigurableResource, EnvVar
+from pydantic import Field, PrivateAttr
+
+from export_pipelines.catalog.load import load_catalog
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.ports import Mailer, ObjectStore
+from export_pipelines.destinations.email import SmtpMailer
+from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.pipeline.assembly import catalog_path, open_source, storage_url
+from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.settings import Settings
+from export_pipelines.sources.postgres import PostgresSource
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.objects import open_store
+from export_pipelines.stores.requests import RequestStore
+
+
+class SourceResource(ConfigurableResource):
+    """The tenants' database, read as one tenant at a time."""
+
+    url: str = Field(description="PostgreSQL URL of a login that may become the catalog's reader role.")
+    catalog: str = Field(description="Path of the catalog file.")
+
+    def open(self) -> PostgresSource:
+        return open_source(_given(self.url, "EXPORT_SOURCE_URL"), load_catalog(Path(self.catalog)))
+
+
+class ObjectStoreResource(ConfigurableResource):
+    """Where stage, lake and packages live: a folder or S3."""
+
+    url: str = Field(description="s3://bucket/prefix or a folder.")
+    endpoint: str = Field(default="", description="Endpoint of an S3-compatible service.")
+    region: str = ""
+    access_key_id: str = Field(default="", description="Empty: the AWS credential chain.")
+    secret_access_key: str = ""
+    sse: str = Field(default="", description="AES256 or aws:kms.")
+    sse_kms_key_id: str = ""
+
+    def open(self) -> ObjectStore:
+        return open_store(
+            self.url,
+            endpoint=self.endpoint or None,
+            region=self.region or None,
+            access_key_id=self.access_key_id or None,
+            secret_access_key=self.secret_access_key or None,
+            sse=self.sse or None,
+            sse_kms_key_id=self.sse_kms_key_id or None,
+        )
+
+
+class MailResource(ConfigurableResource):
+    """The SMTP server that notifications go through; without a host none are sent."""
+
+    host: str = ""
+    port: int = 587
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    user: str = ""
+    password: str = ""
+    from_email: str = "exports@localhost"
+    from_name: str = "Export Pipelines"
+
+    def open(self) -> Mailer | None:
+        if not self.host:
+            return None
+        return SmtpMailer(
+            host=self.host,
+            port=self.port,
+            security=self.security,
+            sender_email=self.from_email,
+            sender_name=self.from_name,
+            user=self.user or None,
+            password=self.password or None,
+        )
+
+
+class ControlResource(ConfigurableResource):
+    """The service's own state: requests, deliveries, links."""
+
+    url: str = Field(description="PostgreSQL URL with the schema export_control.")
+
+    def open(self) -> ControlDatabase:
+        return ControlDatabase(_given(self.url, "EXPORT_CONTROL_URL"))
+
+
+class ExportResource(ConfigurableResource):
+    """Everything the steps of an export work with."""
+
+    source: SourceResource
+    store: ObjectStoreResource
+    mail: MailResource
+    control: ControlResource
+    scratch: str = Field(description="Local folder for sorting and re-reading.")
+    link_ttl_seconds: int
+    keep_seconds: int
+    public_url: str
+    heartbeat_seconds: float = 1.0
+    stale_seconds: int = 60
+    _opened: ExportServices | None = PrivateAttr(default=None)
+
+    @property
+    def services(self) -> ExportServices:
+        """Opened once a process; connects to nothing until used."""
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
+
+    @property
+    def stale_after(self) -> dt.timedelta:
+        """Silence after which a run is looked at."""
+        return dt.timedelta(seconds=self.stale_seconds)
+
+    def _open(self) -> ExportServices:
+        control = self.control.open()
+        source = self.source.open()
+        return ExportServices(
+            catalog=source.catalog,
+            source=source,
+            store=self.store.open(),
+            requests=RequestStore(control),
+            deliveries=DeliveryStore(control),
+            formats=all_formats,
+            find_format=find_format,
+            mailer=self.mail.open(),
+            scratch=Path(self.scratch),
+            link_ttl=dt.timedelta(seconds=self.link_ttl_seconds),
+            public_url=self.public_url,
+            keep_exports=dt.timedelta(seconds=self.keep_seconds),
+            heartbeat_seconds=self.heartbeat_seconds,
+            exclusively=control.exclusively,
+        )
+
+
+def export_resource(settings: Settings) -> ExportResource:
+    """The resources that the settings describe."""
+    home = settings.home.resolve()
+    return ExportResource(
+        source=SourceResource(
+            url=_secret(settings.source_url, "EXPORT_SOURCE_URL"), catalog=str(catalog_path(settings).resolve())
+        ),
+        store=ObjectStoreResource(
+            url=storage_url(settings),
+            endpoint=settings.s3_endpoint or "",
+            region=settings.s3_region or "",
+            access_key_id=settings.s3_access_key_id or "",
+            secret_access_key=_secret(settings.s3_secret_access_key, "S3_SECRET_ACCESS_KEY"),
+            sse=settings.s3_sse or "",
+            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
+        ),
+        mail=MailResource(
+            host=settings.smtp_host or "",
+            port=settings.smtp_port,
+            security=settings.smtp_security,
+            user=settings.smtp_user or "",
+            password=_secret(settings.smtp_password, "SMTP_PASSWORD"),
+            from_email=settings.from_email,
+            from_name=settings.from_name,
+        ),
+        control=ControlResource(url=_secret(settings.control_url, "EXPORT_CONTROL_URL")),
+        scratch=str(home / "scratch"),
+        link_ttl_seconds=settings.link_ttl,
+        keep_seconds=settings.keep_seconds,
+        public_url=settings.pages_url,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        stale_seconds=settings.stale_seconds,
+    )
+
+
+def _secret(value: object, name: str) -> str:
+    return EnvVar(name) if value is not None else ""
+
+
+def _given(value: str, name: str) -> str:
+    if not value:
+        raise RequestRejected("is not set; give a postgresql:// URL, or start through `export-pipelines up`", field=name)
+    return value

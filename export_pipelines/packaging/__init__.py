@@ -1,0 +1,1 @@
+"""From finished data files to a package a stranger can check: compression, digests, documents, archive."""

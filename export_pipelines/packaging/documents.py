@@ -1,0 +1,117 @@
+"""The papers in a package: README for people, datapackage.json for tools, SHA256SUMS for `sha256sum -c`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.model import ExportFile, ExportPlan, Stage
+from export_pipelines.core.types import Kind, kind_of
+
+_FRICTIONLESS = {
+    Kind.BOOLEAN: "boolean",
+    Kind.INTEGER: "integer",
+    Kind.FLOAT: "number",
+    Kind.DECIMAL: "number",
+    Kind.NUMERIC: "number",
+    Kind.DATE: "date",
+    Kind.TIMESTAMP: "datetime",
+    Kind.INSTANT: "datetime",
+}
+_ANY_FORMAT = {Kind.TIMESTAMP, Kind.INSTANT}
+
+
+def checksums(files: Iterable[ExportFile]) -> bytes:
+    """One ``<sha256>  <path>`` line a file, as coreutils write and read them."""
+    return "".join(f"{file.sha256}  {file.path}\n" for file in files).encode()
+
+
+def datapackage(plan: ExportPlan, catalog: Catalog, files: Iterable[ExportFile]) -> dict[str, Any]:
+    """A Frictionless Data Package (version 2) descriptor of the data files."""
+    return {
+        "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
+        "name": f"export-{plan.request_id}",
+        "title": plan.name,
+        "created": plan.requested_at.isoformat(),
+        "resources": [resource for file in files for resource in _resources(file, plan, catalog)],
+    }
+
+
+def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable[dict[str, Any]]:
+    by_table = {selection.table: selection for selection in plan.selections}
+    for part in file.parts:
+        if part.route:
+            continue
+        table = catalog.tables[part.table]
+        resource: dict[str, Any] = {
+            "name": part.table.replace("_", "-") if len(file.parts) == 1 else f"{part.table.replace('_', '-')}-sheet",
+            "path": file.path,
+            "mediatype": file.media_type,
+            "format": plan.format,
+            "bytes": file.size_bytes,
+            "hash": f"sha256:{file.sha256}",
+            "encoding": "utf-8",
+        }
+        if plan.format == "csv":
+            resource |= {"type": "table", "schema": table_schema(table, by_table[part.table].columns)}
+            if plan.compression == "gzip":
+                resource["compression"] = "gz"
+        yield resource
+
+
+def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
+    """A Frictionless Table Schema."""
+    fields = []
+    for field in table.arrow_schema(columns):
+        kind = kind_of(field)
+        entry: dict[str, Any] = {"name": field.name, "type": _FRICTIONLESS.get(kind, "string")}
+        if kind in _ANY_FORMAT:
+            entry["format"] = "any"
+        if table.columns[field.name].description:
+            entry["description"] = table.columns[field.name].description
+        if not field.nullable and kind is not Kind.TEXT:
+            entry["constraints"] = {"required": True}
+        fields.append(entry)
+    schema: dict[str, Any] = {"fields": fields, "missingValues": [""]}
+    if table.primary_key and set(table.primary_key) <= set(columns):
+        schema["primaryKey"] = list(table.primary_key)
+    return schema
+
+
+def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[ExportFile, ...]) -> bytes:
+    """What is here, how it was made and how to check it, for people."""
+    lines = [
+        f"# {plan.name}",
+        "",
+        f"Export {plan.request_id} for tenant {plan.scope.tenant_id}, from {catalog.title or catalog.name}.",
+        f"All tables show the database as it was at {stage.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC.",
+        "",
+        "| File | Rows | Bytes | Holds |",
+        "|---|---:|---:|---|",
+    ]
+    for file in files:
+        held = ", ".join(f"{part.table} ({part.rows:,})" for part in file.parts)
+        lines.append(f"| {file.path} | {file.rows:,} | {file.size_bytes:,} | {held} |")
+    lines += ["", "## Tables", ""]
+    for selection in plan.selections:
+        table = catalog.tables[selection.table]
+        lines += [f"### {selection.table}", "", table.description or "", ""]
+        lines += [
+            f"- `{name}` ({table.columns[name].type}) {table.columns[name].description or ''}".rstrip()
+            for name in selection.columns
+        ]
+        lines.append("")
+    lines += [
+        "## Values",
+        "",
+        "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
+        "",
+        "## Check it",
+        "",
+        "- `sha256sum -c SHA256SUMS` checks every file.",
+        "- `export-pipelines verify .` also counts and re-reads every row.",
+        "- `manifest.json` says where each row came from; `datapackage.json` describes the files to tools.",
+        "",
+    ]
+    return "\n".join(lines).encode()

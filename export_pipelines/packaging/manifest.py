@@ -1,0 +1,119 @@
+"""The manifest: what is in a package, where it came from, and how a reader can check it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.model import ExportFile, ExportPlan, Stage, StagedTable, TableSelection, TableVerdict
+from export_pipelines.core.types import kind_of
+
+MANIFEST_VERSION = 1
+
+
+def build_manifest(
+    plan: ExportPlan,
+    catalog: Catalog,
+    stage: Stage,
+    files: Iterable[ExportFile],
+    verdicts: Iterable[TableVerdict],
+    *,
+    run_id: str,
+) -> dict[str, Any]:
+    """Everything a third party needs, as plain JSON values."""
+    staged = {table.table: table for table in stage.tables}
+    found = {verdict.table: verdict for verdict in verdicts}
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "export": {
+            "id": plan.request_id,
+            "name": plan.name,
+            "type": plan.export_type,
+            "tenant_id": plan.scope.tenant_id,
+            "requested_at": plan.requested_at.isoformat(),
+            "run_id": run_id,
+            "attempt": plan.attempt,
+        },
+        "format": {"name": plan.format, "options": plan.format_options, "compression": plan.compression},
+        "source": {
+            "catalog": catalog.name,
+            "server_version": stage.snapshot.server_version,
+            "role": stage.snapshot.role,
+            "snapshot": {
+                "id": stage.snapshot.snapshot_id,
+                "lsn": stage.snapshot.lsn,
+                "taken_at": stage.snapshot.taken_at.isoformat(),
+            },
+        },
+        "tables": [
+            _table(selection, catalog, staged[selection.table], found[selection.table])
+            for selection in plan.selections
+        ],
+        "files": [_file(file) for file in files],
+        "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
+    }
+
+
+def _table(selection: TableSelection, catalog: Catalog, staged: StagedTable, verdict: TableVerdict) -> dict[str, Any]:
+    table = catalog.tables[selection.table]
+    window = selection.window
+    return {
+        "name": selection.table,
+        "source": ".".join(catalog.relation_name(selection.table)),
+        "rows": staged.rows,
+        "columns": [
+            {
+                "name": field.name,
+                "type": table.columns[field.name].type,
+                "kind": kind_of(field).value,
+                "nullable": field.nullable,
+                "classification": table.columns[field.name].classification.value,
+                **({"masked": table.columns[field.name].mask} if table.columns[field.name].mask else {}),
+            }
+            for field in table.arrow_schema(selection.columns)
+        ],
+        "left_out": {
+            name: column.exclude or "not asked for"
+            for name, column in table.columns.items()
+            if name not in selection.columns
+        },
+        "primary_key": list(table.primary_key),
+        "filters": {
+            "time_column": selection.window_column,
+            "start": window.start_at.isoformat() if window and window.start_at else None,
+            "end": window.end_at.isoformat() if window and window.end_at else None,
+            "include_deleted": selection.include_deleted,
+        },
+        "aggregates": {name: _present(asdict(figures)) for name, figures in staged.aggregates.columns.items()},
+        "validation": {
+            "rows_match": verdict.rows_match,
+            "aggregates_match": verdict.aggregates_match,
+            "digest_match": verdict.digest_match,
+        },
+    }
+
+
+def _file(file: ExportFile) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "media_type": file.media_type,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "rows": file.rows,
+        "parts": [
+            {"table": part.table, "rows": part.rows, **({"route": list(part.route)} if part.route else {})} for part in file.parts
+        ],
+    }
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def to_json(document: dict[str, Any]) -> bytes:
+    """Readable and the same for the same content."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,60 @@
+"""Opens the parts that settings name. What the Dagster resources, the API and the CLI have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from export_pipelines.catalog.isolation import static_isolation
+from export_pipelines.catalog.load import load_catalog
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.samples.loader import sample_catalog_path
+from export_pipelines.settings import Settings
+from export_pipelines.sources.postgres import PostgresSource
+from export_pipelines.stores.objects import open_store
+
+DEFAULT_SAMPLE = "clinic"
+
+
+def catalog_path(settings: Settings) -> Path:
+    """``EXPORT_CATALOG``, else the default sample's catalog."""
+    return settings.catalog or sample_catalog_path(DEFAULT_SAMPLE)
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    return load_catalog(catalog_path(settings))
+
+
+def open_source(url: str, catalog: Catalog) -> PostgresSource:
+    """The tenants' database; every read proves isolation first."""
+    return PostgresSource(url, catalog, check_isolation=require_isolation)
+
+
+def storage_url(settings: Settings) -> str:
+    return settings.storage_url or str(settings.home.resolve() / "objects")
+
+
+def open_object_store(settings: Settings) -> ObjectStore:
+    secret = settings.s3_secret_access_key
+    return open_store(
+        storage_url(settings),
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=secret.get_secret_value() if secret else None,
+        sse=settings.s3_sse,
+        sse_kms_key_id=settings.s3_sse_kms_key_id,
+    )
+
+
+def require_isolation(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> None:
+    """`RequestRejected` listing every reason why the reader role could see more than one tenant."""
+    findings = static_isolation(connection, catalog, tables, catalog.reader_role)
+    errors = [str(finding).removeprefix("error: ") for finding in findings if finding.level == "error"]
+    if errors:
+        raise RequestRejected(f"tenant isolation is not enforced: {' | '.join(errors)}", field="catalog")

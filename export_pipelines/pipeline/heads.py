@@ -1,0 +1,28 @@
+"""What writers and readers know of a table, and its rows on their way into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from export_pipelines.core.model import FilePart
+from export_pipelines.core.ports import TableHead
+from export_pipelines.pipeline.services import ExportServices
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRows:
+    """Rows on their way into one file; ``parts`` says what they are."""
+
+    head: TableHead
+    batches: Iterable[pa.RecordBatch]
+    parts: tuple[FilePart, ...]
+
+
+def table_head(name: str, columns: tuple[str, ...], services: ExportServices) -> TableHead:
+    """The catalog's schema of a table, never the first batch's."""
+    table = services.catalog.tables[name]
+    labels = {column: table.columns[column].label or column for column in columns}
+    return TableHead(name=name, schema=table.arrow_schema(columns), title=table.description, labels=labels)

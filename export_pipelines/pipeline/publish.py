@@ -1,0 +1,56 @@
+"""Make a package visible: move its files to their public place, the manifest last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from export_pipelines.core.errors import Cancelled, IntegrityViolation
+from export_pipelines.core.model import ExportPlan, Package
+from export_pipelines.core.naming import MANIFEST, export_prefix, stage_prefix
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.pipeline.package import StagedPackage
+from export_pipelines.pipeline.services import ExportServices
+
+
+def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
+    """The package under its public prefix and the request completed, or neither.
+
+    The lock and the two checks under it keep a run that lost its request (a paused machine, a cancelled request)
+    from publishing over its successor.
+    """
+    prefix = export_prefix(plan.scope, plan.export_type, plan.requested_at, plan.request_id)
+    package = Package(
+        prefix=prefix,
+        files=tuple(replace(file, key=f"{prefix}/{file.path}") for file in staged.files),
+        manifest_sha256=staged.manifest.sha256,
+        rows=staged.rows,
+        size_bytes=sum(file.size_bytes for file in staged.files),
+    )
+    with services.exclusively(f"publish {plan.request_id}"):
+        if services.requests.record_progress(plan.request_id, run_id=run_id, percentage=97) is not False:
+            raise Cancelled("cancelled on request, or taken over by another run, before publishing")
+        _clear(services.store, prefix)
+        for file in staged.files:
+            services.store.move(file.key, f"{prefix}/{file.path}")
+        _require_whole(services.store, package)
+        completed = services.requests.complete(
+            plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=services.keep_exports
+        )
+        if not completed:
+            _clear(services.store, prefix)
+            raise Cancelled("cancelled on request, or taken over by another run, while publishing")
+    services.store.delete(stage_prefix(plan.request_id, plan.attempt))
+    return package
+
+
+def _clear(store: ObjectStore, prefix: str) -> None:
+    """Take back what an earlier attempt may have left, its manifest first."""
+    store.delete(f"{prefix}/{MANIFEST}")
+    store.delete(prefix)
+
+
+def _require_whole(store: ObjectStore, package: Package) -> None:
+    stored = dict(store.list(package.prefix))
+    expected = {file.key: file.size_bytes for file in package.files}
+    if stored != expected:
+        raise IntegrityViolation(f"the store does not hold what was published under {package.prefix}")

@@ -1,0 +1,34 @@
+"""What the steps work with, put together once by the shells."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.requests import RequestStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportServices:
+    """One catalog, one source, one object store, one control database."""
+
+    catalog: Catalog
+    source: Source
+    store: ObjectStore
+    requests: RequestStore
+    deliveries: DeliveryStore
+    formats: Callable[[], Mapping[str, FormatSpec]]
+    find_format: Callable[[str], FormatSpec]
+    mailer: Mailer | None  # None: no SMTP server is configured
+    scratch: Path  # local folder for sorting and re-reading; emptied by whoever fills it
+    link_ttl: dt.timedelta
+    public_url: str  # where people reach the download pages, without a trailing slash
+    keep_exports: dt.timedelta
+    heartbeat_seconds: float
+    exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

@@ -1,0 +1,62 @@
+"""Read every table of the plan from one snapshot into canonical Parquet, and have the database count the same rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.model import ExportPlan, Stage, StagedTable, TableAggregates, TableSelection
+from export_pipelines.core.naming import segment, stage_prefix
+from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
+from export_pipelines.pipeline.canonical import write_canonical
+from export_pipelines.pipeline.services import ExportServices
+
+
+def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress) -> Stage:
+    """All tables of the plan as they are at one instant.
+
+    Counting runs on the connection that holds the snapshot while another reads the rows.
+    """
+    services.store.delete(stage_prefix(plan.request_id, plan.attempt))
+    with services.source.snapshot(plan.scope) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
+        snapshot.require_isolation(selection.table for selection in plan.selections)
+        figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
+        try:
+            tables = [
+                _stage_table(plan, selection, snapshot, counted, services, progress)
+                for selection, counted in zip(plan.selections, figures, strict=True)
+            ]
+        except BaseException:
+            counting.shutdown(wait=False, cancel_futures=True)
+            raise
+        return Stage(snapshot=snapshot.info, tables=tuple(tables))
+
+
+def _stage_table(
+    plan: ExportPlan,
+    selection: TableSelection,
+    snapshot: Snapshot,
+    counted: Future[TableAggregates],
+    services: ExportServices,
+    progress: Progress,
+) -> StagedTable:
+    schema = services.catalog.tables[selection.table].arrow_schema(selection.columns)
+    key = f"{stage_prefix(plan.request_id, plan.attempt)}/canonical/{segment(selection.table)}.parquet"
+    rows = write_canonical(
+        services.store, key, snapshot.read(selection), schema, table=selection.table, progress=progress
+    )
+    aggregates = counted.result()
+    if rows != aggregates.rows:
+        raise IntegrityViolation(f"{selection.table}: {rows} rows arrived, the source counts {aggregates.rows}")
+    return StagedTable(
+        table=selection.table,
+        keys=(key,),
+        rows=rows,
+        size_bytes=_size(services.store, key),
+        aggregates=aggregates,
+        columns=selection.columns,
+    )
+
+
+def _size(store: ObjectStore, key: str) -> int:
+    return sum(size for _, size in store.list(key))

@@ -1,0 +1,135 @@
+"""Finds the samples and puts one into a database.
+
+Anything that knows what a sample is about belongs into its SQL, not here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import yaml
+from psycopg import errors, sql
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected, Unavailable
+
+MAX_TENANTS = 10_000
+MAX_ROWS = 50_000_000
+MAX_SEED = 2**31 - 1
+FIRST_DAY = dt.date(2023, 1, 1)  # where the history that generate.sql makes begins
+CONNECT_TIMEOUT_SECONDS = 10
+
+_FOLDER = Path(__file__).parent
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def sample_names() -> list[str]:
+    """Names of all samples, sorted."""
+    return sorted(found.parent.name for found in _FOLDER.glob("*/catalog.yaml"))
+
+
+def sample_catalog_path(name: str) -> Path:
+    """Where the sample's catalog is; `RequestRejected` naming the samples there are."""
+    return _file(name, "catalog.yaml")
+
+
+def load_sample(
+    admin_url: str,
+    name: str,
+    *,
+    tenants: int = 3,
+    rows: int = 20_000,
+    seed: int = 1,
+    invoices: int | None = None,
+    until: dt.date | None = None,
+) -> None:
+    """Create the sample's schema if it is absent and its rows if there are none; otherwise change nothing.
+
+    ``admin_url`` is of a role that may create schemas and roles. ``rows`` is the sum over all tables, about: every
+    tenant gets at least one row of each table, the first tenant the largest share. ``invoices`` is the number of
+    invoices of all tenants together, in place of their share of ``rows``. No row is of the day ``until`` (UTC,
+    default today) or later. The same arguments make the same rows, ids included.
+
+    All or nothing: one transaction. Raises `RequestRejected` for an unknown sample, a number out of range or a
+    role without the rights, `Unavailable` when the server does not answer.
+    """
+    last = dt.datetime.now(dt.UTC).date() if until is None else until
+    _check_numbers(tenants=tenants, rows=rows, seed=seed, invoices=invoices, until=last)
+    root = _tenant_table(name)
+    settings = {
+        "sample.tenants": str(tenants),
+        "sample.rows": str(rows),
+        "sample.seed": str(seed),
+        "sample.invoice_rows": "" if invoices is None else str(invoices),
+        "sample.until": last.isoformat(),
+    }
+    with _transaction(admin_url, name) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample ' || %s, 0))", [name])
+        if not _true(connection, sql.SQL("SELECT to_regclass({}) IS NOT NULL").format(sql.Literal(".".join(root)))):
+            connection.execute(_file(name, "schema.sql").read_bytes())
+        if _true(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*root))):
+            return
+        for key, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, true)", [key, value])
+        connection.execute(_file(name, "generate.sql").read_bytes())
+
+
+def _file(name: str, file: str) -> Path:
+    path = _FOLDER / name / file
+    if not _NAME.fullmatch(name) or not path.is_file():
+        raise RequestRejected(f"{name!r} is not a sample; choose from {', '.join(sample_names())}", field="sample")
+    return path
+
+
+def _tenant_table(name: str) -> tuple[str, ...]:
+    """Schema and name of the table whose rows tell whether the sample is loaded."""
+    text = sample_catalog_path(name).read_text(encoding="utf-8")
+    return tuple(Catalog.model_validate(yaml.safe_load(text)).tenant.table.split("."))
+
+
+def _check_numbers(*, tenants: int, rows: int, seed: int, invoices: int | None, until: dt.date) -> None:
+    limits = [("tenants", tenants, 1, MAX_TENANTS), ("rows", rows, 1, MAX_ROWS), ("seed", seed, 0, MAX_SEED)]
+    if invoices is not None:
+        limits.append(("invoices", invoices, 1, MAX_ROWS))
+    for field, value, low, high in limits:
+        if not low <= value <= high:
+            raise RequestRejected(f"{value} is out of range; give a number from {low} to {high}", field=field)
+    if until <= FIRST_DAY:
+        raise RequestRejected(f"{until} is too early; give a day after {FIRST_DAY}", field="until")
+
+
+def _true(connection: psycopg.Connection, query: sql.Composed) -> bool:
+    return connection.execute(query).fetchone() == (True,)
+
+
+@contextmanager
+def _transaction(admin_url: str, name: str) -> Iterator[psycopg.Connection]:
+    """A connection that commits on a clean exit; driver errors become the two kinds that callers act on."""
+    try:
+        with _connect(admin_url) as connection:
+            yield connection
+    except errors.InsufficientPrivilege as error:
+        message = f"its role may not load sample {name!r} ({_first_line(error)}); use one that may create "
+        raise RequestRejected(message + "schemas and roles", field="admin_url") from error
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"sample {name!r} was not loaded: {_first_line(error)}") from error
+    except psycopg.ProgrammingError as error:
+        message = f"sample {name!r} does not fit this database: {_first_line(error)}; use an empty one"
+        raise RequestRejected(message, field="admin_url") from error
+
+
+def _connect(admin_url: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+    except psycopg.ProgrammingError as error:  # its text repeats the URL, which may hold a password
+        message = "is not a PostgreSQL URL; write postgresql://user:password@host:port/database"
+        raise RequestRejected(message, field="admin_url") from error
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0]

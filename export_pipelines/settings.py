@@ -1,0 +1,123 @@
+"""Settings from the environment; the only reader of it.
+
+Names are the environment variables of `docs/settings.md`. Secrets are `SecretStr`, so printing settings shows none.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from export_pipelines.core.errors import RequestRejected
+
+
+def _named(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class Settings(BaseSettings):
+    """Everything a deployment may set. Durations are seconds."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    source_url: SecretStr | None = Field(
+        default=None, validation_alias=_named("EXPORT_SOURCE_URL"), description="PostgreSQL with the tenants' data."
+    )
+    control_url: SecretStr | None = Field(
+        default=None, validation_alias=_named("EXPORT_CONTROL_URL"), description="PostgreSQL for the service's own state."
+    )
+    catalog: Path | None = Field(
+        default=None, validation_alias=_named("EXPORT_CATALOG"), description="Catalog file; default: the clinic sample."
+    )
+    home: Path = Field(
+        default=Path(".export-pipelines"),
+        validation_alias=_named("EXPORT_HOME"),
+        description="Folder of the embedded server, local objects, logs and scratch files.",
+    )
+    storage_url: str | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_STORAGE_URL"),
+        description="s3://bucket/prefix, or a folder; default: EXPORT_HOME/objects.",
+    )
+    s3_endpoint: str | None = Field(default=None, validation_alias=_named("S3_ENDPOINT"), description="For S3-compatible stores.")
+    s3_region: str | None = Field(default=None, validation_alias=_named("S3_REGION"))
+    s3_access_key_id: str | None = Field(
+        default=None, validation_alias=_named("S3_ACCESS_KEY_ID"), description="Default: the AWS credential chain."
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, validation_alias=_named("S3_SECRET_ACCESS_KEY"))
+    s3_sse: Literal["AES256", "aws:kms"] | None = Field(
+        default=None, validation_alias=_named("S3_SSE"), description="Server-side encryption of every object."
+    )
+    s3_sse_kms_key_id: str | None = Field(default=None, validation_alias=_named("S3_SSE_KMS_KEY_ID"))
+    smtp_host: str | None = Field(default=None, validation_alias=_named("SMTP_HOST"), description="Unset: no mail is sent.")
+    smtp_port: int = Field(default=587, ge=1, le=65535, validation_alias=_named("SMTP_PORT"))
+    smtp_user: str | None = Field(default=None, validation_alias=_named("SMTP_USER"))
+    smtp_password: SecretStr | None = Field(default=None, validation_alias=_named("SMTP_PASSWORD"))
+    smtp_security: Literal["none", "starttls", "tls"] = Field(default="starttls", validation_alias=_named("SMTP_SECURITY"))
+    from_email: str = Field(default="exports@localhost", validation_alias=_named("FROM_EMAIL"))
+    from_name: str = Field(default="Export Pipelines", validation_alias=_named("FROM_NAME"))
+    link_ttl: Annotated[int, Field(ge=60)] = Field(
+        default=7 * 86_400, validation_alias=_named("EXPORT_LINK_TTL"), description="How long a download link works."
+    )
+    signed_url_ttl: Annotated[int, Field(ge=30, le=604_800)] = Field(
+        default=900, validation_alias=_named("EXPORT_SIGNED_URL_TTL"), description="Of the S3 URL a click is sent to."
+    )
+    keep_seconds: Annotated[int, Field(ge=3600)] = Field(
+        default=30 * 86_400, validation_alias=_named("EXPORT_KEEP_SECONDS"), description="How long a package is kept."
+    )
+    public_url: str | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_PUBLIC_URL"),
+        description="Where people reach the download pages; default: http://127.0.0.1:EXPORT_API_PORT.",
+    )
+    api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
+    ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
+    heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
+    stale_seconds: int = Field(
+        default=60, ge=5, validation_alias=_named("EXPORT_STALE_SECONDS"), description="Silence after which a run is checked."
+    )
+
+    @property
+    def link_lifetime(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.link_ttl)
+
+    @property
+    def signed_url_lifetime(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.signed_url_ttl)
+
+    @property
+    def keep(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.keep_seconds)
+
+    @property
+    def pages_url(self) -> str:
+        return (self.public_url or f"http://127.0.0.1:{self.api_port}").rstrip("/")
+
+    def require_source_url(self) -> str:
+        """The URL in clear, or `RequestRejected` that says how to set it."""
+        return _required(self.source_url, "EXPORT_SOURCE_URL")
+
+    def require_control_url(self) -> str:
+        return _required(self.control_url, "EXPORT_CONTROL_URL")
+
+
+def _required(value: SecretStr | None, name: str) -> str:
+    if value is None:
+        raise RequestRejected(
+            "is not set; give a postgresql:// URL, or start through `export-pipelines up`, which brings its own server",
+            field=name,
+        )
+    return value.get_secret_value()
+
+
+def load_settings() -> Settings:
+    """Settings of this process; `RequestRejected` names the variable whose value is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RequestRejected(str(first["msg"]), field=".".join(str(part) for part in first["loc"])) from error

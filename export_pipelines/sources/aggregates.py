@@ -1,0 +1,59 @@
+"""The database's own account of a selection: the oracle that finished files are compared with.
+
+`export_pipelines.validation.aggregates` computes the same figures from a file, in another engine.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from export_pipelines.core.catalog import Catalog, Column
+from export_pipelines.core.model import ColumnAggregate, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.types import Total, plain_number
+from export_pipelines.sources.query import from_where, projected
+
+_TOTALS = {
+    Total.TRUES: "count(*) FILTER (WHERE {})",
+    Total.SUM: "sum(({})::numeric)",
+    Total.DAYS: "sum({} - DATE '1970-01-01')",
+    Total.MICROSECONDS: "sum(extract(epoch FROM {}) * 1000000)",
+    Total.OCTETS: "sum(octet_length({}))",
+}
+
+
+def select_aggregates(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
+    """One row: ``count(*)``, then for each column its non-null count, total, low and high."""
+    columns = catalog.tables[selection.table].columns
+    figures: list[sql.Composable] = [sql.SQL("count(*)")]
+    for name in selection.columns:
+        figures += _figures(name, columns[name])
+    return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(figures), from_where(catalog, selection, scope))
+
+
+def _figures(name: str, column: Column) -> list[sql.Composable]:
+    value = projected(name, column)
+    none: sql.Composable = sql.SQL("NULL")
+    count = sql.SQL("count({})").format(value)
+    if column.travels_as.total is Total.EXTREMES:
+        finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)
+        return [count, none, sql.SQL("min({0}) {1}").format(value, finite), sql.SQL("max({0}) {1}").format(value, finite)]
+    rule = column.travels_as.total
+    summed = sql.Identifier("t0", name) if rule is Total.SUM and column.mask is None else value
+    total = sql.SQL("({})::text").format(sql.SQL(_TOTALS[rule]).format(summed))
+    return [count, total, none, none]
+
+
+def read_aggregates(selection: TableSelection, row: tuple[Any, ...]) -> TableAggregates:
+    """The row of `select_aggregates` as a record."""
+    figures = iter(row)
+    rows = next(figures)
+    columns = {
+        name: ColumnAggregate(
+            non_null=next(figures), total=plain_number(next(figures)), low=next(figures), high=next(figures)
+        )
+        for name in selection.columns
+    }
+    return TableAggregates(rows=rows, columns=columns)
+

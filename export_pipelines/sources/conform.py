@@ -1,0 +1,84 @@
+"""Checks on every batch between the wire and the stage: the catalog's schema, or an error; never a repair.
+
+A value that the travelling type cannot hold is refused here, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
+from export_pipelines.core.types import Kind, kind_of
+
+_DAY_US = 86_400_000_000
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, as days since 1970
+_RANGES = {
+    Kind.DATE: (pa.int32(), _FIRST_DAY, _LAST_DAY),
+    Kind.TIME: (pa.int64(), 0, _DAY_US - 1),
+    Kind.TIMESTAMP: (pa.int64(), _FIRST_DAY * _DAY_US, (_LAST_DAY + 1) * _DAY_US - 1),
+    Kind.INSTANT: (pa.int64(), _FIRST_DAY * _DAY_US, (_LAST_DAY + 1) * _DAY_US - 1),
+}
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema, table: str) -> pa.RecordBatch:
+    """The batch in ``schema``; `RequestRejected` when the source sends something else than the catalog says."""
+    columns = [_column(batch.column(i), field, table) for i, field in enumerate(schema)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: pa.Array, field: pa.Field, table: str) -> pa.Array:
+    name = f"{table}.{field.name}"
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    if not field.nullable and values.null_count:
+        raise RequestRejected(f"the catalog says NOT NULL but NULLs arrived; {_CHECK}", field=name)
+    kind = kind_of(field)
+    if kind is Kind.DECIMAL and pa.types.is_string(values.type):
+        return _decimal(values, field, name)
+    if values.type != field.type:
+        raise RequestRejected(f"the catalog says {field.type} but the source sends {values.type}; {_CHECK}", field=name)
+    if kind in _RANGES:
+        _check_range(values, kind, name)
+    return values
+
+
+def _decimal(values: pa.Array, field: pa.Field, name: str) -> pa.Array:
+    try:
+        return pc.cast(values, field.type)
+    except pa.ArrowInvalid as error:
+        raise RequestRejected(
+            f"a value does not fit {field.type} (NaN, or more digits than the catalog says); declare the column "
+            f"`as_text: true` in the catalog, or run `export-pipelines catalog check`",
+            field=name,
+        ) from error
+
+
+def _check_range(values: pa.Array, kind: Kind, name: str) -> None:
+    integer, low, high = _RANGES[kind]
+    bounds = pc.min_max(values.view(integer))
+    least, most = bounds["min"].as_py(), bounds["max"].as_py()
+    if least is not None and (least < low or most > high):
+        raise RequestRejected(
+            f"a {kind} is infinite or outside the years 1 to 9999 (or 24:00), which files cannot hold as a {kind}; "
+            "declare the column `as_text: true` in the catalog",
+            field=name,
+        )
+
+
+def tenant_guard(column: str, tenant_id: str, table: str) -> Callable[[pa.RecordBatch], None]:
+    """A check that every row of a batch carries the tenant's id; the last line of defence."""
+
+    def check(batch: pa.RecordBatch) -> None:
+        if batch.num_rows == 0:
+            return
+        own = pc.all(pc.equal(pc.cast(batch.column(column), pa.string()), tenant_id), skip_nulls=False).as_py()
+        if own is not True:
+            raise IntegrityViolation(f"{table}: rows of another tenant arrived; nothing was written")
+
+    return check
+
+
+_CHECK = "run `export-pipelines catalog check`"

@@ -1,0 +1,172 @@
+"""A PostgreSQL database as a `Source`: one snapshot, one tenant, several connections.
+
+The first connection holds the snapshot and answers counts and aggregates; every reader joins the snapshot on a
+connection of its own, so that reading and counting run side by side.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
+from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.conform import conform, tenant_guard
+from export_pipelines.sources.query import from_where, select_rows
+from export_pipelines.sources.session import begin, begin_statements, connected, describe, snapshot_info
+from export_pipelines.sources.stream import arrow_session, first_line, stream
+
+IsolationCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
+"""Raises `RequestRejected` unless the session's role sees only its tenant's rows of those tables."""
+
+
+class PostgresSource:
+    """Reads the tables of a catalog from the server at ``url``."""
+
+    def __init__(self, url: str, catalog: Catalog, *, check_isolation: IsolationCheck) -> None:
+        self._url = url
+        self._catalog = catalog
+        self._check_isolation = check_isolation
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog
+
+    @contextmanager
+    def snapshot(self, scope: TenantScope) -> Iterator[PostgresSnapshot]:
+        """A consistent state of the tenant's rows, held until the context ends."""
+        with connected(self._url) as connection:
+            with _translated(self._url):
+                self._require_tenant(connection, scope)
+                begin(connection, self._catalog, scope)
+                snapshot = PostgresSnapshot(self._url, self._catalog, scope, connection, self._check_isolation)
+            yield snapshot
+
+    def tenants(self) -> list[str]:
+        """Ids of all tenants as text, sorted; read as the directory role, which sees nothing else."""
+        root = self._catalog.tenant
+        query = sql.SQL("SELECT {key}::text FROM {table} ORDER BY 1").format(
+            key=sql.Identifier(root.key), table=sql.Identifier(*root.table.split("."))
+        )
+        with connected(self._url) as connection, _translated(self._url):
+            begin(connection, self._catalog, None)
+            return [row[0] for row in connection.execute(query)]
+
+    def _require_tenant(self, connection: psycopg.Connection, scope: TenantScope) -> None:
+        root = self._catalog.tenant
+        query = sql.SQL("SELECT EXISTS (SELECT 1 FROM {table} WHERE {key}::text = {value})").format(
+            table=sql.Identifier(*root.table.split(".")),
+            key=sql.Identifier(root.key),
+            value=sql.Literal(scope.tenant_id),
+        )
+        begin(connection, self._catalog, None)
+        known = connection.execute(query).fetchone() == (True,)
+        connection.execute("ROLLBACK")
+        if not known:
+            raise RequestRejected(
+                f"{scope.tenant_id!r} is not among the tenants in {root.table}.{root.key}", field="tenant_id"
+            )
+
+
+class PostgresSnapshot:
+    """One tenant's rows at one instant."""
+
+    def __init__(
+        self,
+        url: str,
+        catalog: Catalog,
+        scope: TenantScope,
+        connection: psycopg.Connection,
+        check_isolation: IsolationCheck,
+    ) -> None:
+        self._url = url
+        self._catalog = catalog
+        self._scope = scope
+        self._connection = connection
+        self._check_isolation = check_isolation
+        self._lock = threading.Lock()  # psycopg answers one statement at a time
+        self._checked: set[str] = set()
+        self._exported_id, self._info = snapshot_info(connection)
+
+    @property
+    def info(self) -> SnapshotInfo:
+        return self._info
+
+    def require_isolation(self, tables: Iterable[str]) -> None:
+        """Checked once for each table; `RequestRejected` when a policy is missing or not enforced."""
+        missing = tuple(table for table in tables if table not in self._checked)
+        if missing:
+            with self._lock, _translated(self._url):
+                self._check_isolation(self._connection, self._catalog, missing)
+            self._checked.update(missing)
+
+    def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
+        """Rows in the catalog's schema, each batch checked for type, range and tenant."""
+        self.require_isolation([selection.table])
+        table = self._catalog.tables[selection.table]
+        schema = table.arrow_schema(selection.columns)
+        guard = self._guard(selection)
+        begin_sql = [
+            statement.as_string() for statement in begin_statements(self._catalog, self._scope, self._exported_id)
+        ]
+        query = select_rows(self._catalog, selection, self._scope).as_string()
+        with arrow_session(self._url, begin_sql) as connection:
+            for received in stream(connection, query, self._url):
+                batch = conform(received, schema, selection.table)
+                guard(batch)
+                yield batch
+
+    def count_by_policy(self, selection: TableSelection) -> int:
+        """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
+        self.require_isolation([selection.table])
+        return int(self._one(sql.SQL("SELECT count(*) {}").format(from_where(self._catalog, selection, None)))[0])
+
+    def aggregate(self, selection: TableSelection) -> TableAggregates:
+        """The database's own figures for the same rows; safe to call from another thread than `read`."""
+        self.require_isolation([selection.table])
+        row = self._one(select_aggregates(self._catalog, selection, self._scope))
+        return read_aggregates(selection, row)
+
+    def estimate_rows(self, selection: TableSelection) -> int:
+        """Rows by the server's planner."""
+        self.require_isolation([selection.table])
+        explained = self._one(
+            sql.SQL("EXPLAIN (FORMAT JSON) SELECT 1 {}").format(from_where(self._catalog, selection, self._scope))
+        )
+        return int(explained[0][0]["Plan"]["Plan Rows"])
+
+    def _guard(self, selection: TableSelection) -> Callable[[pa.RecordBatch], None]:
+        column = self._catalog.tables[selection.table].tenant.column
+        if column is None or column not in selection.columns:
+            return lambda _batch: None
+        return tenant_guard(column, self._scope.tenant_id, selection.table)
+
+    def _one(self, query: sql.Composed) -> tuple[Any, ...]:
+        with self._lock, _translated(self._url):
+            row = self._connection.execute(query).fetchone()
+        assert row is not None
+        return cast("tuple[Any, ...]", row)
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """psycopg's errors as ours, once, at the edge."""
+    try:
+        yield
+    except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError) as error:
+        state = error.sqlstate or ""
+        detail = first_line(error) if state.startswith("42") else f"SQLSTATE {state}"
+        raise RequestRejected(
+            f"the source refuses what the catalog describes ({detail}); run `export-pipelines catalog check`",
+            field="catalog",
+        ) from error
+    except psycopg.Error as error:
+        raise Unavailable(f"source database {describe(url)} failed: {first_line(error)}") from error

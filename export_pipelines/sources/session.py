@@ -1,0 +1,94 @@
+"""Connections to the source: who we are, which tenant, which snapshot.
+
+A session is one read-only repeatable-read transaction as the catalog's reader role. Everything set here is local
+to that transaction.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.model import SnapshotInfo, TenantScope
+
+CONNECT_TIMEOUT_SECONDS = 10
+
+# What makes the text of values independent of the server's and the user's defaults.
+SETTINGS = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "row_security": "on",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+
+def begin_statements(catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None) -> list[sql.Composable]:
+    """The statements that open a session, in order; ``snapshot_id`` joins another session's snapshot."""
+    statements: list[sql.Composable] = [sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")]
+    if snapshot_id is not None:
+        statements.append(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+    role = catalog.reader_role if scope is not None else catalog.directory_role
+    statements.append(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+    settings = dict(SETTINGS)
+    if scope is not None:
+        settings[catalog.tenant.setting] = scope.tenant_id
+    for name, value in settings.items():
+        statements.append(sql.SQL("SELECT set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value)))
+    return statements
+
+
+@contextmanager
+def connected(url: str, *, what: str = "source database") -> Iterator[psycopg.Connection]:
+    """An autocommit connection; `Unavailable` names server and database, never the password."""
+    try:
+        connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"{what} {describe(url)} does not answer: {str(error).strip()}") from error
+    with connection:
+        yield connection
+
+
+def describe(url: str) -> str:
+    """``host:port/dbname`` of a connection URL."""
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def begin(connection: psycopg.Connection, catalog: Catalog, scope: TenantScope | None) -> None:
+    """Open the session's transaction; `RequestRejected` when the login may not become the reader role."""
+    try:
+        for statement in begin_statements(catalog, scope):
+            connection.execute(statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject) as error:
+        role = catalog.reader_role if scope is not None else catalog.directory_role
+        raise RequestRejected(
+            f"the source login cannot become role {role!r} ({str(error).strip()}); run `catalog rls --apply` as an "
+            f"administrator and grant the role to the login",
+            field="EXPORT_SOURCE_URL",
+        ) from error
+
+
+def snapshot_info(connection: psycopg.Connection) -> tuple[str, SnapshotInfo]:
+    """Export this transaction's snapshot: the id that other sessions join it by, and what it is."""
+    row = connection.execute(
+        """
+        SELECT pg_export_snapshot(), pg_current_snapshot()::text, transaction_timestamp(),
+               current_setting('server_version'), current_user,
+               CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text
+        """
+    ).fetchone()
+    assert row is not None
+    exported_id, snapshot_id, taken_at, version, role, lsn = row
+    return exported_id, SnapshotInfo(
+        snapshot_id=snapshot_id, lsn=lsn, taken_at=taken_at.astimezone(dt.UTC), server_version=version, role=role
+    )

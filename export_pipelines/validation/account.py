@@ -1,0 +1,125 @@
+"""An account of rows read back from a file: counts, totals and an order-free digest, computed by DuckDB.
+
+The source's account of the same rows comes from PostgreSQL (`export_pipelines.sources.aggregates`); the rule
+which figure stands for which type is `export_pipelines.core.types.total_of`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+import duckdb
+import pyarrow as pa
+
+from export_pipelines.core.model import ColumnAggregate, TableAggregates
+from export_pipelines.core.types import Total, kind_of, plain_number, total_of
+
+_TOTALS = {
+    Total.TRUES: "count(*) FILTER (WHERE {})",
+    Total.SUM: "sum({})",
+    Total.DAYS: "sum(({} - DATE '1970-01-01')::HUGEINT)",
+    Total.MICROSECONDS: "sum(epoch_us({})::HUGEINT)",
+}
+MEMORY_LIMIT = "256MB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Figures of one table in one file. Accounts of several files add up."""
+
+    aggregates: TableAggregates
+    digest: int  # sum of a 64-bit hash of each whole row: any order, every duplicate counts
+
+    def __add__(self, other: Account) -> Account:
+        columns = {
+            name: _added(mine, other.aggregates.columns[name]) for name, mine in self.aggregates.columns.items()
+        }
+        rows = self.aggregates.rows + other.aggregates.rows
+        return Account(
+            aggregates=TableAggregates(rows=rows, columns=columns), digest=self.digest + other.digest
+        )
+
+
+def account(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Account:
+    """Read all batches once; memory is bounded by one batch."""
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("rows_read", reader)
+        row = connection.execute(_query(schema)).fetchone()
+    assert row is not None
+    figures = iter(row)
+    rows, digest = next(figures), int(next(figures) or 0)
+    columns = {
+        field.name: ColumnAggregate(
+            non_null=next(figures), total=plain_number(_text(next(figures))), low=next(figures), high=next(figures)
+        )
+        for field in schema
+    }
+    return Account(aggregates=TableAggregates(rows=rows, columns=columns), digest=digest)
+
+
+def _query(schema: pa.Schema) -> str:
+    names = [_quoted(name) for name in schema.names]
+    figures = ["count(*)", f"sum(hash({', '.join(names)})::HUGEINT)"]
+    for name, field in zip(names, schema, strict=True):
+        figures += _figures(name, field)
+    return f"SELECT {', '.join(figures)} FROM rows_read"  # noqa: S608 - names are quoted, there are no values
+
+
+def _figures(name: str, field: pa.Field) -> list[str]:
+    rule = total_of(kind_of(field), field.type)
+    if rule is Total.EXTREMES:
+        finite = f"FILTER (WHERE isfinite({name}))"
+        return [f"count({name})", "NULL", f"min({name}) {finite}", f"max({name}) {finite}"]
+    if rule is Total.OCTETS:
+        octets = f"octet_length({name})" if pa.types.is_binary(field.type) else f"strlen({name}::VARCHAR)"
+        return [f"count({name})", f"sum({octets})", "NULL", "NULL"]
+    return [f"count({name})", _TOTALS[rule].format(name), "NULL", "NULL"]
+
+
+def differences(expected: TableAggregates, found: TableAggregates, schema: pa.Schema) -> list[str]:
+    """What differs, column by column, in words without row data."""
+    problems = []
+    if expected.rows != found.rows:
+        problems.append(f"the source has {expected.rows} rows, the files have {found.rows}")
+    for field in schema:
+        here, there = expected.columns[field.name], found.columns[field.name]
+        narrow = pa.types.is_float32(field.type)
+        if _comparable(here, narrow=narrow) != _comparable(there, narrow=narrow):
+            rule = total_of(kind_of(field), field.type)
+            problems.append(f"column {field.name!r}: non-null count or {rule} differ from the source's")
+    return problems
+
+
+def _comparable(figures: ColumnAggregate, *, narrow: bool) -> tuple[object, ...]:
+    def as_float(value: float | None) -> float | None:
+        return value if value is None or not narrow else float(struct.unpack("f", struct.pack("f", value))[0])
+
+    total = figures.total if figures.total not in (None, "0") else None  # the sum of nothing is NULL, a count is 0
+    return figures.non_null, total, as_float(figures.low), as_float(figures.high)
+
+
+def _added(one: ColumnAggregate, other: ColumnAggregate) -> ColumnAggregate:
+
+
+    totals = [Decimal(part.total) for part in (one, other) if part.total is not None]
+    lows = [part.low for part in (one, other) if part.low is not None]
+    highs = [part.high for part in (one, other) if part.high is not None]
+    return ColumnAggregate(
+        non_null=one.non_null + other.non_null,
+        total=plain_number(f"{sum(totals, Decimal()):f}") if totals else None,
+        low=min(lows, default=None),
+        high=max(highs, default=None),
+    )
+
+
+def _text(figure: object) -> str | None:
+    return f"{figure:f}" if isinstance(figure, Decimal) else None if figure is None else str(figure)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,137 @@
+"""What names suggest; every guess errs on the careful side."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export_pipelines.catalog.inventory import LiveColumn
+from export_pipelines.catalog.naming import (
+    classify,
+    deleted_column,
+    is_credential,
+    relation_name,
+    slug,
+    time_column,
+    updated_column,
+)
+from export_pipelines.core.catalog import Classification
+
+
+def column(name: str, type_: str = "text", *, not_null: bool = True) -> LiveColumn:
+    return LiveColumn(name=name, type=type_, declared_type=type_, not_null=not_null, comment=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("pets", "pets"),
+        ("_odd__name_", "_odd__name_"),
+        ("Order Details", "order_details"),
+        ("OrderDetails", "order_details"),
+        ("order-état", "order_etat"),
+        ("2fa", "t_2fa"),
+        ("注文", "t_"),
+        ("A" * 70, "a" * 63),
+    ],
+)
+def test_any_name_becomes_a_catalog_key(name: str, key: str) -> None:
+    assert slug(name) == key
+
+
+@given(st.lists(st.text(min_size=1, max_size=80), max_size=8))
+def test_keys_are_valid_and_never_collide(names: list[str]) -> None:
+    keys: list[str] = []
+    for name in names:
+        keys.append(slug(name, taken=keys))
+    assert len(set(keys)) == len(names)
+    for key in keys:
+        assert key.isascii()
+        assert len(key) <= 63
+        assert not key[0].isdigit()
+        assert key.replace("_", "a").isalnum()
+        assert key == key.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("email", Classification.PERSONAL),
+        ("contactEmail", Classification.PERSONAL),
+        ("first_name", Classification.PERSONAL),
+        ("birth_date", Classification.PERSONAL),
+        ("home_address", Classification.PERSONAL),
+        ("ssn", Classification.IDENTIFIER),
+        ("passport_number", Classification.IDENTIFIER),
+        ("iban", Classification.IDENTIFIER),
+        ("tax_id", Classification.IDENTIFIER),
+        ("diagnosis", Classification.SENSITIVE),
+        ("medical_history", Classification.SENSITIVE),
+        ("notes", Classification.SENSITIVE),
+        ("address_id", Classification.INTERNAL),
+        ("id", Classification.INTERNAL),
+        ("amount", Classification.INTERNAL),
+    ],
+)
+def test_a_columns_name_suggests_its_class(name: str, expected: Classification) -> None:
+    assert classify(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "secret"),
+    [
+        ("password", "text", True),
+        ("passwordHash", "text", True),
+        ("reset_tokens", "jsonb", True),
+        ("api_key", "character varying(64)", True),
+        ("secret", "bytea", True),
+        ("tokens_used", "bigint", False),
+        ("hashtag", "text", False),
+        ("secretary", "text", False),
+        ("key", "text", False),
+    ],
+)
+def test_a_credential_is_known_by_name_and_type(name: str, type_: str, secret: bool) -> None:
+    assert is_credential(column(name, type_)) is secret
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            [column("updated_at", "timestamp with time zone"), column("created_at", "timestamp with time zone")],
+            "created_at",
+        ),
+        ([column("visit_date", "date"), column("inserted_at", "date")], "inserted_at"),
+        ([column("created_at", "date", not_null=False), column("sent_on", "date")], "sent_on"),
+        ([column("sent_on", "date", not_null=False)], "sent_on"),
+        ([column("whenever", "date")], "whenever"),
+        ([column("whenever", "date", not_null=False)], None),
+        ([column("birth_date", "date"), column("due_date", "date"), column("last_update", "date")], None),
+        ([column("created_at", "text")], None),
+    ],
+)
+def test_the_time_column_says_when_a_row_came_to_be(columns: list[LiveColumn], expected: str | None) -> None:
+    found = time_column(columns)
+    assert (found.name if found else None) == expected
+
+
+def test_update_and_deletion_are_told_by_time_columns_only() -> None:
+    columns = {c.name: c for c in (column("LastUpdate", "date"), column("deleted_at", "boolean"))}
+    assert updated_column(columns) == "LastUpdate"
+    assert deleted_column(columns) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("store_id",), "store"),
+        (("storeId",), "store"),
+        (("owner",), "owner"),
+        (("a", "b"), "orders"),
+        (("_id",), "_id"),
+    ],
+)
+def test_a_relation_is_called_after_its_column(columns: tuple[str, ...], expected: str) -> None:
+    assert relation_name(columns, "orders", taken=()) == expected
