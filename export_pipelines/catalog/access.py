@@ -5,7 +5,7 @@ Granting them is `rls`, checking them is `isolation`; both must mean the same se
 
 from __future__ import annotations
 
-from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.catalog import Catalog
 
 
 def needed_columns(catalog: Catalog, name: str) -> tuple[str, ...]:
@@ -35,11 +35,8 @@ def _asked_by_children(catalog: Catalog, name: str) -> set[str]:
     """Columns that policies of other tables compare with on their way to the tenant."""
     columns: set[str] = set()
     for child in catalog.tables.values():
-        relation = _path_relation(child)
-        if relation is not None and child.relations[relation].references == name:
-            columns.update(child.relations[relation].referenced_columns)
+        if child.tenant.through is not None:
+            relation = child.relations[child.tenant.through]
+            if relation.references == name:
+                columns.update(relation.referenced_columns)
     return columns
-
-
-def _path_relation(table: Table) -> str | None:
-    return table.tenant.through

@@ -22,8 +22,10 @@ class Finding:
 
 
 def error(message: str, next_step: str, *, table: str | None = None, column: str | None = None) -> Finding:
+    """A finding that forbids exporting the table, or everything where no table is named."""
     return Finding(level="error", table=table, column=column, message=message, next_step=next_step)
 
 
 def warning(message: str, next_step: str, *, table: str | None = None, column: str | None = None) -> Finding:
+    """A finding worth knowing, which forbids nothing."""
     return Finding(level="warning", table=table, column=column, message=message, next_step=next_step)

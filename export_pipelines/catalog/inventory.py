@@ -32,6 +32,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LiveColumn:
+    """One column as the database declares it."""
+
     name: str
     type: str  # as format_type prints it; a domain is resolved to its base type, which is how it travels
     declared_type: str  # the domain's own name where it is one
@@ -41,6 +43,8 @@ class LiveColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveForeignKey:
+    """A declared foreign key; its columns are in the order of those it refers to."""
+
     name: str
     columns: Key
     references: int  # oid of the referenced relation
@@ -50,6 +54,8 @@ class LiveForeignKey:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveTable:
+    """A table or view with its columns in order and its keys."""
+
     oid: int
     schema: str
     name: str
@@ -67,10 +73,12 @@ class LiveTable:
 
     @property
     def label(self) -> str:
+        """``schema.name``, for people."""
         return f"{self.schema}.{self.name}"
 
     @property
     def is_view(self) -> bool:
+        """Whether it is an ordinary view, which has no rows and no policies of its own."""
         return self.kind is Kind.VIEW
 
 

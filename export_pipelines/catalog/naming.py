@@ -118,6 +118,7 @@ def time_column(columns: Iterable[LiveColumn]) -> LiveColumn | None:
 
 
 def updated_column(columns: Mapping[str, LiveColumn]) -> str | None:
+    """The column that moves with every change of a row."""
     return _first_time(columns, _UPDATED_NAMES)
 
 

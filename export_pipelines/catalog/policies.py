@@ -34,6 +34,8 @@ class Role:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
+    """One policy, with its expressions as PostgreSQL prints them."""
+
     name: str
     command: str  # pg_policy.polcmd: r, a, w, d or *
     permissive: bool
@@ -44,6 +46,7 @@ class Policy:
 
     @property
     def filters_reads(self) -> bool:
+        """Whether it takes part when the role that was asked about SELECTs."""
         return self.applies and self.command in _READING
 
 
@@ -62,6 +65,7 @@ class RowSecurity:
     policies: tuple[Policy, ...] = field(default=())
 
     def policy(self, name: str) -> Policy | None:
+        """The policy of that name, if there is one."""
         return next((policy for policy in self.policies if policy.name == name), None)
 
 

@@ -11,6 +11,7 @@ bound either way, because it never is the owner.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -84,10 +85,7 @@ def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: b
     Raises `RequestRejected` when this role may not, `Unavailable` when the tables are too busy to be locked.
     """
     try:
-        with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_SECONDS}s"])
-            connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
-            connection.execute("SELECT set_config('client_min_messages', 'warning', true)")
+        with connection.transaction(), _settings(connection):
             statements = rls_sql(connection, catalog, force=force)
             for statement in statements:
                 connection.execute(statement.encode())
@@ -127,6 +125,22 @@ def login_sql(catalog: Catalog, role_name: str) -> list[str]:
         sql.SQL("CREATE POLICY {} ON {} FOR SELECT TO {} USING (true)").format(policy, table, role),
     ]
     return [statement.as_string(None) for statement in statements]
+
+
+@contextmanager
+def _settings(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Patience and search path for the statements; the caller may have a transaction open, and keeps its own."""
+    wanted = {
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
+        "search_path": "pg_catalog",  # a type or operator of somebody else's must not find its way into a policy
+        "client_min_messages": "warning",
+    }
+    before = {name: connection.execute("SELECT current_setting(%s)", [name]).fetchone() for name in wanted}
+    for name, value in wanted.items():
+        connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+    yield
+    for name, row in before.items():
+        connection.execute("SELECT set_config(%s, %s, true)", [name, *(row or ())])
 
 
 def _refuse_unsafe(
@@ -212,11 +226,11 @@ def _keep(name: str, place: Place, row: RowSecurity, audience: sql.Composable) -
 
 def _isolate(catalog: Catalog, place: Place, row: RowSecurity, predicate: sql.Composed) -> Iterator[sql.Composed]:
     yield from _dropped(place, row, (SHARED_READ, TENANT_READ, TENANT_ONLY))
-    for name, mode in ((TENANT_READ, "PERMISSIVE"), (TENANT_ONLY, "RESTRICTIVE")):
+    for name, mode in ((TENANT_READ, sql.SQL("PERMISSIVE")), (TENANT_ONLY, sql.SQL("RESTRICTIVE"))):
         yield sql.SQL("CREATE POLICY {} ON {} AS {} FOR SELECT TO {} USING ({})").format(
             sql.Identifier(name),
             sql.Identifier(*place),
-            sql.SQL("PERMISSIVE" if mode == "PERMISSIVE" else "RESTRICTIVE"),
+            mode,
             sql.Identifier(catalog.reader_role),
             predicate,
         )

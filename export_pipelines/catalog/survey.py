@@ -74,6 +74,7 @@ def usable_tables(tables: Iterable[LiveTable]) -> tuple[list[LiveTable], list[tu
 def survey_tables(
     schema: str, usable: Iterable[LiveTable], root: Root, paths: Paths
 ) -> tuple[Survey, list[tuple[LiveTable, str]]]:
+    """The tables to export with their catalog keys, and those left out with the reason."""
     kept: dict[int, LiveTable] = {}
     left_out = []
     for table in usable:
@@ -94,4 +95,5 @@ def survey_tables(
 
 
 def excluded_key(table: LiveTable, schema: str) -> str:
+    """How the catalog names a table that it does not export; `check` reads it the same way."""
     return table.name if table.schema == schema and "." not in table.name else table.label

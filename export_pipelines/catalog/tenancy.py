@@ -81,6 +81,7 @@ def find_paths(tables: Tables, root: Root) -> Paths:
 
 
 def nullable(table: LiveTable, foreign_key: LiveForeignKey) -> bool:
+    """Whether a row may refer to nothing: one NULL among the columns is enough."""
     return not all(table.columns[name].not_null for name in foreign_key.columns)
 
 

@@ -83,6 +83,10 @@ class ObjectStore(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def url(self, key: str) -> str:
+        """Where an operator finds the object; not a download link."""
+        ...
+
     def presigned_url(self, key: str, *, ttl: dt.timedelta, filename: str) -> str | None:
         """A short-lived direct link, or None where the store has none."""
         ...

@@ -84,7 +84,7 @@ def count_below(base: Path | None, route: Sequence[Path], *, scratch: Path, memo
 
 def ordinals(path: Path) -> Iterator[pa.Array]:
     """The ``own`` column of a file, in order, some thousands at a time."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=_READ_ROWS, columns=[_OWN]):
             yield batch.column(0)
 
@@ -128,7 +128,7 @@ class ChildCursor:
         return int(self._buffer[-1]["parent"][-1]) if self._buffer else -1
 
     def _read(self) -> Iterator[pl.DataFrame]:
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=_READ_ROWS, columns=["parent", "object"]):
                 frame = pl.from_arrow(batch)
                 if isinstance(frame, pl.DataFrame) and frame.height:

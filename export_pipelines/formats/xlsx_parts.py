@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 MAX_NAME_UNITS = 31  # UTF-16 code units of a sheet's name
 HEADER_STYLE = 1
-FORMAT_ID = "{D5CDD505-2E9C-101B-9397-08002B2CF9AE}"  # property set of user-defined properties
+_CUSTOM_SET = "{D5CDD505-2E9C-101B-9397-08002B2CF9AE}"  # property set of user-defined properties
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -140,7 +140,7 @@ def _workbook(sheets: Sequence[Sheet]) -> bytes:
 def _custom(sheets: Sequence[Sheet]) -> bytes:
     """Which table each sheet holds, for readers that must not guess from a shortened name."""
     properties = "".join(
-        f'<property fmtid="{FORMAT_ID}" pid="{i + 1}" name="sheet {i}">'
+        f'<property fmtid="{_CUSTOM_SET}" pid="{i + 1}" name="sheet {i}">'
         f"<vt:lpwstr>{escape(sheet.table)}</vt:lpwstr></property>"
         for i, sheet in enumerate(sheets, 1)
     )

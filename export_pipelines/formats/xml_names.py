@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_LETTER = r"A-Za-zÀ-ÖØ-öø-ı"
+_LETTER = r"A-Za-z\u00C0-\u00D6\u00D8-\u00F6\u00F8-\u0131"
 _UNFIT = re.compile(rf"^(?=[xX][mM][lL]).|^[^{_LETTER}_]|_(?=x)|[^{_LETTER}0-9_.-]", re.DOTALL)
 _ESCAPE = re.compile(r"_x([0-9A-F]{6}|[0-9A-F]{4})_")
 

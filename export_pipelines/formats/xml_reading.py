@@ -42,7 +42,7 @@ def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
             raise IntegrityViolation(f"{what}: {reason}; export again") from None
 
 
-class _Foreign(Exception):
+class _Foreign(Exception):  # noqa: N818 - never leaves this module
     """The document is not of this table; the message holds no data."""
 
 
@@ -52,6 +52,9 @@ def _records(path: Path, head: TableHead) -> Iterator[Record]:
     tags: list[str] = []
     events = etree.iterparse(path, tag="row", resolve_entities=False, no_network=True, huge_tree=True)
     for _, row in events:
+        parent = row.getparent()
+        if parent is None or parent.getparent() is not None:
+            continue  # a table or a column may be called "row" as well
         cells = row[:]
         if (found := [cell.tag for cell in cells]) != tags:
             if tags or [original_name(tag) for tag in found] != head.schema.names:
@@ -64,9 +67,7 @@ def _records(path: Path, head: TableHead) -> Iterator[Record]:
             if cells[i].get("encoding") == "base64":
                 record[i] = base64.b64decode(record[i] or "", validate=True).decode()
         yield record
-        row.clear()
-        parent = row.getparent()
-        del parent[0]
+        del parent[0]  # or the whole document gathers in memory
     if original_name(events.root.tag) != head.name:
         raise _Foreign("the file holds another table")
 

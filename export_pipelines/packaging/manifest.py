@@ -72,6 +72,7 @@ def _table(selection: TableSelection, catalog: Catalog, staged: StagedTable, ver
                 "kind": kind_of(field).value,
                 "nullable": field.nullable,
                 "classification": table.columns[field.name].classification.value,
+                **({"label": table.columns[field.name].label} if table.columns[field.name].label else {}),
                 **({"masked": table.columns[field.name].mask} if table.columns[field.name].mask else {}),
             }
             for field in table.arrow_schema(selection.columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from export_pipelines.core.catalog import Catalog, Relation
 from export_pipelines_tests.samples import load_sample
 
 Database = Callable[[str], str]
-_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +36,22 @@ class Shop:
         return self.catalog.model_copy(update={"tables": self.catalog.tables | {key: table}})
 
 
-@pytest.fixture
-def shop(database: Database) -> Iterator[Shop]:
+@pytest.fixture(scope="module")
+def opened(database: Database) -> Iterator[Shop]:
     url = database("check")
     load_sample(url, "filmrental")
     with psycopg.connect(url, autocommit=True) as connection:
         proposal = reflect(connection, name="shop").catalog
-        catalog = proposal.model_copy(update={"reader_role": f"reader_check_{next(_numbers)}"})
+        catalog = proposal.model_copy(update={"reader_role": f"reader_{connection.info.dbname}"})
         apply_rls(connection, catalog)
         yield Shop(connection=connection, catalog=catalog)
+
+
+@pytest.fixture
+def shop(opened: Shop) -> Iterator[Shop]:
+    """The same for each test: whatever a test does is rolled back."""
+    with opened.connection.transaction(force_rollback=True):
+        yield opened
 
 
 def test_a_catalog_that_fits_has_no_findings(shop: Shop) -> None:
@@ -218,8 +223,8 @@ def test_a_view_over_a_view_of_its_owner_is_found(shop: Shop) -> None:
 def test_the_static_check_works_in_a_read_only_transaction_and_leaves_no_trace(shop: Shop) -> None:
     role = shop.catalog.reader_role
     shop.execute("ALTER TABLE clerk DISABLE ROW LEVEL SECURITY")
-    with shop.connection.transaction():
-        shop.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with shop.connection.transaction(force_rollback=True):
+        shop.connection.execute("SET LOCAL transaction_read_only = on")
         shop.connection.execute(f"SET LOCAL ROLE {role}")
         assert static_isolation(shop.connection, shop.catalog, ["rental", "payment", "shelf"], role) == []
         assert [finding.table for finding in static_isolation(shop.connection, shop.catalog, "clerk", role)] == [

@@ -52,8 +52,15 @@ def orders(database: Database) -> Catalog:
         return reflect(connection, name="orders").catalog
 
 
-def reflected(database: Database, sql: str, **options: Any) -> Reflection:
+@pytest.fixture(scope="module")
+def empty(database: Database) -> Iterator[psycopg.Connection[Any]]:
     with connected(database("reflect")) as connection:
+        yield connection
+
+
+def reflected(connection: psycopg.Connection[Any], sql: str, **options: Any) -> Reflection:
+    """What is proposed for these tables, which are gone again afterwards."""
+    with connection.transaction(force_rollback=True):
         connection.execute(sql.encode())
         return reflect(connection, name="any", **options)
 
@@ -157,16 +164,16 @@ CREATE TABLE b (id int PRIMARY KEY, seller uuid REFERENCES org, buyer uuid REFER
 """
 
 
-def test_an_unclear_tenant_is_refused_with_the_candidates(database: Database) -> None:
+def test_an_unclear_tenant_is_refused_with_the_candidates(empty: psycopg.Connection[Any]) -> None:
     with pytest.raises(RequestRejected) as caught:
-        reflected(database, TWO_TENANTS)
+        reflected(empty, TWO_TENANTS)
     assert caught.value.field == "tenant_table"
     assert "public.org by org_id (1 tables); public.workspace by workspace_id (1 tables)" in str(caught.value)
 
 
 @pytest.mark.parametrize("table", ["org", "public.org"])
-def test_the_tenant_can_be_named(database: Database, table: str) -> None:
-    found = reflected(database, TWO_TENANTS, tenant_table=table)
+def test_the_tenant_can_be_named(empty: psycopg.Connection[Any], table: str) -> None:
+    found = reflected(empty, TWO_TENANTS, tenant_table=table)
     assert found.catalog.tenant.table == "public.org"
     assert found.catalog.tables["a"].tenant.column == "org_id"
     assert found.catalog.tables["b"].tenant.column == "buyer"
@@ -185,21 +192,21 @@ def test_the_tenant_can_be_named(database: Database, table: str) -> None:
     ],
 )
 def test_an_option_that_fits_nothing_is_refused(
-    database: Database, options: dict[str, Any], field: str, expected: str
+    empty: psycopg.Connection[Any], options: dict[str, Any], field: str, expected: str
 ) -> None:
     with pytest.raises(RequestRejected, match=expected) as caught:
-        reflected(database, TWO_TENANTS, **options)
+        reflected(empty, TWO_TENANTS, **options)
     assert caught.value.field == field
 
 
-def test_an_empty_database_is_refused(database: Database) -> None:
+def test_an_empty_database_is_refused(empty: psycopg.Connection[Any]) -> None:
     with pytest.raises(RequestRejected, match="has no tables"):
-        reflected(database, "SELECT 1")
+        reflected(empty, "SELECT 1")
 
 
-def test_tenant_columns_without_foreign_keys_are_found_by_name(database: Database) -> None:
+def test_tenant_columns_without_foreign_keys_are_found_by_name(empty: psycopg.Connection[Any]) -> None:
     found = reflected(
-        database,
+        empty,
         """
         CREATE TABLE tenants (id text PRIMARY KEY); CREATE TABLE pets (id int PRIMARY KEY, tenant_id text NOT NULL);
         CREATE TABLE odd (id int PRIMARY KEY, tenant_id int);
@@ -211,9 +218,9 @@ def test_tenant_columns_without_foreign_keys_are_found_by_name(database: Databas
     assert any("public.odd.tenant_id is integer, the tenant's key is text" in note for note in found.notes)
 
 
-def test_the_best_path_loses_no_rows_and_a_tie_is_told(database: Database) -> None:
+def test_the_best_path_loses_no_rows_and_a_tie_is_told(empty: psycopg.Connection[Any]) -> None:
     found = reflected(
-        database,
+        empty,
         """
         CREATE TABLE tenant (id int PRIMARY KEY);
         CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
@@ -234,9 +241,9 @@ def test_the_best_path_loses_no_rows_and_a_tie_is_told(database: Database) -> No
     assert any("public.loop reaches the tenant through a column that may be NULL" in note for note in found.notes)
 
 
-def test_same_names_in_several_schemas_get_keys_of_their_own(database: Database) -> None:
+def test_same_names_in_several_schemas_get_keys_of_their_own(empty: psycopg.Connection[Any]) -> None:
     found = reflected(
-        database,
+        empty,
         """
         CREATE TABLE tenant (id int PRIMARY KEY); CREATE SCHEMA sales; CREATE SCHEMA "Odd Schema"; CREATE SCHEMA alone;
         CREATE TABLE item (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
@@ -253,9 +260,9 @@ def test_same_names_in_several_schemas_get_keys_of_their_own(database: Database)
     assert set(found.catalog.excluded) == {"Odd Schema.a.b", "alone.*"}
 
 
-def test_relations_of_every_kind_are_kept_or_named(database: Database) -> None:
+def test_relations_of_every_kind_are_kept_or_named(empty: psycopg.Connection[Any]) -> None:
     found = reflected(
-        database,
+        empty,
         """
         CREATE TABLE tenant (id int PRIMARY KEY);
         CREATE TABLE base (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);

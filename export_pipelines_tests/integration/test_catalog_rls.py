@@ -20,7 +20,6 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines_tests.samples import load_sample
 
 Database = Callable[[str], str]
-_numbers = itertools.count(1)
 
 APPLICATION = """
 CREATE TABLE tenant (id varchar(4) PRIMARY KEY, name text);
@@ -96,19 +95,28 @@ def acting(connection: psycopg.Connection[Any], role: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def host(database: Database) -> Iterator[Host]:
-    number = next(_numbers)
-    owner, user, reader = f"owner_{number}", f"user_{number}", f"reader_{number}"
+@pytest.fixture(scope="module")
+def application(database: Database) -> Iterator[Host]:
+    """The application before anybody thought of exports."""
     with psycopg.connect(database("host"), autocommit=True) as connection:
+        number = connection.info.dbname.rpartition("_")[2]  # roles belong to the whole server
+        host = Host(connection=connection, owner=f"owner_{number}", user=f"user_{number}", reader=f"reader_{number}")
+        owner, user = sql.Identifier(host.owner), sql.Identifier(host.user)
         for role in (owner, user):
-            connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-        connection.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(sql.Identifier(owner)))
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+            connection.execute(sql.SQL("CREATE ROLE {}").format(role))
+        connection.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(owner))
+        connection.execute(sql.SQL("SET ROLE {}").format(owner))
         connection.execute(APPLICATION.encode())
-        connection.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(sql.Identifier(user)))
+        connection.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(user))
         connection.execute("RESET ROLE")
-        yield Host(connection=connection, owner=owner, user=user, reader=reader)
+        yield host
+
+
+@pytest.fixture
+def host(application: Host) -> Iterator[Host]:
+    """The same for each test: whatever a test does is rolled back, roles included."""
+    with application.connection.transaction(force_rollback=True):
+        yield application
 
 
 def experience(host: Host, role: str) -> list[object]:
@@ -165,7 +173,9 @@ def test_the_reader_sees_its_tenant_and_no_other(host: Host, history: str) -> No
 
 
 @pytest.mark.parametrize("table", ["tenant", "goal", "step"])
-@pytest.mark.parametrize("tenant", [None, "", "abc", "a ", "A", "a' OR 'a'='a", "%", "a\x01", "aaaaaaaa" * 1000, "ａ"])
+@pytest.mark.parametrize(
+    "tenant", [None, "", "abc", "a ", "A", "a' OR 'a'='a", "%", "a\x01", "aaaaaaaa" * 1000, "\uff41"]
+)
 def test_no_setting_but_the_tenants_own_id_shows_rows(host: Host, table: str, tenant: str | None) -> None:
     apply_rls(host.connection, host.catalog())
     assert host.rows(f"SELECT 1 FROM {table}", tenant=tenant) == []  # noqa: S608
@@ -215,6 +225,14 @@ def test_a_second_run_leaves_the_same_policies(host: Host) -> None:
     first = policies_hash(host.connection, catalog)
     apply_rls(host.connection, catalog)
     assert policies_hash(host.connection, catalog) == first
+
+
+def test_the_callers_transaction_keeps_its_settings(host: Host) -> None:
+    settings = "SELECT current_setting('search_path'), current_setting('lock_timeout'), current_user"
+    host.connection.execute("SET LOCAL search_path = public, nowhere")
+    before = host.connection.execute(settings).fetchone()
+    apply_rls(host.connection, host.catalog())
+    assert host.connection.execute(settings).fetchone() == before
 
 
 def test_a_table_taken_out_of_the_catalog_is_taken_from_the_reader(host: Host) -> None:

@@ -1,0 +1,30 @@
+"""The command line, `export-pipelines`.
+
+Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from export_pipelines.commands import catalog, exports, requests, service
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals hold URLs with passwords
+    help="Verified, tenant-isolated data exports from PostgreSQL. Exit codes: 0 ok, 1 unexpected failure, "
+    "2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled.",
+)
+app.command()(service.up)
+app.command()(service.demo)
+app.command()(exports.export)
+app.command()(exports.verify)
+app.command()(service.migrate)
+app.add_typer(catalog.app, name="catalog")
+app.add_typer(requests.app, name="requests")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

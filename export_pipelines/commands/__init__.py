@@ -1,0 +1,1 @@
+"""The commands of `export-pipelines`, a module for each group. They parse, call and print."""

@@ -1,0 +1,162 @@
+"""``catalog init|check|rls|show``: what can be exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table as Grid
+
+from export_pipelines.catalog.check import check
+from export_pipelines.catalog.load import dump_catalog
+from export_pipelines.catalog.reflect import reflect
+from export_pipelines.catalog.rls import apply_rls, rls_sql
+from export_pipelines.commands import output
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.embedded.workplace import prepared
+from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.settings import Settings, load_settings
+from export_pipelines.sources.session import connected
+
+app = typer.Typer(no_args_is_help=True, help="What can be exported: make, check and protect the catalog.")
+
+AdminUrl = Annotated[
+    str | None,
+    typer.Option("--admin-url", envvar="EXPORT_ADMIN_URL", help="PostgreSQL URL of an administrator; default: the source's."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Catalog file; default: EXPORT_CATALOG.")]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Option(help="Name of the catalog.")] = "app",
+    schema: Annotated[list[str] | None, typer.Option(help="Schema to reflect; repeat for several. Default: all.")] = None,
+    tenant_table: Annotated[str | None, typer.Option(help="schema.name of the table with one row a tenant.")] = None,
+    tenant_key: Annotated[str | None, typer.Option(help="Its key column.")] = None,
+    tenant_column: Annotated[str | None, typer.Option(help="Column of other tables that holds the tenant.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: print.")] = None,
+    admin_url: AdminUrl = None,
+) -> None:
+    """Write a catalog from the live database; proposals are yours to change."""
+    with output.reported():
+        if out is not None and out.exists():
+            raise RequestRejected(f"{out} exists; choose another file or remove it", field="--out")
+        with connected(_admin_url(load_settings(), admin_url)) as connection:
+            reflection = reflect(
+                connection,
+                name=name,
+                schemas=schema,
+                tenant_table=tenant_table,
+                tenant_key=tenant_key,
+                tenant_column=tenant_column,
+            )
+        text = dump_catalog(reflection.catalog)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.write_text(text, encoding="utf-8")
+            tables, excluded = len(reflection.catalog.tables), len(reflection.catalog.excluded)
+            output.say(f"{out}: {tables} tables, {excluded} excluded with a reason. Read it, then `catalog rls --apply`.")
+        for note in reflection.notes:
+            output.err.print(f"note: {note}", markup=False)
+
+
+@app.command("check")
+def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_json: AsJson = False) -> None:
+    """Compare the catalog with the live database; exit 3 when anything is wrong."""
+    with output.reported(as_json=as_json):
+        settings = _settings(catalog)
+        known = open_catalog(settings)
+        with _admin(settings, admin_url) as url, connected(url) as connection:
+            findings = check(connection, known, role=known.reader_role)
+        errors = [finding for finding in findings if finding.level == "error"]
+        if as_json:
+            output.say_json({"catalog": known.name, "findings": [vars(finding) for finding in findings]})
+        else:
+            for finding in findings:
+                output.out.print(str(finding), markup=False)
+            output.say(f"{known.name}: {len(errors)} errors, {len(findings) - len(errors)} warnings")
+        if errors:
+            raise typer.Exit(output.INTEGRITY)
+
+
+@app.command()
+def rls(
+    catalog: CatalogFile = None,
+    admin_url: AdminUrl = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Run it, in one transaction.")] = False,
+) -> None:
+    """Print the SQL that makes the reader role and its policies; with --apply, run it."""
+    with output.reported():
+        settings = _settings(catalog)
+        known = open_catalog(settings)
+        with _admin(settings, admin_url) as url, connected(url) as connection:
+            if not apply:
+                typer.echo("\n".join(f"{statement.rstrip(';')};" for statement in rls_sql(connection, known)))
+                return
+            apply_rls(connection, known)
+        output.say(
+            f"{known.name}: policies are in place. Grant the roles to the login of EXPORT_SOURCE_URL: "
+            f"GRANT {known.reader_role}, {known.directory_role} TO <login>;"
+        )
+
+
+@app.command()
+def show(
+    table: Annotated[str | None, typer.Argument(help="Only this table, with its columns.")] = None,
+    catalog: CatalogFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List tables, or the columns of one."""
+    with output.reported(as_json=as_json):
+        known = open_catalog(_settings(catalog))
+        if as_json:
+            shown = known.table(table) if table else known
+            output.say_json(shown.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+        else:
+            output.out.print(_columns(known, table) if table else _tables(known))
+
+
+def _tables(catalog: Catalog) -> Grid:
+    grid = Grid("table", "columns", "tenant", "time", "partition", "description", title=catalog.title or catalog.name)
+    for name, table in catalog.tables.items():
+        path = table.tenant.column or (f"through {table.tenant.through}" if table.tenant.through else "shared")
+        grid.add_row(
+            name, str(len(table.exported_columns)), path, table.time_column or "", table.partition.grain, table.description
+        )
+    for name, reason in catalog.excluded.items():
+        grid.add_row(name, "", "", "", "", f"excluded: {reason}", style="dim")
+    return grid
+
+
+def _columns(catalog: Catalog, name: str) -> Grid:
+    grid = Grid("column", "type", "null", "class", "description", title=name)
+    for column, spec in catalog.table(name).columns.items():
+        fate = f"excluded: {spec.exclude}" if spec.exclude else f"masked: {spec.mask}" if spec.mask else spec.description
+        null = "yes" if spec.nullable else "no"
+        grid.add_row(column, spec.type, null, spec.classification, fate, style="dim" if spec.exclude else None)
+    return grid
+
+
+def _settings(catalog: Path | None) -> Settings:
+    settings = load_settings()
+    return settings.model_copy(update={"catalog": catalog}) if catalog else settings
+
+
+def _admin_url(settings: Settings, given: str | None) -> str:
+    return given or settings.require_source_url()
+
+
+@contextmanager
+def _admin(settings: Settings, given: str | None) -> Iterator[str]:
+    """The administrator's URL; without any URL, the embedded server's."""
+    if given is not None or settings.source_url is not None:
+        yield _admin_url(settings, given)
+        return
+    with prepared(settings) as workplace:
+        yield workplace.admin_url or settings.require_source_url()

@@ -1,0 +1,226 @@
+"""``export`` and ``verify``: one export in this process, and the check of any package."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from export_pipelines.commands import output
+from export_pipelines.core.configuration import parse_configuration
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import TenantScope
+from export_pipelines.core.planning import plan_export
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.embedded.workplace import Workplace, prepared
+from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.settings import load_settings
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.requests import ExportRequest, RequestStore
+
+_POLL_SECONDS = 0.5
+_COPY_BYTES = 1 << 20
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def export(
+    tenant: Annotated[str, typer.Option(help="Id of the tenant.")],
+    tables: Annotated[str, typer.Option(help="Tables, separated by commas.")],
+    format_: Annotated[str, typer.Option("--format", help="csv, json, ndjson, parquet, xlsx or xml.")],
+    from_: Annotated[str | None, typer.Option("--from", help="First day or instant, included.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")] = None,
+    fields: Annotated[list[str] | None, typer.Option(help="table:column,column; repeat for several tables.")] = None,
+    compression: Annotated[str, typer.Option(help="none, gzip or zip.")] = "none",
+    option: Annotated[list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")] = None,
+    name: Annotated[str, typer.Option(help="Title of the export.")] = "",
+    email: Annotated[list[str] | None, typer.Option(help="Send a link to this address; repeatable.")] = None,
+    include_deleted: Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")] = False,
+    output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a tenant's tables: the same request and the same job as in the service, in this process."""
+    with output.reported(as_json=as_json):
+        if output_ is not None and output_.exists() and (not output_.is_dir() or any(output_.iterdir())):
+            raise RequestRejected(f"{output_} exists and is not an empty folder", field="--output")
+        config = _configuration(
+            tables, format_, compression, name, (from_, to), fields or [], option or [], email or [], include_deleted
+        )
+        with prepared(load_settings()) as workplace:
+            os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
+            _check(config, tenant, workplace)
+            request = run_here(config, tenant, workplace, quiet=as_json)
+            if request.status is not RequestStatus.COMPLETED:
+                message = f"request {request.id} {request.status}: {request.error_message}"
+                output.stop(message, request.error_type or "internal", as_json=as_json)
+            store = open_object_store(workplace.settings)
+            if output_ is not None:
+                _copy(store, request, output_)
+            _tell(request, store, output_, workplace, as_json=as_json)
+
+
+def _configuration(
+    tables: str,
+    format_: str,
+    compression: str,
+    name: str,
+    dates: tuple[str | None, str | None],
+    fields: list[str],
+    options: list[str],
+    emails: list[str],
+    include_deleted: bool,
+) -> dict[str, Any]:
+    """The request's JSON, in the words of the API."""
+    chosen = dict(_field_choice(text) for text in fields)
+    named = [table.strip() for table in tables.split(",") if table.strip()]
+    unknown = chosen.keys() - set(named)
+    if unknown:
+        raise RequestRejected(f"names {', '.join(sorted(unknown))}, which is not in --tables", field="--fields")
+    filters: dict[str, Any] = {"include_deleted": include_deleted}
+    if any(dates):
+        filters["date_range"] = {"start": dates[0], "end": dates[1]}
+    return {
+        "name": name,
+        "data_sources": [{"type": table, "filters": filters, "fields": chosen.get(table)} for table in named],
+        "format": format_,
+        "compression": compression,
+        "options": dict(_option(text) for text in options),
+        "delivery": [{"method": "email", "recipients": emails}] if emails else [],
+    }
+
+
+def _field_choice(text: str) -> tuple[str, list[str]]:
+    table, separator, columns = text.partition(":")
+    if not separator or not columns:
+        raise RequestRejected(f"{text!r} is not table:column,column", field="--fields")
+    return table.strip(), [column.strip() for column in columns.split(",")]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise RequestRejected(f"{text!r} is not name=value", field="--option")
+    return name.strip(), {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
+    """Refuse what the plan would refuse, before there is a request."""
+    plan_export(
+        parse_configuration(config),
+        open_catalog(workplace.settings),
+        request_id="check",
+        attempt=1,
+        scope=TenantScope(tenant_id=tenant),
+        requested_at=dt.datetime.now(dt.UTC),
+        formats=all_formats(),
+    )
+
+
+def run_here(config: dict[str, Any], tenant: str, workplace: Workplace, *, quiet: bool) -> ExportRequest:
+    """Insert the request and run its job in this process; the request as it ended."""
+    from dagster import DagsterInstance
+
+    from export_pipelines.definitions import defs
+    from export_pipelines.orchestration.jobs import EXPORT_JOB
+    from export_pipelines.orchestration.reconcile import run_tags
+    from export_pipelines.orchestration.sensors import export_run_config
+
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
+    job = defs.resolve_job_def(EXPORT_JOB)
+    with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
+        job.execute_in_process(
+            run_config=export_run_config(request.id), instance=instance, tags=run_tags(request), raise_on_error=False
+        )
+    return requests.get(request.id)
+
+
+@contextmanager
+def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[None]:
+    """A progress bar fed from the request row, as everybody else sees it."""
+    if quiet or not output.err.is_terminal:
+        yield
+        return
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    ended = threading.Event()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]:>12} rows"))
+    with Progress(*columns, TimeElapsedColumn(), console=output.err, transient=True) as bars:
+        bar = bars.add_task("exporting", total=100, rows=0)
+
+        def follow() -> None:
+            while not ended.wait(_POLL_SECONDS):
+                seen = requests.get(request_id)
+                bars.update(
+                    bar, completed=seen.percentage, rows=seen.rows_processed, description=seen.current_table or "exporting"
+                )
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _copy(store: ObjectStore, request: ExportRequest, folder: Path) -> None:
+    """The published package as plain files, the manifest last."""
+    prefix = f"{request.package_prefix}/"
+    keys = sorted((key for key, _ in store.list(str(request.package_prefix))), key=lambda key: key.endswith("manifest.json"))
+    for key in keys:
+        target = folder / key.removeprefix(prefix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with store.reading(key) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink, _COPY_BYTES)
+
+
+def _tell(
+    request: ExportRequest, store: ObjectStore, folder: Path | None, workplace: Workplace, *, as_json: bool
+) -> None:
+    deliveries = DeliveryStore(ControlDatabase(workplace.settings.require_control_url()))
+    files, sent = deliveries.files_of(request.id), deliveries.of_request(request.id)
+    where = str(folder) if folder else store.url(str(request.package_prefix))
+    if as_json:
+        output.say_json({**asdict(request), "files": files, "deliveries": sent, "package": where})
+        return
+    for file in files:
+        output.out.print(f"  {file['path']:44} {file['rows']:>12,} rows  {output.size(file['size_bytes'])}", markup=False)
+    for delivery in sent:
+        problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
+        output.out.print(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}", markup=False)
+    output.out.print(f"{request.package_rows:,} rows, verified against the source, in {where}", markup=False)
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(help="Folder, .zip or manifest.json of a package.")], as_json: AsJson = False
+) -> None:
+    """Check a package offline: checksums, counts, schema and totals. Exit 0 valid, 2 not a package, 3 damaged."""
+    with output.reported(as_json=as_json):
+        started = time.monotonic()
+        found = verify_package(package, find_format, told=lambda _file: None)
+        if as_json:
+            output.say_json({**asdict(found), "valid": found.valid})
+        else:
+            for problem in found.problems:
+                output.out.print(f"  problem: {problem}", markup=False)
+            verdict = "valid" if found.valid else "NOT VALID"
+            output.say(
+                f"{verdict}: export {found.export_id}, {found.files} files, {found.rows:,} rows re-read "
+                f"in {time.monotonic() - started:.1f} s"
+            )
+        if not found.valid:
+            raise typer.Exit(output.INTEGRITY)

@@ -1,0 +1,75 @@
+"""How commands speak: people's lines or JSON on standard output, errors on standard error, documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from export_pipelines.core.errors import Cancelled, ExportError, IntegrityViolation, RequestRejected, Unavailable
+
+OK, FAILED, BAD_REQUEST, INTEGRITY, UNAVAILABLE, CANCELLED = 0, 1, 2, 3, 4, 5
+_CODES: dict[type[ExportError], int] = {
+    RequestRejected: BAD_REQUEST,
+    IntegrityViolation: INTEGRITY,
+    Unavailable: UNAVAILABLE,
+    Cancelled: CANCELLED,
+}
+_CODE_OF_TYPE = {kind.error_type: code for kind, code in _CODES.items()}
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def exit_code(error_type: str | None) -> int:
+    """The code for an ``error_type`` as requests store it."""
+    return OK if error_type is None else _CODE_OF_TYPE.get(error_type, FAILED)
+
+
+@contextmanager
+def reported(*, as_json: bool = False) -> Iterator[None]:
+    """Turn our errors, and Ctrl-C, into a message and an exit code."""
+    try:
+        yield
+    except ExportError as error:
+        stop(str(error), error.error_type, as_json=as_json)
+    except KeyboardInterrupt:
+        stop("interrupted", Cancelled.error_type, as_json=as_json)
+
+
+def stop(message: str, error_type: str, *, as_json: bool) -> NoReturn:
+    """Say what is wrong and leave."""
+    if as_json:
+        say_json({"error": {"type": error_type, "message": message}})
+    else:
+        err.print(f"[bold red]error[/] {_escaped(message)}")
+    raise typer.Exit(exit_code(error_type))
+
+
+def say_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, default=str, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def say(line: str = "") -> None:
+    out.print(line)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def size(size_bytes: int | None) -> str:
+    """Bytes for people: ``1.2 MB``."""
+    value = float(size_bytes or 0)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,101 @@
+"""``requests list|show|cancel|retry``: the request table from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table as Grid
+
+from export_pipelines.commands import output
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.embedded.workplace import prepared
+from export_pipelines.settings import load_settings
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.requests import RequestStore
+
+app = typer.Typer(no_args_is_help=True, help="Look at, cancel and retry export requests.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RequestId = Annotated[str, typer.Argument(help="Id of the request.")]
+
+
+@contextmanager
+def _control() -> Iterator[ControlDatabase]:
+    with prepared(load_settings()) as workplace:
+        control = ControlDatabase(workplace.settings.require_control_url())
+        try:
+            yield control
+        finally:
+            control.close()
+
+
+@app.command("list")
+def list_requests(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
+    status: Annotated[RequestStatus | None, typer.Option(help="Only this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Newest first."""
+    with output.reported(as_json=as_json), _control() as control:
+        found = RequestStore(control).list(tenant_id=tenant, status=status, limit=limit)
+        if as_json:
+            output.say_json([asdict(request) for request in found])
+            return
+        grid = Grid("id", "tenant", "status", "%", "rows", "size", "attempt", "created", "error")
+        for request in found:
+            grid.add_row(
+                request.id,
+                request.tenant_id,
+                request.status,
+                f"{request.percentage:.0f}",
+                f"{request.package_rows or request.rows_processed:,}",
+                output.size(request.package_bytes) if request.package_bytes else "",
+                str(request.attempt),
+                f"{request.created_at:%Y-%m-%d %H:%M}",
+                request.error_message or "",
+            )
+        output.out.print(grid)
+
+
+@app.command()
+def show(request_id: RequestId, as_json: AsJson = False) -> None:
+    """One request with its events, files and deliveries."""
+    with output.reported(as_json=as_json), _control() as control:
+        requests, deliveries = RequestStore(control), DeliveryStore(control)
+        request = requests.get(request_id)
+        events, files, sent = requests.events(request_id), deliveries.files_of(request_id), deliveries.of_request(request_id)
+        if as_json:
+            output.say_json({**asdict(request), "events": events, "files": files, "deliveries": sent})
+            return
+        for name, value in asdict(request).items():
+            if value is not None:
+                output.out.print(f"{name:18} {value}", markup=False)
+        for event in events:
+            line = f"{event['at']:%Y-%m-%d %H:%M:%S}  {event['old_status'] or '':10} → {event['new_status']:10}"
+            output.out.print(f"{line} attempt {event['attempt']} {event['detail'] or ''}", markup=False)
+        for file in files:
+            output.out.print(f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}", markup=False)
+        for delivery in sent:
+            line = f"{delivery['method']} to {delivery['recipient']}: {delivery['status']}"
+            output.out.print(f"{line} {delivery['error_message'] or ''}", markup=False)
+
+
+@app.command()
+def cancel(request_id: RequestId) -> None:
+    """Cancel a queued request now; ask a running one to stop. A cancelled export publishes nothing."""
+    with output.reported(), _control() as control:
+        status = RequestStore(control).request_cancel(request_id)
+        output.say("cancelled" if status is RequestStatus.CANCELLED else "asked to stop; it ends within seconds")
+
+
+@app.command()
+def retry(request_id: RequestId) -> None:
+    """Queue a failed or cancelled request again; the daemon of `up` runs it."""
+    with output.reported(), _control() as control:
+        output.say(f"queued again as attempt {RequestStore(control).retry(request_id)}")

@@ -1,0 +1,149 @@
+"""``up``, ``demo`` and ``migrate``: the whole service in one foreground process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from export_pipelines.commands import output
+from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.status import TERMINAL, RequestStatus
+from export_pipelines.embedded.services import Services, running_services
+from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
+from export_pipelines.formats.registry import find_format
+from export_pipelines.pipeline.assembly import open_object_store
+from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.settings import load_settings
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.migrate import migrate as migrate_database
+from export_pipelines.stores.requests import ExportRequest, RequestStore
+
+DEMO_TENANT = "00000000-0000-4000-8000-000000000001"  # the sample's first clinic
+DEMO_CONFIG = {
+    "name": "Clinic demo",
+    "tables": ["pets", "appointments", "invoices"],
+    "format": "csv",
+    "compression": "gzip",
+}
+DEMO_TIMEOUT_SECONDS = 180
+_WATCH_SECONDS = 1.0
+
+Tenants = Annotated[int, typer.Option(min=1, max=10_000, help="Tenants of a new sample.")]
+Rows = Annotated[int, typer.Option(min=1, max=50_000_000, help="Rows of a new sample, over all its tables.")]
+
+
+def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
+    """Start everything and stay in the foreground: database (embedded unless URLs are set), Dagster, download pages."""
+    with output.reported():
+        _stop_on_terminate()
+        with prepared(load_settings(), sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+            output.say("starting …")
+            with running_services(workplace) as services:
+                _addresses(workplace, services)
+                _watch(services)
+
+
+def demo(
+    exit_: Annotated[bool | None, typer.Option("--exit/--stay", help="Default: stay on a terminal, else exit.")] = None,
+    tenants: Tenants = 3,
+    rows: Rows = 20_000,
+) -> None:
+    """`up`, then one export of pets, appointments and invoices through request table, sensor and daemon, verified."""
+    stay = sys.stdout.isatty() if exit_ is None else not exit_
+    with output.reported():
+        _stop_on_terminate()
+        started = time.monotonic()
+        with prepared(load_settings(), sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+            output.say(f"database ready after {time.monotonic() - started:.1f} s; starting Dagster …")
+            with running_services(workplace) as services:
+                _addresses(workplace, services)
+                request = _order(workplace, services)
+                _prove(request, workplace)
+                output.say(f"done in {time.monotonic() - started:.1f} s")
+                if stay:
+                    output.say("Ctrl-C stops everything.")
+                    _watch(services)
+
+
+def migrate() -> None:
+    """Bring the control database to this version's schema."""
+    with output.reported():
+        settings = load_settings()
+        if settings.control_url is None:
+            with prepared(settings):
+                output.say("the embedded control database is up to date")
+            return
+        before, after = migrate_database(settings.require_control_url())
+        output.say(f"control database: {before or 'empty'} → {after}")
+
+
+def _order(workplace: Workplace, services: Services) -> ExportRequest:
+    """Insert a row as a host application would, then wait for the daemon to do the rest."""
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    request_id = requests.insert(tenant_id=DEMO_TENANT, config=DEMO_CONFIG, requested_by="demo")
+    output.say(f"request {request_id} is in the request table; the sensor takes it from here")
+    deadline, last = time.monotonic() + DEMO_TIMEOUT_SECONDS, None
+    while time.monotonic() < deadline:
+        request = requests.get(request_id)
+        if request.status != last:
+            output.say(f"  {request.status}")
+            last = request.status
+        if request.status in TERMINAL:
+            break
+        services.revive()
+        time.sleep(0.25)
+    else:
+        raise Unavailable(f"the export did not finish in {DEMO_TIMEOUT_SECONDS} s; see {services.logs}")
+    if request.status is not RequestStatus.COMPLETED:
+        raise IntegrityViolation(f"the export ended {request.status}: {request.error_message}")
+    return request
+
+
+def _prove(request: ExportRequest, workplace: Workplace) -> None:
+    """Verify the published package like a stranger would, offline."""
+    store = open_object_store(workplace.settings)
+    with store.local(f"{request.package_prefix}/manifest.json") as manifest:
+        found = verify_package(manifest, find_format)
+        if not found.valid:
+            raise IntegrityViolation("; ".join(found.problems))
+        output.say(f"verified: {found.files} files, {found.rows:,} rows, every byte and every count")
+        for path in sorted(manifest.parent.rglob("*")):
+            if path.is_file():
+                shown = Path(path).relative_to(manifest.parent)
+                output.out.print(f"  {shown!s:34} {output.size(path.stat().st_size):>10}", markup=False)
+        output.out.print(f"package: {manifest.parent}", markup=False)
+
+
+def _addresses(workplace: Workplace, services: Services) -> None:
+    settings = workplace.settings
+    output.out.print(f"Dagster UI      {services.ui_url}", markup=False)
+    output.out.print(f"download pages  {services.pages_url}", markup=False)
+    output.out.print(f"request table   export_control.export_requests in {_without_password(settings.require_control_url())}", markup=False)
+    output.out.print(f"objects, logs   {settings.home}", markup=False)
+
+
+def _without_password(url: str) -> str:
+    head, _, tail = url.rpartition("@")
+    return f"{head.rsplit(':', 1)[0]}@{tail}" if head else url
+
+
+def _watch(services: Services) -> None:
+    """Keep every service alive until somebody stops us."""
+    while True:
+        for name in services.revive():
+            output.err.print(f"{name} ended and was started again; see {services.child(name).log}", markup=False)
+        time.sleep(_WATCH_SECONDS)
+
+
+def _stop_on_terminate() -> None:
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # a parent shell may have it ignored
