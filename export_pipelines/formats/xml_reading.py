@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -32,9 +33,9 @@ def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
     its column's type.
     """
     what = f"{path.name} (table {head.name})"
-    with reading_session() as session, unreadable(what):
+    with path.open("rb") as source, reading_session() as session, unreadable(what):
         try:
-            records = _records(path, head)
+            records = _records(source, head)
             while batch := list(islice(records, _BATCH_ROWS)):
                 yield _typed_batch(batch, head.schema, session)
         except (etree.XMLSyntaxError, binascii.Error, UnicodeDecodeError, _Foreign) as error:
@@ -46,11 +47,11 @@ class _Foreign(Exception):  # noqa: N818 - never leaves this module
     """The document is not of this table; the message holds no data."""
 
 
-def _records(path: Path, head: TableHead) -> Iterator[Record]:
+def _records(source: BinaryIO, head: TableHead) -> Iterator[Record]:
     """The texts of each row in the columns' order, NULL as None."""
     free_text = [i for i, field in enumerate(head.schema) if kind_of(field) in _FREE_TEXT]
     tags: list[str] = []
-    events = etree.iterparse(path, tag="row", resolve_entities=False, no_network=True, huge_tree=True)
+    events = etree.iterparse(source, tag="row", resolve_entities=False, no_network=True, huge_tree=True)
     for _, row in events:
         parent = row.getparent()
         if parent is None or parent.getparent() is not None:

@@ -233,7 +233,7 @@ def test_more_rows_than_a_sheet_holds_continue_in_the_next(book: Path) -> None:
         writer.close()
     sheets = CalamineWorkbook.from_path(book)
     assert sheets.sheet_names == ["events", "events (2)"]
-    assert [sheets.get_sheet_by_name(name).total_height for name in sheets.sheet_names] == [1_048_576, 3]
+    assert [sheets.get_sheet_by_name(name).height for name in sheets.sheet_names] == [1_048_576, 3]
     found = pa.chunked_array([batch.column(0) for batch in xlsx.SPEC.read(book, head)])
     assert found.equals(pa.chunked_array([pa.array(range(rows), pa.int32())]))
 

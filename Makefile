@@ -1,0 +1,66 @@
+# `make demo` and `make test` are all a fresh machine needs: python3 with venv.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed
+DEVELOPMENT := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WORKERS ?= 2
+
+.PHONY: help setup demo up test check lint types contracts lock docs bench-demo clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(RUNTIME) ## Make .venv with everything that runs
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a venv; install it (Debian: apt install python3-venv)"; exit 1; }
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --no-deps --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
+	$(PIP) --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: setup ## Set up, start everything, run one verified export
+	@$(BIN)/export-pipelines demo
+
+up: setup ## Set up and start everything
+	@$(BIN)/export-pipelines up
+
+test: $(DEVELOPMENT) debian-packages ## Set up and run all tests against real parts
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.PHONY: debian-packages
+debian-packages:
+	@deployments/local/debian-packages.sh
+
+check: lint types contracts ## Linters, types and import contracts
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy
+
+contracts: $(DEVELOPMENT)
+	$(BIN)/lint-imports
+
+lock: ## Renew the lock files (needs uv)
+	uv pip compile pyproject.toml --extra dev --extra build --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra build --generate-hashes --no-header --no-annotate --python-version 3.11 -q -c requirements-dev.lock -o requirements.lock
+
+docs: $(DEVELOPMENT) ## Make the generated documents
+	$(BIN)/python docs/make_docs.py
+
+clean: ## Remove the environment and the local state
+	@if [ -d .export-pipelines ]; then $(BIN)/export-pipelines reset --yes || true; fi
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
