@@ -4,8 +4,9 @@ PostgreSQL lets nobody but the owner see rows once row-level security is switche
 first get a policy that keeps everything as it was; the reader role alone is then narrowed by a restrictive one.
 
 What row-level security itself forbids cannot be kept: `COPY … FROM` into the table and `pg_dump` by roles without
-BYPASSRLS (with FORCE, also by an owner who is no superuser). ``force=False`` spares the owner; the reader role is
-bound either way, because it never is the owner.
+BYPASSRLS (with FORCE, also by an owner who is no superuser). So FORCE is not the default: it would break an
+application that bulk-loads or backs up as the owner, and the reader role is bound either way, because it never is
+the owner and every extraction checks that (docs/adr/0005).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ ORDER BY 1
 Place = tuple[str, str]  # (schema, name) in PostgreSQL
 
 
-def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = True) -> list[str]:
+def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = False) -> list[str]:
     """Statements, without semicolons, that isolate the catalog's tables for its reader role.
 
     Meant for one transaction; they follow from the database as it is now. Raises `RequestRejected` where they would
@@ -75,11 +76,11 @@ def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: boo
             predicate = tenant_predicate(catalog, name, equalities, current_tenant(catalog))
             statements.extend(_switch_on(place, row, force=force))
             statements.extend(_isolate(catalog, place, row, predicate))
-    statements.extend(_tenant_list(catalog))
+    statements.extend(_tenant_list(catalog, connection))
     return [statement.as_string(connection) for statement in statements]
 
 
-def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = True) -> list[str]:
+def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: bool = False) -> list[str]:
     """Run `rls_sql` in one transaction and answer what was run. A second run changes nothing.
 
     Raises `RequestRejected` when this role may not, `Unavailable` when the tables are too busy to be locked.
@@ -109,22 +110,14 @@ def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: b
 def login_sql(catalog: Catalog, role_name: str) -> list[str]:
     """Statements that make the login with which the service connects; its password is the operator's to set.
 
-    It inherits nothing: it may list the tenants, and become the reader role for one transaction.
+    It inherits nothing: for one transaction it becomes the reader, or the role that lists tenants.
     """
-    role, reader = sql.Identifier(role_name), sql.Identifier(catalog.reader_role)
-    schema, name = _tenant_place(catalog)
-    table = sql.Identifier(schema, name)
-    policy = sql.Identifier(TENANT_LIST)
-    statements = [
-        sql.SQL("CREATE ROLE {} LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE IN ROLE {}").format(
-            role, reader
-        ),
-        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role),
-        sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(_tenant_columns(catalog), table, role),
-        sql.SQL("DROP POLICY IF EXISTS {} ON {}").format(policy, table),
-        sql.SQL("CREATE POLICY {} ON {} FOR SELECT TO {} USING (true)").format(policy, table, role),
-    ]
-    return [statement.as_string(None) for statement in statements]
+    statement = sql.SQL(
+        "CREATE ROLE {} LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE IN ROLE {}, {}"
+    ).format(
+        sql.Identifier(role_name), sql.Identifier(catalog.reader_role), sql.Identifier(catalog.directory_role)
+    )
+    return [statement.as_string(None)]
 
 
 @contextmanager
@@ -182,7 +175,7 @@ def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql
     role = sql.Identifier(catalog.reader_role)
     if read_role(connection, catalog.reader_role) is None:
         yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
-    kept = {catalog.relation_name(name) for name in catalog.tables} | {_tenant_place(catalog)}
+    kept = {catalog.relation_name(name) for name in catalog.tables}
     with pinned(connection) as cursor:
         granted = cursor.execute(_GRANTED, {"role": catalog.reader_role}).fetchall()
     for row in granted:
@@ -251,13 +244,21 @@ def _dropped(place: Place, row: RowSecurity, names: tuple[str, ...]) -> Iterator
             yield sql.SQL("DROP POLICY {} ON {}").format(sql.Identifier(name), sql.Identifier(*place))
 
 
-def _tenant_list(catalog: Catalog) -> Iterator[sql.Composed]:
-    """Key and label of the tenants, where that table itself is not exported."""
+def _tenant_list(catalog: Catalog, connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
+    """The directory role, which reads key and label of the tenants and nothing else."""
     place = _tenant_place(catalog)
-    columns = _tenant_columns(catalog)
-    yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(
-        columns, sql.Identifier(*place), sql.Identifier(catalog.reader_role)
-    )
+    role, table = sql.Identifier(catalog.directory_role), sql.Identifier(*place)
+    if read_role(connection, catalog.directory_role) is None:
+        yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
+    yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(place[0]), role)
+    yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(_tenant_columns(catalog), table, role)
+    row = read_row_security(connection, [place], catalog.reader_role).get(place)
+    exported = any(catalog.relation_name(name) == place for name in catalog.tables)
+    if row is not None and (row.enabled or exported):
+        yield from _dropped(place, row, (TENANT_LIST,))
+        yield sql.SQL("CREATE POLICY {} ON {} AS PERMISSIVE FOR SELECT TO {} USING (true)").format(
+            sql.Identifier(TENANT_LIST), table, role
+        )
 
 
 def _tenant_place(catalog: Catalog) -> Place:

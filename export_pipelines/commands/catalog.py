@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from export_pipelines.catalog.check import check
 from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
-from export_pipelines.catalog.rls import apply_rls, rls_sql
+from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
 from export_pipelines.commands import output
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
@@ -90,6 +90,10 @@ def rls(
     catalog: CatalogFile = None,
     admin_url: AdminUrl = None,
     apply: Annotated[bool, typer.Option("--apply", help="Run it, in one transaction.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also FORCE, which forbids COPY FROM and pg_dump to a table's owner.")
+    ] = False,
+    login: Annotated[str | None, typer.Option(help="Also print the SQL for a login role of that name.")] = None,
 ) -> None:
     """Print the SQL that makes the reader role and its policies; with --apply, run it."""
     with output.reported():
@@ -97,13 +101,13 @@ def rls(
         known = open_catalog(settings)
         with _admin(settings, admin_url) as url, connected(url) as connection:
             if not apply:
-                typer.echo("\n".join(f"{statement.rstrip(';')};" for statement in rls_sql(connection, known)))
+                statements = [*rls_sql(connection, known, force=force), *(login_sql(known, login) if login else [])]
+                typer.echo("\n".join(f"{statement};" for statement in statements))
                 return
-            apply_rls(connection, known)
-        output.say(
-            f"{known.name}: policies are in place. Grant the roles to the login of EXPORT_SOURCE_URL: "
-            f"GRANT {known.reader_role}, {known.directory_role} TO <login>;"
-        )
+            apply_rls(connection, known, force=force)
+        output.say(f"{known.name}: policies are in place. The login of EXPORT_SOURCE_URL needs the two roles:")
+        made = f"{login_sql(known, login)[0]} PASSWORD '…';" if login else ""
+        typer.echo(made or f"GRANT {known.reader_role}, {known.directory_role} TO your_login;")
 
 
 @app.command()

@@ -43,7 +43,7 @@ def opened(database: Database) -> Iterator[Shop]:
     with psycopg.connect(url, autocommit=True) as connection:
         proposal = reflect(connection, name="shop").catalog
         catalog = proposal.model_copy(update={"reader_role": f"reader_{connection.info.dbname}"})
-        apply_rls(connection, catalog)
+        apply_rls(connection, catalog, force=True)
         yield Shop(connection=connection, catalog=catalog)
 
 
@@ -129,7 +129,7 @@ def test_a_domain_may_be_written_as_itself_or_as_its_base(database: Database) ->
     with psycopg.connect(url, autocommit=True) as connection:
         catalog = reflect(connection, name="orders").catalog
         catalog = catalog.model_copy(update={"reader_role": "reader_domain"})
-        apply_rls(connection, catalog)
+        apply_rls(connection, catalog, force=True)
         details = catalog.tables["order_details"]
         for type_ in ("integer", "int4", "quantity", "trade.quantity"):
             column = type(details.columns["amount"])(type=type_, nullable=False)

@@ -30,7 +30,7 @@ UTC = dt.UTC
 Tables = Mapping[str, tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]]
 
 
-def head_of(name: str, types: Mapping[str, str], **labels: str) -> TableHead:
+def head_of(name: str, types: Mapping[str, str], /, **labels: str) -> TableHead:
     return TableHead(name=name, schema=pa.schema([field_of(*item) for item in types.items()]), labels=labels)
 
 
@@ -132,7 +132,17 @@ def test_numbers_show_all_that_they_hold(book: Path, pg_type: str, value: Any, n
 HOSTILE = [
     *("=1+1", "+1", "-1", "@SUM(A1)", "'quoted", "<a>&amp;</a>", "]]>", "&#65;", "a&b", '"'),
     *("  lead", "trail  ", "a\nb", "a\r\nb", "\r", "\t", "\x01", "\x1f", "\ufffe", "\uffff", "\x7f", "\u2028"),
-    *("_x0041_", "_x0041_x0042_", "_x005F_x000D_", "_X0041_", "_x_x0041_", "_xzzzz_", "x" * 32_767, "🐕‍🦺", "\U0010ffff"),
+    *(
+        "_x0041_",
+        "_x0041_x0042_",
+        "_x005F_x000D_",
+        "_X0041_",
+        "_x_x0041_",
+        "_xzzzz_",
+        "x" * 32_767,
+        "🐕‍🦺",
+        "\U0010ffff",
+    ),
 ]
 
 
