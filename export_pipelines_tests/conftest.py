@@ -13,6 +13,8 @@ from psycopg import sql
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 
+pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
+
 _numbers = itertools.count(1)
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.formats.json_objects import key
 from export_pipelines.formats.json_reading import CHUNK_BYTES, member_end, rows_of
 from export_pipelines.formats.ndjson import line_chunks, record_lines
 
@@ -119,34 +120,34 @@ def object_chunks(path: Path) -> Iterator[list[str]]:
 
 
 def _children(objects: Iterable[str], field: str, source: str) -> Iterator[str]:
+    """The texts of the elements of an array that each object has."""
+    lead = f",{key(field)}"
     for text in objects:
-        yield from _elements(_member(text, field, source))
+        found = text.find(lead)
+        once = found >= 0 and text.find(lead, found + 1) < 0  # then it is the member, which must be there
+        position = found + len(lead) if once else _member(text, field, source)
+        position += 1  # after the bracket
+        while text[position : position + 1] not in ("]", ""):
+            end = member_end(text, position)
+            yield text[position:end]
+            position = end + (text[end] == ",")
+
+
+def _member(text: str, name: str, source: str) -> int:
+    """Where the value of a member of an object starts, found by walking over the members before it."""
+    position = 1
+    while text[position : position + 1] not in ("}", ""):
+        colon = member_end(text, position)
+        if json.loads(text[position:colon]) == name:
+            return colon + 1
+        end = member_end(text, colon + 1)
+        position = end + (text[end] == ",")
+    raise IntegrityViolation(f"{source} has a record without its field {name!r}; export again")
 
 
 def _compact(lines: list[str]) -> str:
     text = "".join(lines).removesuffix(",")
     return _added_blank.sub(lambda match: match[1] or ":", text)
-
-
-def _member(text: str, name: str, source: str) -> str:
-    """The text of one member of an object."""
-    position = 1
-    while text[position : position + 1] not in ("}", ""):
-        end = member_end(text, position)
-        value_end = member_end(text, end + 1)
-        if json.loads(text[position:end]) == name:
-            return text[end + 1 : value_end]
-        position = value_end + (text[value_end] == ",")
-    raise IntegrityViolation(f"{source} has a record without its field {name!r}; export again")
-
-
-def _elements(array: str) -> Iterator[str]:
-    """The texts of the elements of an array."""
-    position = 1
-    while array[position : position + 1] not in ("]", ""):
-        end = member_end(array, position)
-        yield array[position:end].strip()
-        position = end + (array[end] == ",")
 
 
 def _chunked(objects: Iterable[str]) -> Iterator[list[str]]:

@@ -25,10 +25,11 @@ CHUNK_BYTES = 4 * 1024 * 1024
 _DOUBLE_DIGITS = 15  # any decimal of so many digits survives a double
 _NULL = "null"
 
-_blank = re.compile(r"\s*")
+_BLANKS = " \t\n\r"
+_blank = re.compile(f"[{_BLANKS}]*")
 _scalar = re.compile(r'"[^"]*"|[^,}\]]*')
 _json_null = re.compile(r" +null")
-_decode = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode  # (text, start) → (value, end)
+_scan = json.JSONDecoder(parse_float=str, parse_int=str).scan_once  # (text, start) → (value, end), in C
 
 Cut = Callable[[str, int], int]  # (line, start of a value) → its end
 
@@ -49,10 +50,10 @@ def rows_of(chunks: Iterable[Sequence[str]], head: TableHead, source: str) -> It
 def member_end(text: str, start: int) -> int:
     """The end of the JSON value at ``start``, with the blanks around it."""
     try:
-        _, end = _decode(text, _skip(text, start))
-    except ValueError:  # without the cause: it carries the text
+        _, end = _scan(text, start if text[start] not in _BLANKS else _skip(text, start))
+        return int(end) if text[end] not in _BLANKS else _skip(text, end)
+    except (StopIteration, ValueError, IndexError):  # without the cause: it carries the text
         raise IntegrityViolation("a JSON value in the file is incomplete; export again") from None
-    return _skip(text, end)
 
 
 def _skip(text: str, start: int) -> int:

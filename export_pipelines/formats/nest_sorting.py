@@ -143,7 +143,7 @@ def _session(scratch: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
         config={
             "memory_limit": f"{memory_limit_mb}MB",
             "temp_directory": str(scratch),
-            "threads": 2,
+            "threads": 1,
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -35,11 +35,37 @@ class ParquetOptions(BaseModel):
     )
 
 
+class _Outlet:
+    """What pyarrow writes to: the sink, but only inside ``with``.
+
+    pyarrow writes the footer even when its writer is merely thrown away; a table that failed half way would become
+    a valid, shorter file.
+    """
+
+    closed = False
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._open = False
+
+    def __enter__(self) -> None:
+        self._open = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._open = False
+
+    def write(self, data: bytes) -> int:
+        return self._sink.write(data) if self._open else len(data)
+
+    def flush(self) -> None:
+        """The sink's owner flushes."""
+
+
 class ParquetWriter:
     """Writes one table; rows wait until a row group is full, so memory is bounded by one group."""
 
     def __init__(self, sink: BinaryIO, options: Mapping[str, Any]) -> None:
-        self._sink = sink
+        self._outlet = _Outlet(sink)
         self._compression = ParquetOptions.model_validate(dict(options)).parquet_compression
         self._writer: pq.ParquetWriter | None = None
         self._schema = pa.schema([])
@@ -51,13 +77,14 @@ class ParquetWriter:
         if self._writer is not None:
             raise ValueError(f"a Parquet file holds one table; open another file for {table.name!r}")
         self._schema = table.schema
-        self._writer = pq.ParquetWriter(
-            self._sink,
-            table.schema,
-            compression=self._compression,
-            compression_level=_LEVELS.get(self._compression),
-            write_statistics=True,
-        )
+        with self._outlet:
+            self._writer = pq.ParquetWriter(
+                self._outlet,
+                table.schema,
+                compression=self._compression,
+                compression_level=_LEVELS.get(self._compression),
+                write_statistics=True,
+            )
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._waiting.append(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
@@ -70,12 +97,14 @@ class ParquetWriter:
         if self._writer is None:
             raise ValueError("close() before begin(): a Parquet file needs a table")
         self._flush()
-        self._writer.close()
+        with self._outlet:
+            self._writer.close()
 
     def _flush(self) -> None:
         if self._waiting_rows and self._writer is not None:
             group = pa.Table.from_batches(self._waiting, schema=self._schema)
-            self._writer.write_table(group, row_group_size=group.num_rows)
+            with self._outlet:
+                self._writer.write_table(group, row_group_size=group.num_rows)
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
 

@@ -15,7 +15,7 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.types import Kind, kind_of
 
 BATCH_ROWS = 32_768
-_MEMORY_LIMIT = "256MB"  # DuckDB keeps what it has read of a file until this is full
+_MEMORY_LIMIT = "128MB"  # DuckDB keeps read blocks until it reaches this
 
 _SQL_TYPES: dict[Kind, str] = {
     Kind.BOOLEAN: "BOOLEAN",

@@ -23,7 +23,7 @@ _TOTALS = {
     Total.DAYS: "sum(({} - DATE '1970-01-01')::HUGEINT)",
     Total.MICROSECONDS: "sum(epoch_us({})::HUGEINT)",
 }
-MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "96MB"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -191,12 +191,18 @@ def test_a_cell_of_a_megabyte_survives(tmp_path: Path, spec: FormatSpec, options
 
 @every_variant
 def test_column_names_may_be_any_text(tmp_path: Path, spec: FormatSpec, options: dict[str, Any]) -> None:
-    names = ("Id", "id", "a,b", 'quo"te', "sla/sh~1", "back\\slash", "blank name", "1st", "ünï", "xml", "$ref", "a.b", "=x")
+    names = ("id", "a,b", 'quo"te', "sla/sh~1", "back\\slash", "blank name", "1st", "ünï", "xml", "$ref", "a.b", "=x")
     types = itertools.cycle(("text", "jsonb", "numeric", "bigint"))
     head = head_of({name: next(types) for name in names})
     columns = [{"text": ["t", None], "jsonb": ['{"id":1}', None], "numeric": ["1.50", None]}.get(
         field.metadata[b"pg_type"].decode(), [7, None]) for field in head.schema]  # fmt: skip
     assert_round_trip(tmp_path, spec, options, head, [batch_of(head, columns)])
+
+
+@every_variant
+def test_column_names_may_differ_in_case_only(tmp_path: Path, spec: FormatSpec, options: dict[str, Any]) -> None:
+    head = head_of({"id": "bigint", "Id": "text", "ID": "jsonb"})
+    assert_round_trip(tmp_path, spec, options, head, [batch_of(head, [[1, 2], ["a", None], [None, "[1]"]])])
 
 
 @every_variant
