@@ -145,6 +145,7 @@ class FormatSpec:
     aliases: tuple[str, ...] = ()
     options: type[BaseModel] | None = None  # pydantic model of its options
     many_tables: bool = False  # one file holds all tables
+    together_option: str | None = None  # an option that, set to false, gives each table a file after all
     nests: bool = False  # child rows may sit inside their parent's record
     compressible: bool = True  # worth another compression
     max_rows: int | None = None  # of one table in one file

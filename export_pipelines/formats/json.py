@@ -169,6 +169,7 @@ SPEC = FormatSpec(
     media_type="application/json",
     open=JsonWriter,
     read=read_json,
+    read_nested=read_nested,
     options=JsonOptions,
     nests=True,
     written_with="polars",

@@ -33,7 +33,8 @@ def object_text(schema: pa.Schema) -> pl.Expr:
     parts: list[pl.Expr] = []
     lead = "{"
     for raw, run in itertools.groupby(schema, key=lambda field: kind_of(field) in _RAW):
-        parts += _raw_members(run, lead) if raw else _native_members(run, lead)
+        fields = list(run)
+        parts += _raw_members(fields, lead) if raw else _native_members(fields, lead)
         lead = ","
     return pl.concat_str([*parts, pl.lit("}")]).alias("object")
 

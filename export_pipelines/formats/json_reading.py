@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from json.scanner import make_scanner
 
 import duckdb
 import pyarrow as pa
@@ -29,7 +30,8 @@ _BLANKS = " \t\n\r"
 _blank = re.compile(f"[{_BLANKS}]*")
 _scalar = re.compile(r'"[^"]*"|[^,}\]]*')
 _json_null = re.compile(r" +null")
-_scan = json.JSONDecoder(parse_float=str, parse_int=str).scan_once  # (text, start) → (value, end), in C
+# (text, start) → (value, end), in C; numbers are not converted, only their end is wanted
+_scan = make_scanner(json.JSONDecoder(parse_float=str, parse_int=str))  # type: ignore[arg-type]  # typeshed: itself
 
 Cut = Callable[[str, int], int]  # (line, start of a value) → its end
 
@@ -51,7 +53,7 @@ def member_end(text: str, start: int) -> int:
     """The end of the JSON value at ``start``, with the blanks around it."""
     try:
         _, end = _scan(text, start if text[start] not in _BLANKS else _skip(text, start))
-        return int(end) if text[end] not in _BLANKS else _skip(text, end)
+        return end if text[end] not in _BLANKS else _skip(text, end)
     except (StopIteration, ValueError, IndexError):  # without the cause: it carries the text
         raise IntegrityViolation("a JSON value in the file is incomplete; export again") from None
 

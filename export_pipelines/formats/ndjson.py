@@ -71,7 +71,6 @@ SPEC = FormatSpec(
     read=read_ndjson,
     aliases=("jsonl",),
     options=NdjsonOptions,
-    nests=True,
     written_with="polars",
     read_with="duckdb",
 )

@@ -7,6 +7,7 @@ what becomes of orphans is decided in `export_pipelines.formats.nesting`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,14 +59,15 @@ def match(parents: Path, children: Path, *, width: int, order: int, scratch: Pat
     keys = ", ".join(f"k{i}" for i in range(width))
     same = " AND ".join(f"c.k{i} = p.k{i}" for i in range(width))
     sort = ", ".join(["parent", *(f"o{i} NULLS LAST" for i in range(order)), "own"])
-    child, parent = f"{_parquet(children)} AS c", f"{_parquet(first)} AS p"
     payload = ", ".join([*(f"c.o{i}" for i in range(order)), "c.own AS own", "c.object AS object"])
+    child, parent = f"{_parquet(children)} AS c", f"{_parquet(first)} AS p"
     # One blocking operator a statement: together they would have to share the limit, alone each can spill.
     with _session(scratch, memory_limit_mb) as connection:
-        _copy(connection, f"SELECT {keys}, min(own) AS own FROM {_parquet(parents)} GROUP BY ALL", first)
-        _copy(connection, f"SELECT p.own AS parent, {payload} FROM {child} JOIN {parent} ON {same}", found)
-        orphan_rows = _copy(connection, f"SELECT c.own AS own FROM {child} ANTI JOIN {parent} ON {same} ORDER BY own", orphans)
-        nested_rows = _copy(connection, f"SELECT parent, own, object FROM {_parquet(found)} ORDER BY {sort}", nested)
+        copy = functools.partial(_copy, connection)
+        copy(f"{keys}, min(own) AS own FROM {_parquet(parents)} GROUP BY ALL", first)
+        copy(f"p.own AS parent, {payload} FROM {child} JOIN {parent} ON {same}", found)
+        orphan_rows = copy(f"c.own AS own FROM {child} ANTI JOIN {parent} ON {same} ORDER BY own", orphans)
+        nested_rows = copy(f"parent, own, object FROM {_parquet(found)} ORDER BY {sort}", nested)
     first.unlink()
     found.unlink()
     return Matched(nested=nested, orphans=orphans, nested_rows=nested_rows, orphan_rows=orphan_rows)
@@ -109,7 +111,7 @@ class ChildCursor:
                 self._ended = True
             else:
                 self._buffer.append(frame)
-                self._size_bytes += frame["object"].str.len_bytes().sum()
+                self._size_bytes += int(frame["object"].str.len_bytes().sum())
         return None if self._ended else self._last()
 
     def arrays(self, start: int, rows: int) -> pl.Series:
@@ -118,7 +120,7 @@ class ChildCursor:
         cut = loaded["parent"].search_sorted(start + rows, side="left")
         wanted, rest = loaded[:cut], loaded[cut:]
         self._buffer = [rest] if rest.height else []
-        self._size_bytes = rest["object"].str.len_bytes().sum()
+        self._size_bytes = int(rest["object"].str.len_bytes().sum())
         joined = wanted.group_by("parent", maintain_order=True).agg(pl.col("object").str.join(","))
         parents = pl.DataFrame({"parent": pl.int_range(start, start + rows, eager=True)})
         found = parents.join(joined, on="parent", how="left", maintain_order="left")
@@ -151,10 +153,11 @@ def _session(scratch: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
     )
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
+def _copy(connection: duckdb.DuckDBPyConnection, selection: str, path: Path) -> int:
+    """Write what ``SELECT`` makes of a selection to Parquet; the number of rows."""
     form = f"(FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {2 * _READ_ROWS})"
     try:
-        row = connection.execute(f"COPY ({query}) TO {quoted(str(path))} {form}").fetchone()
+        row = connection.execute(f"COPY (SELECT {selection}) TO {quoted(str(path))} {form}").fetchone()
     except duckdb.OutOfMemoryException as error:
         raise Unavailable("nesting records needs more memory than its limit; raise the limit and try again") from error
     return int(row[0]) if row else 0

@@ -160,7 +160,7 @@ def _record_parts(child: _Arranged) -> Iterator[list[pa.Array]]:
 
 
 def _stream(tree: _Arranged) -> Iterator[pa.RecordBatch]:
-    """The rows of a node, in their own order, with their descendants; batches are cut where these grow large."""
+    """The rows of a node, in their own order, with their descendants; cut where these grow large."""
     cursors = [ChildCursor(path=matched.nested) for _, matched in tree.children]
     position = 0
     for batch in tree.node.batches():

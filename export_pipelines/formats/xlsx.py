@@ -139,6 +139,7 @@ SPEC = FormatSpec(
     aliases=("excel",),
     options=XlsxOptions,
     many_tables=True,
+    together_option="excel_sheets",
     compressible=False,
     written_with="polars, isal",
     read_with="zipfile, pyarrow, duckdb",

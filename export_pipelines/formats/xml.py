@@ -20,12 +20,14 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from export_pipelines.core.naming import segment
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import frame_of, text_of
 from export_pipelines.formats.text_buffers import concatenated
 from export_pipelines.formats.xml_names import element_name
 from export_pipelines.formats.xml_reading import read_xml
+from export_pipelines.formats.xml_schema import xsd
 
 _FREE_TEXT = (Kind.TEXT, Kind.JSON)
 _MARKUP = r"[&<>\r]"
@@ -104,6 +106,10 @@ def _lexical(field: pa.Field) -> pl.Expr:
             return text_of(field)
 
 
+def _describe(head: TableHead) -> tuple[str, bytes]:
+    return f"{segment(head.name)}.xsd", xsd(head)
+
+
 SPEC = FormatSpec(
     name="xml",
     title="XML",
@@ -111,6 +117,7 @@ SPEC = FormatSpec(
     media_type="application/xml",
     open=XmlWriter,
     read=read_xml,
+    describe=_describe,
     options=XmlOptions,
     written_with="polars",
     read_with="lxml, duckdb",

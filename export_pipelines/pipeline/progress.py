@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from export_pipelines.core.errors import Cancelled, Unavailable
+from export_pipelines.pipeline.memory import release_unused
 from export_pipelines.stores.requests import RequestStore
 
 _log = structlog.get_logger(__name__)
@@ -97,3 +98,4 @@ def reporting(
     finally:
         ended.set()
         thread.join()
+        release_unused()

@@ -23,7 +23,7 @@ _TOTALS = {
     Total.DAYS: "sum(({} - DATE '1970-01-01')::HUGEINT)",
     Total.MICROSECONDS: "sum(epoch_us({})::HUGEINT)",
 }
-MEMORY_LIMIT = "96MB"
+MEMORY_LIMIT = "64MB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Account:
 def account(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Account:
     """Read all batches once; memory is bounded by one batch."""
     reader = pa.RecordBatchReader.from_batches(schema, batches)
-    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2}) as connection:
+    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("rows_read", reader)
         row = connection.execute(_query(schema)).fetchone()

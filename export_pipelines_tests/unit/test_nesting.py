@@ -1,10 +1,10 @@
-"""Nested records equal a naive nesting in plain Python, no row is lost, and memory follows neither depth nor fan-out."""
+"""Nested records equal a naive nesting in plain Python, and no row is lost or doubled."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def naive(parents: Rows, children: Rows, key: tuple[str, ...], parent_key: tuple
     orphans: Rows = []
     for child in sorted(children, key=lambda row: int(row["id"])):
         values = tuple(child[name] for name in key)
-        homes.get(values, orphans).append(child) if None not in values else orphans.append(child)
+        (orphans if None in values else homes.get(values, orphans)).append(child)
     return orphans
 
 
@@ -98,6 +98,7 @@ def parsed(document: Document, folder: Path) -> Rows:
 
 def expected_of(rows: Rows) -> Rows:
     """What a JSON reader makes of rows of these tables."""
+
     def value(name: str, content: Any) -> Any:
         if name == "attrs" and content is not None:
             return json.loads(content, parse_float=Decimal)
@@ -120,7 +121,6 @@ def test_random_trees_equal_a_naive_nesting(tmp_path: Path, pets: Rows, records:
     tree = clinic([dict(row) for row in pets], [dict(row) for row in records], [dict(row) for row in labs])
     lost_labs = naive(records, labs, ("record_id",), ("id",), "lab_results")
     lost_records = naive(pets, records, ("pet_id", "clinic"), ("id", "clinic"), "medical_records")
-    lost_labs.sort(key=labs.index), lost_records.sort(key=records.index)
     expected = {
         (): pets,
         ("medical_records",): lost_records,
@@ -130,8 +130,8 @@ def test_random_trees_equal_a_naive_nesting(tmp_path: Path, pets: Rows, records:
         found = {document.route: parsed(document, tmp_path) for document in documents}
         counted: Counter[str] = Counter()
         for document in documents:
-            for below, rows in document.rows.items():
-                counted["/".join((*document.route, *below))] += rows
+            for below, count in document.rows.items():
+                counted["/".join((*document.route, *below))] += count
     for route, rows in expected.items():
         ours, theirs = found.get(route, []), expected_of(rows)
         if route:  # orphans come in the order of their stream, where equal ids are as good as each other
@@ -158,7 +158,7 @@ def test_nested_rows_are_read_back_by_their_route(tmp_path: Path, spec: str, opt
     assert _listed(read_nested(paths["medical_records", "lab_results"], (), lab_head)) == labs[3:]
 
 
-def _listed(batches: Iterator[pa.RecordBatch]) -> Rows:
+def _listed(batches: Iterable[pa.RecordBatch]) -> Rows:
     return [row for batch in batches for row in batch.to_pylist()]
 
 

@@ -1,5 +1,7 @@
 """The canonical text of values, checked against literals and against Python's own parsers."""
 
+# ruff: noqa: DTZ001 - timestamps without a zone are a type under test
+
 from __future__ import annotations
 
 import datetime as dt
@@ -88,7 +90,7 @@ def test_doubles_read_back_bit_by_bit_and_are_short(values: list[float]) -> None
 def test_floats_read_back_in_their_own_width(values: list[float]) -> None:
     texts = rendered("real", values)
     assert [struct.pack("f", float(text or "")) for text in texts] == [struct.pack("f", value) for value in values]
-    assert all(_digits(text or "") <= 9 for text in texts)  # noqa: PLR2004 - what single precision needs at most
+    assert all(_digits(text or "") <= 9 for text in texts)  # what single precision needs at most
 
 
 @given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=7, min_value=-(10**30), max_value=10**30)))

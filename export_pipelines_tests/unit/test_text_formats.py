@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from export_pipelines.formats.registry import find_format
 NASTY = [*map(chr, range(1, 33)), '"', "\\", "\x7f", "\u2028", "🐕", "a\r\nb", "", "NULL", "\\u0041", "/"]
 
 
-def written(spec_name: str, columns: dict[str, tuple[str, Sequence[Any]]], **options: Any) -> bytes:
+def written(spec_name: str, columns: Mapping[str, tuple[str, Sequence[Any]]], **options: Any) -> bytes:
     schema = pa.schema([field_of(name, pg_type) for name, (pg_type, _) in columns.items()])
     arrays = [pa.array(values, field.type) for field, (_, values) in zip(schema, columns.values(), strict=True)]
     sink = io.BytesIO()
@@ -46,7 +46,7 @@ def test_csv_of_one_column_has_a_line_for_every_row() -> None:
 
 
 def test_python_reads_the_same_cells_from_csv() -> None:
-    content = written("csv", {"id": ("integer", range(len(NASTY))), "text": ("text", NASTY)})
+    content = written("csv", {"id": ("integer", list(range(len(NASTY)))), "text": ("text", NASTY)})
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     assert rows == [["id", "text"], *([str(i), text] for i, text in enumerate(NASTY))]
 
@@ -77,7 +77,7 @@ def test_an_unknown_option_is_refused(spec: str) -> None:
 
 
 def test_python_reads_the_same_values_from_ndjson() -> None:
-    content = written("ndjson", {"id": ("integer", range(len(NASTY))), "text": ("text", NASTY)})
+    content = written("ndjson", {"id": ("integer", list(range(len(NASTY)))), "text": ("text", NASTY)})
     assert content.count(b"\n") == len(NASTY)
     assert [json.loads(line) for line in content.decode().split("\n")[:-1]] == [
         {"id": i, "text": text} for i, text in enumerate(NASTY)
@@ -143,7 +143,9 @@ def test_pretty_json_is_indented_by_two() -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b'[\n{"id":1},\n{"id":\n]\n', b'[\n  {\n    "id": 1', b'[\n{"id":"secret"}\n]\n', b"secret"])
+@pytest.mark.parametrize(
+    "content", [b'[\n{"id":1},\n{"id":\n]\n', b'[\n  {\n    "id": 1', b'[\n{"id":"secret"}\n]\n', b"secret"]
+)
 def test_a_damaged_json_file_is_reported_without_its_content(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "things.json"
     path.write_bytes(content)

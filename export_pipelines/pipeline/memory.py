@@ -1,0 +1,23 @@
+"""Gives memory that nothing uses any more back to the system between steps.
+
+Four allocators work in one run (the C library's, Arrow's, polars' and DuckDB's), and each keeps what it once had;
+without this the peak of a run is the sum of their peaks. Measured on 1M rows to CSV: see docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+
+import pyarrow as pa
+
+
+def release_unused() -> None:
+    """Cheap (milliseconds); does nothing where the C library is not glibc."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
