@@ -22,7 +22,8 @@ def _named(*names: str) -> AliasChoices:
 class Settings(BaseSettings):
     """Everything a deployment may set. Durations are seconds."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+    # Only the aliases count: by field name, HOME or USER of any shell would be taken for ours.
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", env_ignore_empty=True)
 
     source_url: SecretStr | None = Field(
         default=None, validation_alias=_named("EXPORT_SOURCE_URL"), description="PostgreSQL with the tenants' data."

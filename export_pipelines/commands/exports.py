@@ -34,6 +34,7 @@ from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 _POLL_SECONDS = 0.5
 _COPY_BYTES = 1 << 20
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the outcome is said once, by us
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -144,7 +145,7 @@ def run_here(config: dict[str, Any], tenant: str, workplace: Workplace, *, quiet
     job = defs.resolve_job_def(EXPORT_JOB)
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         job.execute_in_process(
-            run_config=export_run_config(request.id), instance=instance, tags=run_tags(request), raise_on_error=False
+            run_config={**export_run_config(request.id), **_QUIET}, instance=instance, tags=run_tags(request), raise_on_error=False
         )
     return requests.get(request.id)
 
@@ -198,7 +199,8 @@ def _tell(
         output.say_json({**asdict(request), "files": files, "deliveries": sent, "package": where})
         return
     for file in files:
-        output.out.print(f"  {file['path']:44} {file['rows']:>12,} rows  {output.size(file['size_bytes'])}", markup=False)
+        rows = f"{file['rows']:,} rows" if file["rows"] else ""
+        output.out.print(f"  {file['path']:44} {rows:>17}  {output.size(file['size_bytes']):>9}", markup=False)
     for delivery in sent:
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
         output.out.print(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}", markup=False)

@@ -133,7 +133,6 @@ def _describe(workplace: Workplace) -> Services:
         **workplace.environment,
         "EXPORT_PUBLIC_URL": settings.public_url or pages_url,
         "EXPORT_API_PORT": str(pages_port),
-        "PYTHONWARNINGS": "ignore",
     }
     workspace = settings.home / "dagster" / "workspace.yaml"
     server = {"host": HOST, "port": code_port, "location_name": "export_pipelines"}

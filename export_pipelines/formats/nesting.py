@@ -102,8 +102,8 @@ def _nested_head(node: NestNode) -> TableHead:
     for child in node.children:
         if child.field in schema.names:
             raise RequestRejected(
-                f"{node.head.name} has a column {child.field!r}, so {child.head.name} cannot be nested under that name; "
-                "choose another nest_as",
+                f"{node.head.name} already has a column {child.field!r}, under which {child.head.name} was to be "
+                "nested; choose another name in the catalog",
                 field="nest_as",
             )
         schema = schema.append(field_of(child.field, "json", nullable=False))

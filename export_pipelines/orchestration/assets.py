@@ -1,8 +1,10 @@
 """One partitioned asset for each table of the catalog, made by a factory."""
 
+import warnings
 from collections.abc import Iterator
 
 from dagster import (
+    BetaWarning,
     AssetCheckResult,
     AssetCheckSpec,
     AssetExecutionContext,
@@ -31,7 +33,9 @@ def table_key(catalog: Catalog, name: str) -> AssetKey:
 
 def table_assets(catalog: Catalog) -> list[AssetsDefinition]:
     """Every table of the catalog, in its order."""
-    return [_table_asset(catalog, name, table) for name, table in catalog.tables.items()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)  # backfill_policy; one run over a range is what makes it worth it
+        return [_table_asset(catalog, name, table) for name, table in catalog.tables.items()]
 
 
 def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:

@@ -54,11 +54,9 @@ def plan_op(tables: list[str]) -> OpDefinition:
     @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
     def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
         """Take the request, check it against the catalog, estimate its rows."""
-        services, run = export.services, context.run
-        with ending(services, config.request_id, run.run_id):
-            request = take(
-                services.requests, config.request_id, run_id=run.run_id, parent_run_id=run.parent_run_id
-            )
+        services = export.services
+        with ending(context, services, config.request_id):
+            request = take(services.requests, config.request_id, context.run)
             wanted = parse_configuration(request.config)
             return plan_export(
                 wanted,
@@ -134,7 +132,7 @@ def publish(
 ) -> Package:
     """Make the package visible and the request completed."""
     services = export.services
-    with ending(services, plan.request_id, context.run_id):
+    with step(context, services, plan, "publish", expected_rows=0):
         return publish_package(plan, assembled, services, run_id=context.run_id)
 
 

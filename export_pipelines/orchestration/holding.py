@@ -4,10 +4,10 @@ Hooks miss cancellation and status sensors lag, so a step itself says what happe
 the ones that were killed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dagster import Failure, MetadataValue, OpExecutionContext
+from dagster import DagsterRun, Failure, MetadataValue, OpExecutionContext
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from export_pipelines.core.errors import (
@@ -21,6 +21,7 @@ from export_pipelines.core.errors import (
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.naming import stage_prefix
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.orchestration.reconcile import ATTEMPT_TAG, termination
 from export_pipelines.pipeline.progress import RunProgress, reporting
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
@@ -28,15 +29,23 @@ from export_pipelines.stores.requests import ExportRequest, RequestStore
 _FINAL = (RequestRejected, IntegrityViolation)
 
 
-def take(requests: RequestStore, request_id: str, *, run_id: str, parent_run_id: str | None) -> ExportRequest:
-    """The request, held by this run; `Cancelled` when another run has it or it is not open any more."""
+def take(requests: RequestStore, request_id: str, run: DagsterRun) -> ExportRequest:
+    """The request, held by this run; `Cancelled` when another run has it or it is not open any more.
+
+    A run made for one attempt never takes another; a re-execution, which copies its parent's tags, takes the newest.
+    """
     request = requests.get(request_id)
     if request.status in (RequestStatus.FAILED, RequestStatus.CANCELLED) and requests.reopen(
-        request_id, parent_run_id=parent_run_id
+        request_id, parent_run_id=run.parent_run_id
     ):
         request = requests.get(request_id)
-    if not requests.claim(request_id, attempt=request.attempt, run_id=run_id, parent_run_id=parent_run_id):
-        raise Cancelled(f"request {request_id} is {request.status} and held by run {request.run_id}; nothing to do here")
+    made_for = None if run.parent_run_id else run.tags.get(ATTEMPT_TAG)
+    attempt = int(made_for) if made_for else request.attempt
+    if not requests.claim(request_id, attempt=attempt, run_id=run.run_id, parent_run_id=run.parent_run_id):
+        raise Cancelled(
+            f"request {request_id} is {request.status}, attempt {request.attempt}, held by run {request.run_id}; "
+            "nothing to do here"
+        )
     return requests.get(request_id)
 
 
@@ -45,10 +54,10 @@ def step(
     context: OpExecutionContext, services: ExportServices, plan: ExportPlan, name: str, *, expected_rows: int
 ) -> Iterator[RunProgress]:
     """Run one step under the request's heartbeat."""
-    run_id, parent = context.run.run_id, context.run.parent_run_id
-    with ending(services, plan.request_id, run_id):
+    run_id = context.run.run_id
+    with ending(context, services, plan.request_id):
         if services.requests.get(plan.request_id).run_id != run_id:
-            take(services.requests, plan.request_id, run_id=run_id, parent_run_id=parent)
+            take(services.requests, plan.request_id, context.run)
         with reporting(
             services.requests,
             plan.request_id,
@@ -61,43 +70,56 @@ def step(
 
 
 @contextmanager
-def ending(services: ExportServices, request_id: str, run_id: str) -> Iterator[None]:
+def ending(context: OpExecutionContext, services: ExportServices, request_id: str) -> Iterator[None]:
     """Write the outcome of an error into the request, then fail the step without Dagster's own retries."""
     try:
         yield
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        _cancel(services, request_id, run_id, f"run {run_id} was terminated")
+        _said(services, request_id, context.run_id, lambda held: _interrupted(held, context, services.requests))
         raise
     except Cancelled as error:
-        _cancel(services, request_id, run_id, str(error))
-        raise _failure(error, str(error)) from error
+        message = str(error)
+        _said(services, request_id, context.run_id, lambda held: _cancel(held, message, services.requests))
+        raise _failure(error, message) from error
     except Exception as error:
-        known = isinstance(error, ExportError)
-        message = str(error) if known else f"unexpected {type(error).__name__}; see the log of run {run_id}"
-        _fail(services, request_id, run_id, error, message)
+        kind, known = error_type_of(error), isinstance(error, ExportError)
+        message = str(error) if known else f"unexpected {type(error).__name__}; see the log of run {context.run_id}"
+        final = isinstance(error, _FINAL)
+        _said(services, request_id, context.run_id, lambda held: _fail(held, kind, message, services.requests, final=final))
         raise _failure(error, message) from error
 
 
-def _cancel(services: ExportServices, request_id: str, run_id: str, message: str) -> None:
-    request = services.requests.get(request_id)
-    if request.run_id == run_id and services.requests.end_cancelled(request_id, run_id=run_id, message=message):
-        services.store.delete(stage_prefix(request_id, request.attempt))
-
-
-def _fail(services: ExportServices, request_id: str, run_id: str, error: Exception, message: str) -> None:
-    requests = services.requests
+def _said(
+    services: ExportServices, request_id: str, run_id: str, say: Callable[[ExportRequest], object]
+) -> None:
+    """Speak for the request while this run holds it, and take away what the attempt had staged."""
     try:
-        request = requests.get(request_id)
-        if request.run_id != run_id:
-            return
-        kind = error_type_of(error)
-        again = not isinstance(error, _FINAL) and requests.requeue(
-            request_id, attempt=request.attempt, error_type=kind, message=message
-        )
-        if not again:
-            requests.fail(request_id, run_id=run_id, error_type=kind, message=message)
+        request = services.requests.get(request_id)
+        if request.run_id == run_id and request.status is RequestStatus.PROCESSING:
+            say(request)
+            services.store.delete(stage_prefix(request_id, request.attempt))
     except Unavailable:
         return  # the control database is down as well; the heartbeat has stopped and the reconciler will see it
+
+
+def _interrupted(request: ExportRequest, context: OpExecutionContext, requests: RequestStore) -> None:
+    """Somebody ended the run, or the service stops and the export is to go on with the next start."""
+    why = termination(context.instance, context.run_id)
+    if why is None and requests.give_back(
+        request.id, run_id=context.run_id, message="the service was stopped while this run was at work"
+    ):
+        return
+    _cancel(request, f"run {context.run_id} was terminated", requests)
+
+
+def _cancel(request: ExportRequest, message: str, requests: RequestStore) -> None:
+    requests.end_cancelled(request.id, attempt=request.attempt, run_id=request.run_id, message=message)
+
+
+def _fail(request: ExportRequest, kind: str, message: str, requests: RequestStore, *, final: bool) -> None:
+    attempt, run_id = request.attempt, request.run_id
+    if final or not requests.requeue(request.id, attempt=attempt, run_id=run_id, error_type=kind, message=message):
+        requests.fail(request.id, attempt=attempt, run_id=run_id, error_type=kind, message=message)
 
 
 def _failure(error: Exception, message: str) -> Failure:

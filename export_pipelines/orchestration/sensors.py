@@ -1,5 +1,6 @@
 """Sensors: tenants into partitions, request rows into runs, ended and silent runs back into rows."""
 
+import datetime as dt
 import time
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from dagster import (
     DynamicPartitionsDefinition,
     RunRequest,
     RunStatusSensorContext,
+    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -19,10 +21,21 @@ from dagster import (
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.naming import stage_prefix
 from export_pipelines.orchestration.jobs import DELIVERY_JOB, EXPORT_JOB
 from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_partitions_name
-from export_pipelines.orchestration.reconcile import REQUEST_TAG, ended, reconcile, run_key, run_tags
+from export_pipelines.orchestration.reconcile import (
+    REQUEST_TAG,
+    ended,
+    forgotten,
+    reconcile,
+    run_key,
+    run_of,
+    run_tags,
+)
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.stores.requests import ExportRequest
 
 _RUNNING = DefaultSensorStatus.RUNNING
 
@@ -55,15 +68,29 @@ def tenants_sensor(catalog: Catalog) -> SensorDefinition:
 @sensor(job_name=EXPORT_JOB, minimum_interval_seconds=5, default_status=_RUNNING)
 def export_requests(context: SensorEvaluationContext, export: ExportResource) -> Iterator[RunRequest | SkipReason]:
     """A run for every queued request, asked for again and again until it exists; the run key makes it one."""
-    queued = export.services.requests.launchable()
-    for request in queued:
+    requests = export.services.requests
+    queued = requests.launchable()
+    wanted = [request for request in queued if not _has_run(request, context, export)]
+    for request in wanted:
         yield RunRequest(
             run_key=run_key(request),
             run_config=export_run_config(request.id),
             tags=run_tags(request),
         )
-    if not queued:
-        yield SkipReason("no request is due")
+    if queued:
+        requests.asked(queued)
+    if not wanted:
+        yield SkipReason("no request needs a run")
+
+
+def _has_run(request: ExportRequest, context: SensorEvaluationContext, export: ExportResource) -> bool:
+    """Whether asking again would be in vain. A run that ended before it took the request is brought to account."""
+    run = run_of(request, context.instance) if request.asked_at is not None else None
+    if run is None or run.status is DagsterRunStatus.NOT_STARTED:
+        return False
+    if run.is_finished:
+        _told(request, ended(request, run, context.instance, export.services.requests), export.services)
+    return True
 
 
 def export_run_config(request_id: str) -> dict[str, object]:
@@ -90,23 +117,36 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
             request = requests.get(request_id)
         except RequestRejected:
             return SkipReason(f"request {request_id} is gone")
-        return SkipReason(ended(request, context.dagster_run, requests) or "the request knows")
+        outcome = ended(request, context.dagster_run, context.instance, requests)
+        _told(request, outcome, export.services)
+        return SkipReason(outcome or "the request knows")
 
     return run_ended
 
 
 @sensor(minimum_interval_seconds=15, default_status=_RUNNING)
 def silent_requests(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
-    """Finds requests whose run went silent and fails or requeues them."""
-    requests = export.services.requests
-    done = [
-        f"{request.id}: {outcome}"
-        for request in requests.silent(older_than=export.stale_after)
-        if (outcome := reconcile(request, context.instance, requests)) is not None
-    ]
+    """Finds requests and runs that lost each other and fails, requeues or closes them."""
+    requests, instance = export.services.requests, context.instance
+    done: list[str] = []
+    for request in requests.silent(older_than=export.stale_after):
+        outcome = reconcile(request, instance, requests)
+        _told(request, outcome, export.services)
+        done += [f"{request.id}: {outcome}"] if outcome else []
+    now = dt.datetime.now(dt.UTC)
+    begun = RunsFilter(job_name=EXPORT_JOB, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+    for record in instance.get_run_records(begun):
+        outcome = forgotten(record, instance, requests, silence=export.stale_after, now=now)
+        done += [outcome] if outcome else []
     for line in done:
         context.log.warning(line)
-    return SkipReason("; ".join(done) or "no request needs repair")
+    return SkipReason("; ".join(done) or "nothing needs repair")
+
+
+def _told(request: ExportRequest, outcome: str | None, services: ExportServices) -> None:
+    """An attempt that was given up leaves nothing behind."""
+    if outcome is not None:
+        services.store.delete(stage_prefix(request.id, request.attempt))
 
 
 @sensor(job_name=DELIVERY_JOB, minimum_interval_seconds=30, default_status=_RUNNING)

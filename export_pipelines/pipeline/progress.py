@@ -60,7 +60,10 @@ class RunProgress:
 def reporting(
     requests: RequestStore, request_id: str, run_id: str, *, step: str, expected_rows: int, every_seconds: float
 ) -> Iterator[RunProgress]:
-    """Progress of one step, written every ``every_seconds`` and once at the end."""
+    """Progress of one step, written every ``every_seconds`` and once at the end.
+
+    After the last step the request is complete and takes no more reports.
+    """
     progress = RunProgress(step=step, expected_rows=expected_rows)
     ended = threading.Event()
 
@@ -92,6 +95,8 @@ def reporting(
         progress.advance(table=progress.table or "", rows=0)
         progress.table = progress.table or None
         yield progress
+        if step == STEPS[-1]:
+            return
         report()
         if progress.stop is not None:
             raise Cancelled(progress.stop)

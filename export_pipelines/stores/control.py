@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 10
+_OTHER_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
+_BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 class ControlDatabase:
@@ -25,18 +33,26 @@ class ControlDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[DictRow]]:
-        """Commit on a clean exit. `RequestRejected` for what a constraint refuses, `Unavailable` for the rest."""
+        """Commit on a clean exit. `RequestRejected` for what a rule or a right refuses, `Unavailable` for the rest."""
         with self._lock:
             try:
-                with self._connected().transaction():
-                    yield self._connected()
-            except (psycopg.errors.CheckViolation, psycopg.DataError) as error:
+                with ExitStack() as stack:
+                    yield self._begin(stack)
+            except (psycopg.IntegrityError, psycopg.DataError) as error:
                 raise RequestRejected(error.diag.message_primary or str(error)) from error
-            except psycopg.errors.UndefinedTable as error:
-                raise Unavailable("the control database has no export_control schema; run `export-pipelines migrate`") from error
-            except psycopg.OperationalError as error:
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise RequestRejected(
+                    f"the login may not do this ({str(error).strip()}); see docs/request-table.md for the rights it needs",
+                    field="EXPORT_CONTROL_URL",
+                ) from error
+            except _OTHER_SCHEMA as error:
+                raise Unavailable(
+                    f"the control database lacks this version's schema ({error.diag.message_primary}); "
+                    "run `export-pipelines migrate`"
+                ) from error
+            except _BROKEN as error:
                 self.close()
-                raise Unavailable(f"control database does not answer: {str(error).strip()}") from error
+                raise _no_answer(error) from error
 
     def rows(self, query: Any, values: dict[str, Any] | None = None) -> list[DictRow]:
         """All rows of one statement, committed."""
@@ -50,7 +66,7 @@ class ControlDatabase:
         try:
             connection = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
         except psycopg.OperationalError as error:
-            raise Unavailable(f"control database does not answer: {str(error).strip()}") from error
+            raise _no_answer(error) from error
         with connection:
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
             yield
@@ -61,9 +77,25 @@ class ControlDatabase:
                 self._connection.close()
             self._connection = None
 
+    def _begin(self, stack: ExitStack) -> psycopg.Connection[DictRow]:
+        """An open transaction. A connection that broke while it was idle has lost nothing, so it gets a second try."""
+        idle = self._connection is not None and self._connection.info.transaction_status is TransactionStatus.IDLE
+        try:
+            stack.enter_context(self._connected().transaction())
+        except _BROKEN:
+            if not idle:
+                raise
+            self.close()
+            stack.enter_context(self._connected().transaction())
+        return self._connected()
+
     def _connected(self) -> psycopg.Connection[DictRow]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
                 self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
             )
         return self._connection
+
+
+def _no_answer(error: psycopg.Error) -> Unavailable:
+    return Unavailable(f"control database does not answer: {str(error).strip()}")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar, cast
 
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.stores.keys import UNFINISHED, checked_key, checked_prefix
 
-_TEMPORARY = ".writing-"
+_BUFFER_BYTES = 1024 * 1024
+_FOLDER_ATTEMPTS = 20
+_Result = TypeVar("_Result")
 
 
 class LocalStore:
@@ -28,19 +33,18 @@ class LocalStore:
     def writing(self, key: str) -> Iterator[BinaryIO]:
         """A sink; the object appears, whole, when the context ends without an error."""
         target = self._path(key)
-        temporary = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+        temporary = target.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
         with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            file = _in_folder(temporary, partial(_Sink, temporary, target))
         try:
-            with temporary.open("xb") as sink:
-                yield sink
+            with file, io.BufferedWriter(file, _BUFFER_BYTES) as sink:
+                yield cast("BinaryIO", sink)
                 with _explained(target):
                     sink.flush()
-                    os.fsync(sink.fileno())
-            temporary.replace(target)
-            _sync_folder(target.parent)
-        except OSError as error:
-            raise Unavailable(f"cannot write {target}: {error.strerror or error}; free space or fix it, then retry") from error
+                    os.fsync(file.fileno())
+            with _explained(target):
+                temporary.replace(target)
+                _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -48,7 +52,9 @@ class LocalStore:
     def reading(self, key: str) -> Iterator[BinaryIO]:
         """A seekable source."""
         path = self._existing(key)
-        with path.open("rb") as stream:
+        with _explained(path, "read"):
+            stream = path.open("rb")
+        with stream:
             yield stream
 
     @contextmanager
@@ -60,25 +66,22 @@ class LocalStore:
         """Rename, replacing what is there."""
         source, target = self._existing(key), self._path(to)
         with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(target)
+            _in_folder(target, partial(source.replace, target))
             _sync_folder(target.parent)
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
-        """(key, size in bytes) below a prefix, sorted; unfinished writes are not objects."""
-        folder = self._path(prefix)
-        if folder.is_file():
-            return [(prefix, folder.stat().st_size)]
-        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_TEMPORARY))
-        return sorted((path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files)
+        """(key, size in bytes) of an object or of everything below a prefix, sorted; unfinished writes are none."""
+        found = (file for file in self._files(prefix) if not file[0].name.startswith(UNFINISHED))
+        return sorted((path.relative_to(self._root).as_posix(), size) for path, size in found)
 
     def delete(self, prefix: str) -> int:
-        """Remove an object or all below a prefix, then the folders left empty; the bytes freed."""
+        """Remove an object or all below a prefix, and what killed writers left there; the bytes freed."""
+        folder = self._path(checked_prefix(prefix))
         freed = 0
-        for key, size in self.list(prefix):
-            self._path(key).unlink(missing_ok=True)
-            freed += size
-        folder = self._path(prefix)
+        with _explained(folder, "delete below"):
+            for path, size in self._files(prefix):
+                path.unlink(missing_ok=True)
+                freed += size
         for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
             _remove_if_empty(path)
         while folder != self._root and (not folder.exists() or _remove_if_empty(folder)):
@@ -91,10 +94,21 @@ class LocalStore:
     def presigned_url(self, key: str, *, ttl: dt.timedelta, filename: str) -> str | None:  # noqa: ARG002 - a folder has no links
         return None
 
+    def _files(self, prefix: str) -> Iterator[tuple[Path, int]]:
+        """Every file below a prefix and its size, also unfinished ones; those that vanish meanwhile are skipped."""
+        wanted = checked_prefix(prefix)
+        top = self._path(wanted) if wanted else self._root
+        for path in (top, *top.rglob("*")):
+            try:
+                if path.is_file():
+                    yield path, path.stat().st_size
+            except FileNotFoundError:
+                continue
+
     def _path(self, key: str) -> Path:
-        path = (self._root / key).resolve()
+        path = (self._root / checked_key(key)).resolve()
         if not path.is_relative_to(self._root):
-            raise IntegrityViolation(f"object key {key!r} leaves the storage folder")
+            raise IntegrityViolation(f"object key {key!r} leaves the storage folder through a symbolic link")
         return path
 
     def _existing(self, key: str) -> Path:
@@ -102,6 +116,30 @@ class LocalStore:
         if not path.is_file():
             raise IntegrityViolation(f"object {key!r} is missing from the storage folder")
         return path
+
+
+class _Sink(io.FileIO):
+    """A new file whose write errors are ours; so those of the caller, inside the context, stay the caller's."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(path, "x")
+        self._target = target
+
+    def write(self, data: Any) -> int:
+        with _explained(self._target):
+            return super().write(data)
+
+
+def _in_folder(path: Path, act: Callable[[], _Result]) -> _Result:
+    """Act on a path whose folder is made first, and again when a neighbour's delete took it away meanwhile."""
+    for attempt in range(1, _FOLDER_ATTEMPTS + 1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return act()
+        except FileNotFoundError:
+            if attempt == _FOLDER_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -122,8 +160,10 @@ def _remove_if_empty(folder: Path) -> bool:
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
+def _explained(target: Path, what: str = "write") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"cannot write {target}: {error.strerror or error}; free space or fix it, then retry") from error
+        raise Unavailable(
+            f"cannot {what} {target}: {error.strerror or error}; free space or correct the folder's rights, then retry"
+        ) from error

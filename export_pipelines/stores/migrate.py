@@ -2,44 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from export_pipelines.core.errors import Unavailable
+from export_pipelines.core.errors import RequestRejected, Unavailable
 
 SCHEMA = "export_control"
 DAGSTER_SCHEMA = "dagster"
 _LOCK = 7_283_001  # any fixed number: two processes that migrate at once take turns
+_SETTING = "EXPORT_CONTROL_URL"
 
 
 def migrate(url: str) -> tuple[str | None, str]:
-    """Apply all steps; (revision before, revision after). Safe to call from several processes at once."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    """Apply all steps; (revision before, revision after). Safe to call from several processes at once.
+
+    All or nothing. `RequestRejected` for a role without the rights or a schema of a newer version, `Unavailable`
+    when the server does not answer.
+    """
+    engine = create_engine(_address(url), poolclass=NullPool)
     config = _config()
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            for schema in (SCHEMA, DAGSTER_SCHEMA):
-                connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
-            before = _current(connection)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except OperationalError as error:
-        raise Unavailable(f"control database does not answer: {str(error.orig).strip()}") from error
+    with _explained(), engine.begin() as connection:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        for schema in (SCHEMA, DAGSTER_SCHEMA):
+            _ensure_schema(connection, schema)
+        before = _current(connection)
+        _refuse_unknown(before)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     return before, head()
 
 
 def head() -> str:
     """The newest revision this version knows."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _address(url: str) -> URL:
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except ArgumentError as error:
+        raise RequestRejected("is not a postgresql:// URL", field=_SETTING) from error
+
+
+def _ensure_schema(connection: Connection, name: str) -> None:
+    """Looks first: CREATE SCHEMA IF NOT EXISTS wants the right to create even where there is nothing to do."""
+    if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": name}).scalar() is None:
+        connection.execute(text(f"CREATE SCHEMA {name}"))
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise RequestRejected(
+            f"the control database has schema version {revision}, this program knows up to {head()}; "
+            "install the newer program, or name another database",
+            field=_SETTING,
+        )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Steps go straight to the driver, the rest through SQLAlchemy, so an error comes in either dress."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        message = str(cause).strip()
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            raise RequestRejected(
+                f"the login may not set up the schemas ({message}); as an administrator of that database run "
+                f"CREATE SCHEMA {SCHEMA} AUTHORIZATION <login>; CREATE SCHEMA {DAGSTER_SCHEMA} AUTHORIZATION <login>; "
+                "then migrate again",
+                field=_SETTING,
+            ) from error
+        if isinstance(cause, psycopg.OperationalError):
+            raise Unavailable(f"control database does not answer: {message}") from error
+        raise
 
 
 def _config() -> Config:

@@ -1,12 +1,13 @@
-"""The request table: orders in, statuses and progress out. All SQL about requests is here.
+"""The request table as orderers and operators use it: insert, look, cancel, retry, and what needs a run or a repair.
 
-Every change names the state it expects; a change that finds another state does nothing and says so. That is what
-makes late, repeated and competing callers harmless.
+What a run does with the request it holds is in `export_pipelines.stores.attempts`; no other module has SQL about
+requests.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 from uuid import UUID
@@ -14,11 +15,12 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import EmailDelivery, Package
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.attempts import Attempts
 
-BACKOFF_SECONDS = 15  # doubled with each attempt
+WAITING_RUNS_PER_TENANT = 25  # runs asked for ahead of time; the rest of a tenant's backlog stays in the table
+ASK_AGAIN_AFTER = dt.timedelta(seconds=30)
+_SILENT_AT_ONCE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class ExportRequest:
     attempt: int
     max_attempts: int
     not_before: dt.datetime
+    asked_at: dt.datetime | None  # when a run was last asked for
     run_id: str | None
     percentage: float
     rows_processed: int
@@ -62,11 +65,8 @@ class ExportRequest:
         )
 
 
-class RequestStore:
+class RequestStore(Attempts):
     """Reads and guarded changes of the request table."""
-
-    def __init__(self, control: ControlDatabase) -> None:
-        self._control = control
 
     # Orders ---------------------------------------------------------------------------------------------------------
 
@@ -78,30 +78,41 @@ class RequestStore:
         requested_by: str | None = None,
         launched_by: str = "sensor",
         idempotency_key: str | None = None,
+        priority: int = 0,
     ) -> str:
-        """A new queued request; its id. The same idempotency key of a tenant answers the first id again."""
+        """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
+
+        `RequestRejected` when that key belongs to another configuration.
+        """
         values = {
             "tenant_id": tenant_id,
             "config": Jsonb(config),
             "requested_by": requested_by,
             "launched_by": launched_by,
             "idempotency_key": idempotency_key,
+            "priority": priority,
         }
         rows = self._control.rows(
             """
-            INSERT INTO export_control.export_requests (tenant_id, config, requested_by, launched_by, idempotency_key)
-            VALUES (%(tenant_id)s, %(config)s, %(requested_by)s, %(launched_by)s, %(idempotency_key)s)
+            INSERT INTO export_control.export_requests
+                (tenant_id, config, requested_by, launched_by, idempotency_key, priority)
+            VALUES (%(tenant_id)s, %(config)s, %(requested_by)s, %(launched_by)s, %(idempotency_key)s, %(priority)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-            RETURNING id
+            RETURNING id, true AS same
             """,
             values,
         ) or self._control.rows(
             """
-            SELECT id FROM export_control.export_requests
+            SELECT id, config = %(config)s AS same FROM export_control.export_requests
             WHERE tenant_id = %(tenant_id)s AND idempotency_key = %(idempotency_key)s
             """,
-            {"tenant_id": tenant_id, "idempotency_key": idempotency_key},
+            values,
         )
+        if not rows[0]["same"]:
+            raise RequestRejected(
+                f"{idempotency_key!r} was used for request {rows[0]['id']} with another configuration; use a new key",
+                field="idempotency_key",
+            )
         return str(rows[0]["id"])
 
     def get(self, request_id: str) -> ExportRequest:
@@ -131,16 +142,36 @@ class RequestStore:
         return [ExportRequest.of(row) for row in rows]
 
     def launchable(self, limit: int = 100) -> list[ExportRequest]:
-        """Queued requests that are due, the ones the sensor asks runs for; highest priority, then oldest."""
+        """Queued requests that are due and need a run asked for.
+
+        Never asked ones first, then those asked longest ago: one that waits long cannot keep the next from being
+        asked. Tenants take turns and have a window each, so that one tenant's backlog neither delays another's first
+        request nor fills Dagster's queue.
+        """
         rows = self._control.rows(
             """
-            SELECT * FROM export_control.export_requests
-            WHERE status = 'queued' AND launched_by = 'sensor' AND not_before <= now()
-            ORDER BY priority DESC, created_at, id LIMIT %(limit)s
+            WITH waiting AS (
+                SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY priority DESC, created_at, id) AS place
+                FROM export_control.export_requests
+                WHERE status = 'queued' AND launched_by = 'sensor' AND not_before <= now()
+            )
+            SELECT * FROM waiting
+            WHERE place <= %(window)s AND (asked_at IS NULL OR asked_at < now() - %(again)s)
+            ORDER BY asked_at NULLS FIRST, priority DESC, place, created_at, id LIMIT %(limit)s
             """,
-            {"limit": limit},
+            {"limit": limit, "window": WAITING_RUNS_PER_TENANT, "again": ASK_AGAIN_AFTER},
         )
         return [ExportRequest.of(row) for row in rows]
+
+    def asked(self, requests: Iterable[ExportRequest]) -> None:
+        """Remember that a run was asked for. A hint for the order of asking; the request stays queued."""
+        self._control.rows(
+            """
+            UPDATE export_control.export_requests SET asked_at = now()
+            WHERE id = ANY(%(ids)s::uuid[]) AND status = 'queued'
+            """,
+            {"ids": [request.id for request in requests]},
+        )
 
     def events(self, request_id: str) -> list[dict[str, Any]]:
         """Transitions, oldest first."""
@@ -152,139 +183,6 @@ class RequestStore:
                 """,
                 {"id": request_id},
             )
-        )
-
-    # A run's life ---------------------------------------------------------------------------------------------------
-
-    def claim(self, request_id: str, *, attempt: int, run_id: str, parent_run_id: str | None = None) -> bool:
-        """Give the request to a run. False when another run has it, or it is no longer queued for this attempt.
-
-        The run that already holds it, and a re-execution of that run, may claim again.
-        """
-        return self._changed(
-            """
-            UPDATE export_control.export_requests
-            SET status = 'processing', run_id = %(run_id)s, started_at = now(), heartbeat_at = now(),
-                error_type = NULL, error_message = NULL, percentage = 0, rows_processed = 0, files_created = 0
-            WHERE id = %(id)s AND attempt = %(attempt)s AND NOT cancel_requested
-              AND (status = 'queued' OR (status = 'processing' AND run_id IN (%(run_id)s, %(parent_run_id)s)))
-            RETURNING id
-            """,
-            id=request_id, attempt=attempt, run_id=run_id, parent_run_id=parent_run_id,
-        )
-
-    def reopen(self, request_id: str, *, parent_run_id: str | None) -> bool:
-        """A re-execution from Dagster of a run that failed: queue the request once more."""
-        return parent_run_id is not None and self._changed(
-            """
-            UPDATE export_control.export_requests
-            SET status = 'queued', attempt = attempt + 1, error_type = NULL, cancel_requested = false
-            WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND run_id = %(parent_run_id)s
-            RETURNING id
-            """,
-            id=request_id, parent_run_id=parent_run_id,
-        )
-
-    def record_progress(self, request_id: str, *, run_id: str, **progress: Any) -> bool | None:
-        """Heartbeat and figures. None when the run no longer holds the request, else whether it should stop."""
-        rows = self._control.rows(
-            """
-            UPDATE export_control.export_requests
-            SET heartbeat_at = now(),
-                rows_processed = coalesce(%(rows_processed)s, rows_processed),
-                total_rows = coalesce(%(total_rows)s, total_rows),
-                current_table = coalesce(%(current_table)s, current_table),
-                files_created = coalesce(%(files_created)s, files_created),
-                percentage = greatest(percentage, coalesce(%(percentage)s, percentage))
-            WHERE id = %(id)s AND run_id = %(run_id)s AND status = 'processing'
-            RETURNING cancel_requested
-            """,
-            {
-                "id": request_id,
-                "run_id": run_id,
-                **{
-                    name: progress.get(name)
-                    for name in ("rows_processed", "total_rows", "current_table", "files_created", "percentage")
-                },
-            },
-        )
-        return rows[0]["cancel_requested"] if rows else None
-
-    def complete(
-        self, request_id: str, *, run_id: str, package: Package, emails: tuple[EmailDelivery, ...], keep: dt.timedelta
-    ) -> bool:
-        """The package is public: status, files and outbox in one transaction. False when the run lost the request."""
-        with self._control.transaction() as connection:
-            done = connection.execute(
-                """
-                UPDATE export_control.export_requests
-                SET status = 'completed', completed_at = now(), expires_at = now() + %(keep)s, percentage = 100,
-                    heartbeat_at = now(), current_table = NULL, files_created = %(files)s,
-                    package_prefix = %(prefix)s, package_rows = %(rows)s, package_bytes = %(bytes)s,
-                    manifest_sha256 = %(manifest)s
-                WHERE id = %(id)s AND run_id = %(run_id)s AND status = 'processing'
-                RETURNING id
-                """,
-                {
-                    "id": request_id, "run_id": run_id, "keep": keep, "prefix": package.prefix, "rows": package.rows,
-                    "bytes": package.size_bytes, "manifest": package.manifest_sha256, "files": len(package.files),
-                },
-            ).fetchone()
-            if done is None:
-                return False
-            for position, file in enumerate(package.files):
-                connection.execute(
-                    """
-                    INSERT INTO export_control.export_files
-                        (request_id, position, key, path, media_type, rows, size_bytes, sha256)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-                    """,
-                    (request_id, position, file.key, file.path, file.media_type, file.rows, file.size_bytes, file.sha256),
-                )
-            for email in emails:
-                for recipient in email.recipients:
-                    connection.execute(
-                        """
-                        INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
-                        VALUES (%s, 'email', %s, %s) ON CONFLICT DO NOTHING
-                        """,
-                        (request_id, recipient, Jsonb({"subject": email.subject, "body": email.body})),
-                    )
-        return True
-
-    def fail(self, request_id: str, *, run_id: str | None, error_type: str, message: str) -> bool:
-        """End as failed; only the holder may, or anyone while the request is still queued without one."""
-        return self._end(request_id, run_id, "failed", error_type, message)
-
-    def end_cancelled(self, request_id: str, *, run_id: str | None, message: str) -> bool:
-        """End as cancelled; same rule as `fail`."""
-        return self._end(request_id, run_id, "cancelled", "cancelled", message)
-
-    def _end(self, request_id: str, run_id: str | None, status: str, error_type: str, message: str) -> bool:
-        return self._changed(
-            """
-            UPDATE export_control.export_requests
-            SET status = %(status)s::export_control.request_status, completed_at = now(), current_table = NULL,
-                error_type = %(error_type)s, error_message = left(%(message)s, 4000)
-            WHERE id = %(id)s AND ((status = 'processing' AND run_id = %(run_id)s) OR status = 'queued')
-            RETURNING id
-            """,
-            id=request_id, run_id=run_id, status=status, error_type=error_type, message=message,
-        )
-
-    def requeue(self, request_id: str, *, attempt: int, error_type: str, message: str) -> bool:
-        """Another attempt after a pause that doubles each time; False when attempts are used up."""
-        return self._changed(
-            """
-            UPDATE export_control.export_requests
-            SET status = 'queued', attempt = attempt + 1, run_id = NULL, current_table = NULL,
-                not_before = now() + make_interval(secs => %(pause)s * power(2, attempt - 1)),
-                error_type = %(error_type)s, error_message = left(%(message)s, 4000)
-            WHERE id = %(id)s AND attempt = %(attempt)s AND attempt < max_attempts AND launched_by = 'sensor'
-              AND status IN ('processing', 'queued')
-            RETURNING id
-            """,
-            id=request_id, attempt=attempt, pause=BACKOFF_SECONDS, error_type=error_type, message=message,
         )
 
     # People ---------------------------------------------------------------------------------------------------------
@@ -313,7 +211,7 @@ class RequestStore:
             """
             UPDATE export_control.export_requests
             SET status = 'queued', attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + 1),
-                run_id = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
+                run_id = NULL, asked_at = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
                 error_type = NULL, error_message = NULL, completed_at = NULL
             WHERE id = %(id)s AND status IN ('failed', 'cancelled')
             RETURNING attempt
@@ -327,17 +225,20 @@ class RequestStore:
         return int(rows[0]["attempt"])
 
     def silent(self, *, older_than: dt.timedelta) -> list[ExportRequest]:
-        """Processing requests whose heartbeat stopped, and queued ones that have waited that long for their run."""
+        """Processing requests whose heartbeat stopped, and queued ones whose command line never began.
+
+        Other queued requests are not silent, they wait: `launchable` brings them up again and again.
+        """
         rows = self._control.rows(
             """
-            SELECT * FROM export_control.export_requests
-            WHERE (status = 'processing' AND heartbeat_at < now() - %(older_than)s)
-               OR (status = 'queued' AND greatest(created_at, not_before) < now() - %(older_than)s)
-            ORDER BY created_at LIMIT 200
+            (SELECT * FROM export_control.export_requests
+             WHERE status = 'processing' AND heartbeat_at < now() - %(older_than)s
+             ORDER BY heartbeat_at LIMIT %(limit)s)
+            UNION ALL
+            (SELECT * FROM export_control.export_requests
+             WHERE status = 'queued' AND launched_by = 'cli' AND created_at < now() - %(older_than)s
+             ORDER BY created_at LIMIT %(limit)s)
             """,
-            {"older_than": older_than},
+            {"older_than": older_than, "limit": _SILENT_AT_ONCE},
         )
         return [ExportRequest.of(row) for row in rows]
-
-    def _changed(self, query: str, **values: Any) -> bool:
-        return bool(self._control.rows(query, values))

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
 
 ACCESS_KEY_ID = "test:tester"
-SECRET_ACCESS_KEY = "testing"  # noqa: S105 - of a server that lives as long as a test run
+SECRET_ACCESS_KEY = "testing"
 REGION = "us-east-1"
 _STORAGE = ("account", "container", "object")
 

@@ -209,5 +209,8 @@ def test_the_scratch_folder_is_left_empty(tmp_path: Path) -> None:
 
 def test_a_field_that_is_already_a_column_is_refused(tmp_path: Path) -> None:
     tree = node_of("pets", PETS, [], node_of("names", LABS, [], key=("id",), parent_key=("id",), field="name"))
-    with pytest.raises(RequestRejected, match="nest_as: pets has a column 'name'"), nest(tree, scratch=tmp_path):
+    with (
+        pytest.raises(RequestRejected, match="nest_as: pets already has a column 'name'"),
+        nest(tree, scratch=tmp_path),
+    ):
         pass

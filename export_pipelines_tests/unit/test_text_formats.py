@@ -57,8 +57,16 @@ def test_csv_headers_may_be_labels() -> None:
 
 
 def test_the_excel_profile_disarms_text_but_not_numbers() -> None:
-    columns = {"n": ("numeric", ["-5"]), "i": ("integer", [-1]), "t": ("text", ["=1+1"]), "j": ("jsonb", ["-1"])}
-    assert written("csv", columns, csv_profile="excel") == b"\xef\xbb\xbfn,i,t,j\r\n-5,-1,'=1+1,'-1\r\n"
+    values: list[tuple[str, list[Any]]] = [
+        ("numeric", ["-5"]),
+        ("integer", [-1]),
+        ("text", ["=1+1"]),
+        ("jsonb", ["-1"]),
+    ]
+    assert (
+        written("csv", dict(zip("nitj", values, strict=True)), csv_profile="excel")
+        == b"\xef\xbb\xbfn,i,t,j\r\n-5,-1,'=1+1,'-1\r\n"
+    )
 
 
 @pytest.mark.parametrize("header", [b"", b"id\r\n", b"id,c\r\n", b"id,b,c\r\n"])
@@ -129,7 +137,8 @@ def test_json_has_a_record_a_line() -> None:
 
 
 def test_pretty_json_is_indented_by_two() -> None:
-    content = written("json", {"id": ("integer", [1]), "tags": ("text[]", ['["a","b: c"]'])}, json_pretty=True)
+    tags = ['["a","b: c"]']
+    content = written("json", {"id": ("integer", [1]), "tags": ("text[]", tags)}, json_pretty=True)
     assert content.decode().splitlines() == [
         "[",
         "  {",
