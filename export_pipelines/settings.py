@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export_pipelines.core.errors import RequestRejected
@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     smtp_user: str | None = Field(default=None, validation_alias=_named("SMTP_USER"))
     smtp_password: SecretStr | None = Field(default=None, validation_alias=_named("SMTP_PASSWORD"))
     smtp_security: Literal["none", "starttls", "tls"] = Field(default="starttls", validation_alias=_named("SMTP_SECURITY"))
+    smtp_ca_file: Path | None = Field(
+        default=None,
+        validation_alias=_named("SMTP_CA_FILE"),
+        description="PEM file of an authority to trust for the mail server, beside the system's.",
+    )
     from_email: str = Field(default="exports@localhost", validation_alias=_named("FROM_EMAIL"))
     from_name: str = Field(default="Export Pipelines", validation_alias=_named("FROM_NAME"))
     link_ttl: Annotated[int, Field(ge=60)] = Field(
@@ -81,6 +86,16 @@ class Settings(BaseSettings):
     stale_seconds: int = Field(
         default=60, ge=5, validation_alias=_named("EXPORT_STALE_SECONDS"), description="Silence after which a run is checked."
     )
+
+    @model_validator(mode="after")
+    def _no_password_in_clear(self) -> Self:
+        local = self.smtp_host is None or self.smtp_host in ("localhost", "::1") or self.smtp_host.startswith("127.")
+        if self.smtp_security == "none" and self.smtp_user and not local:
+            raise ValueError(
+                "SMTP_SECURITY=none would send SMTP_PASSWORD readable through the network; "
+                "use starttls or tls, or leave SMTP_USER out"
+            )
+        return self
 
     @property
     def link_lifetime(self) -> dt.timedelta:
@@ -121,4 +136,4 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise RequestRejected(str(first["msg"]), field=".".join(str(part) for part in first["loc"])) from error
+        raise RequestRejected(str(first["msg"]).removeprefix("Value error, "), field=".".join(str(part) for part in first["loc"])) from error

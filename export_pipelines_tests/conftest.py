@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.samples.loader import load_sample
+from export_pipelines.settings import Settings
+from export_pipelines.stores.migrate import migrate
+from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
 
 pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
+
+MEMORY_BYTES = 2 * 1024**3  # free memory worth using for the test databases
 
 _numbers = itertools.count(1)
 
@@ -21,13 +31,25 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A real server for the whole session (one for each test worker)."""
-    server = EmbeddedPostgres(Path(tmp_path_factory.mktemp("postgres")))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        server.delete_data()
+    with fast_folder(tmp_path_factory) as folder:
+        server = EmbeddedPostgres(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            server.delete_data()
+
+
+@contextmanager
+def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is room: tests write much and keep nothing, and a disk's syncs only slow them."""
+    memory = Path("/dev/shm")  # noqa: S108 - a choice, not a guess at a temporary folder
+    if not (memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES):
+        yield tmp_path_factory.mktemp("postgres")
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="export-pipelines-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +63,43 @@ def database(postgres: EmbeddedPostgres) -> Callable[[str], str]:
         return postgres.url(unique)
 
     return create
+
+
+@pytest.fixture(scope="session")
+def clinic(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> ClinicSource:
+    """The clinic sample with three tenants, and a login that may become the reader and the directory role."""
+    admin_url = database("clinic")
+    load_sample(admin_url, "clinic", tenants=3, rows=3_000)
+    return ClinicSource(admin_url=admin_url, url=login_url(postgres, admin_url, "export_reader"))
+
+
+@pytest.fixture(scope="session")
+def control_template(database: Callable[[str], str]) -> str:
+    """Name of a migrated control database to copy."""
+    url = database("control_template")
+    migrate(url)
+    return urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture
+def control_url(postgres: EmbeddedPostgres, control_template: str) -> Iterator[str]:
+    """An empty, migrated control database, dropped after the test."""
+    name = f"control_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(control_template)))
+        yield postgres.url(name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def workshop(clinic: ClinicSource, control_url: str, tmp_path: Path) -> Iterator[Workshop]:
+    """Everything an export needs, on real databases and a local folder, with an instance of Dagster for one test."""
+    settings = Settings(
+        EXPORT_SOURCE_URL=clinic.url,
+        EXPORT_CONTROL_URL=control_url,
+        EXPORT_HOME=tmp_path,
+        EXPORT_HEARTBEAT_SECONDS=0.2,
+    )
+    with make_workshop(settings) as made:
+        yield made

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import formataddr, formatdate
+from email.policy import SMTP
+from email.utils import formatdate
+from pathlib import Path
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.ports import Message
 
 TIMEOUT_SECONDS = 30
+_SPECIAL = '()<>[]:;@\\,"'  # of RFC 5322; would need quotes or start another address
+_AUTHENTICATED = 235
 _PERMANENT = 500  # SMTP replies from here on will not change by trying again
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmtpMailer:
-    """Sends one message a connection. ``security``: ``none``, ``starttls`` or ``tls``."""
+    """Sends one message a connection. ``security``: ``none``, ``starttls`` or ``tls``, both with a checked certificate."""
 
     host: str
     port: int
@@ -26,46 +34,85 @@ class SmtpMailer:
     sender_name: str
     user: str | None = None
     password: str | None = None
+    ca_file: Path | None = None  # trusted beside the system's authorities
 
     def send(self, message: Message) -> str:
-        """The server's receipt; see `export_pipelines.core.ports.Mailer`."""
-        mail = EmailMessage()
-        mail["From"] = formataddr((self.sender_name, self.sender_email))
-        mail["To"] = message.recipient
-        mail["Subject"] = message.subject
-        mail["Date"] = formatdate(usegmt=True)
-        mail["Message-ID"] = f"<{message.message_id}>"
-        mail["Auto-Submitted"] = "auto-generated"
-        mail.set_content(message.body)
-        try:
-            with self._connected() as server:
-                server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as error:
-            code, _ = error.recipients[message.recipient]
-            raise self._refused(code, "the recipient") from error
-        except smtplib.SMTPAuthenticationError as error:
-            raise Unavailable(f"{self._where} refuses the login; check SMTP_USER and SMTP_PASSWORD") from error
-        except smtplib.SMTPResponseException as error:
-            raise self._refused(error.smtp_code, "the message") from error
-        except (smtplib.SMTPException, OSError) as error:
-            raise Unavailable(f"{self._where} does not answer: {error}") from error
-        return mail["Message-ID"]
+        """The Message-ID, once the server has taken the mail; see `export_pipelines.core.ports.Mailer`."""
+        recipient = _address(message.recipient)
+        mail = self._composed(message, recipient)
+        international = not recipient.username.isascii()
+        # Not send_message, which writes ">From" where a line of the text starts with "From".
+        content = mail.as_bytes(policy=SMTP.clone(utf8=international))
+        options = ("SMTPUTF8", "BODY=8BITMIME") if international else ()
+        with self._explained(), self._connected() as server:
+            server.sendmail(self.sender_email, [recipient.addr_spec], content, mail_options=options)
+        return str(mail["Message-ID"])
 
-    def _connected(self) -> smtplib.SMTP:
-        context = ssl.create_default_context()
+    def _composed(self, message: Message, recipient: Address) -> EmailMessage:
+        """`RequestRejected` for what no header can hold, line breaks above all: they would start another header."""
+        mail = EmailMessage()
+        try:
+            mail["From"] = _address(self.sender_email, self.sender_name)
+            mail["To"] = recipient
+            mail["Subject"] = message.subject
+            mail["Date"] = formatdate(usegmt=True)
+            mail["Message-ID"] = f"<{message.message_id}>"
+            mail["Auto-Submitted"] = "auto-generated"
+            mail.set_content(message.body)
+        except ValueError as error:
+            raise RequestRejected(f"the mail cannot be written: {error}; correct addresses, subject and body") from error
+        return mail
+
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
         if self.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_SECONDS, context=context)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                self.host, self.port, timeout=TIMEOUT_SECONDS, context=self._trust()
+            )
         else:
             server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS)
         try:
             if self.security == "starttls":
-                server.starttls(context=context)
+                server.starttls(context=self._trust())
             if self.user:
-                server.login(self.user, self.password or "")
-        except BaseException:
+                _log_in(server, self.user, self.password or "")
+            yield server
+            _say_goodbye(server)
+        finally:
             server.close()
-            raise
-        return server
+
+    def _trust(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self.ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=self.ca_file)
+            except OSError as error:
+                raise Unavailable(f"SMTP_CA_FILE {self.ca_file}: {error}; give a readable PEM file") from error
+        return context
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Every failure of the conversation as `Unavailable` or, when repeating it is no use, `RequestRejected`."""
+        try:
+            yield
+        except smtplib.SMTPRecipientsRefused as error:
+            code, _ = next(iter(error.recipients.values()))
+            raise self._refused(code, "the recipient") from error
+        except smtplib.SMTPAuthenticationError as error:
+            raise Unavailable(f"{self._where} refuses the login; check SMTP_USER and SMTP_PASSWORD") from error
+        except smtplib.SMTPNotSupportedError as error:
+            if "SMTPUTF8" in str(error):
+                raise RequestRejected(f"{self._where} cannot send to addresses beyond ASCII") from error
+            raise Unavailable(f"{self._where}: {error}; check SMTP_SECURITY and SMTP_PORT") from error
+        except smtplib.SMTPResponseException as error:
+            raise self._refused(error.smtp_code, "the message") from error
+        except ssl.SSLCertVerificationError as error:
+            raise Unavailable(
+                f"{self._where} has a certificate that is not trusted: {error.verify_message}; "
+                "name its authority in SMTP_CA_FILE"
+            ) from error
+        except (smtplib.SMTPException, OSError) as error:
+            raise Unavailable(f"{self._where} does not answer: {error}; check SMTP_HOST and SMTP_PORT") from error
 
     def _refused(self, code: int, what: str) -> RequestRejected | Unavailable:
         text = f"{self._where} refuses {what} with code {code}"
@@ -74,3 +121,34 @@ class SmtpMailer:
     @property
     def _where(self) -> str:
         return f"mail server {self.host}:{self.port}"
+
+
+def _address(email: str, name: str = "") -> Address:
+    """One mailbox; its international domain in the ASCII form that every server understands."""
+    mailbox, _, domain = email.rpartition("@")
+    try:
+        if not mailbox or not domain or any(char in _SPECIAL or char.isspace() for char in mailbox + domain):
+            raise ValueError("one plain address is needed")
+        return Address(name, mailbox, domain if domain.isascii() else domain.encode("idna").decode())
+    except ValueError as error:
+        raise RequestRejected(f"{email!r} is not an address to mail to: {error}") from error
+
+
+def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:
+    if user.isascii() and password.isascii():
+        server.login(user, password)
+        return
+    # smtplib knows only ASCII passwords; SASL PLAIN is UTF-8 (RFC 4616).
+    server.ehlo_or_helo_if_needed()
+    secret = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+    code, reply = server.docmd("AUTH", f"PLAIN {secret}")
+    if code != _AUTHENTICATED:
+        raise smtplib.SMTPAuthenticationError(code, reply)
+
+
+def _say_goodbye(server: smtplib.SMTP) -> None:
+    """The mail is accepted by now; a server that is rude at the end must not make us send it twice."""
+    try:
+        server.quit()
+    except (smtplib.SMTPException, OSError):
+        return

@@ -126,7 +126,11 @@ def _secrets(source: str, control: str) -> dict[str, object]:
 
 
 def dagster_url(control_url: str) -> str:
-    """Dagster's storage: the control database, schema ``dagster``, through the one driver it works with."""
+    """Dagster's storage: the control database, schema ``dagster``, through the one driver it works with.
+
+    A run writes some 75 events, each a commit of its own. They need not wait for the disk: after a crash of the
+    server the request table is the truth and what Dagster forgot is asked for again (docs/adr/0006).
+    """
     url = make_url(control_url).set(drivername="postgresql+psycopg2")
-    url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
+    url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA} -csynchronous_commit=off"})
     return url.render_as_string(hide_password=False)

@@ -140,4 +140,4 @@ def _parse(
 
 def _text_of_json(raw: str | None) -> str | None:
     """Undoes the blank that `json_objects` puts before a JSON null."""
-    return raw[1:] if raw is not None and _json_null.fullmatch(raw) else raw
+    return raw[1:] if raw is not None and raw[0] == " " and _json_null.fullmatch(raw) else raw

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import duckdb
 import pyarrow as pa
 
-from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.types import Kind, kind_of
 
 BATCH_ROWS = 32_768
@@ -48,12 +48,16 @@ def reading_session() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextlib.contextmanager
 def unreadable(what: str) -> Iterator[None]:
-    """Turns DuckDB's and Arrow's errors into `IntegrityViolation`."""
+    """Turns DuckDB's and Arrow's errors into `IntegrityViolation`, or `Unavailable` where memory is short."""
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; DuckDB's own, met while streaming, have no number
+        if "Out of Memory Error" in str(error):
+            raise Unavailable(
+                f"{what} needs more than {_MEMORY_LIMIT} to be read back; write it in smaller files"
+            ) from None
         # Without the cause: its message quotes the offending cell.
         raise IntegrityViolation(
             f"{what} cannot be read back with the declared column types; export again, "

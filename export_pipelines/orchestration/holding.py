@@ -19,10 +19,10 @@ from export_pipelines.core.errors import (
     error_type_of,
 )
 from export_pipelines.core.model import ExportPlan
-from export_pipelines.core.naming import stage_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.orchestration.reconcile import ATTEMPT_TAG, termination
 from export_pipelines.pipeline.progress import RunProgress, reporting
+from export_pipelines.pipeline.publish import abandon
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
@@ -97,7 +97,7 @@ def _said(
         request = services.requests.get(request_id)
         if request.run_id == run_id and request.status is RequestStatus.PROCESSING:
             say(request)
-            services.store.delete(stage_prefix(request_id, request.attempt))
+            abandon(request, services)
     except Unavailable:
         return  # the control database is down as well; the heartbeat has stopped and the reconciler will see it
 
@@ -109,7 +109,7 @@ def _interrupted(request: ExportRequest, context: OpExecutionContext, requests: 
         request.id, run_id=context.run_id, message="the service was stopped while this run was at work"
     ):
         return
-    _cancel(request, f"run {context.run_id} was terminated", requests)
+    _cancel(request, f"run {context.run_id} was terminated: {why or 'interrupted'}", requests)
 
 
 def _cancel(request: ExportRequest, message: str, requests: RequestStore) -> None:

@@ -67,6 +67,10 @@ def ended(request: ExportRequest, run: DagsterRun, instance: DagsterInstance, re
             request.id, attempt=request.attempt, run_id=run.run_id, message=f"run {run.run_id} was terminated"
         )
         return "cancelled" if done else None
+    if run.status is DagsterRunStatus.CANCELED and requests.give_back(
+        request.id, run_id=run.run_id, message=f"run {run.run_id} was stopped together with the service"
+    ):
+        return "queued again"
     return _again(request, run.run_id, requests, f"run {run.run_id} ended as {run.status.value} before it had published")
 
 
@@ -87,13 +91,8 @@ def forgotten(
     if _concerns(run, request):
         waits = request.status is RequestStatus.QUEUED
         return _bury(request, run, instance, requests, "the run never took its request") if waits else None
-    if request.run_id == run.run_id and not _longer_than(
-        silence * _AFTER_PUBLISHING, request.completed_at and request.completed_at.timestamp(), now
-    ):
-        return None
-    if request.run_id != run.run_id and request.status in TERMINAL and not _longer_than(
-        silence, request.completed_at and request.completed_at.timestamp(), now
-    ):
+    patience = silence * _AFTER_PUBLISHING if request.run_id == run.run_id else silence
+    if not _longer_than(patience, _last_event_at(run, instance), now):
         return None
     instance.report_run_failed(run, f"its process is taken for dead; request {request.id} is {request.status} without it")
     return f"run {run.run_id} closed"
@@ -110,6 +109,11 @@ def termination(instance: DagsterInstance, run_id: str) -> str | None:
         return asked[-1].message or "terminated"
     record = instance.get_run_record_by_id(run_id)
     return "terminated before it began" if record is not None and record.start_time is None else None
+
+
+def _last_event_at(run: DagsterRun, instance: DagsterInstance) -> float | None:
+    newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    return newest[0].event_log_entry.timestamp if newest else None
 
 
 def _concerns(run: DagsterRun, request: ExportRequest) -> bool:

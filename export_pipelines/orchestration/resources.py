@@ -7,7 +7,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Literal
 
-from dagster import ConfigurableResource, EnvVar
+from dagster import ConfigurableResource, EnvVar, InitResourceContext
 from pydantic import Field, PrivateAttr
 
 from export_pipelines.catalog.load import load_catalog
@@ -66,6 +66,7 @@ class MailResource(ConfigurableResource):
     security: Literal["none", "starttls", "tls"] = "starttls"
     user: str = ""
     password: str = ""
+    ca_file: str = Field(default="", description="PEM file of an authority to trust beside the system's.")
     from_email: str = "exports@localhost"
     from_name: str = "Export Pipelines"
 
@@ -80,6 +81,7 @@ class MailResource(ConfigurableResource):
             sender_name=self.from_name,
             user=self.user or None,
             password=self.password or None,
+            ca_file=Path(self.ca_file) if self.ca_file else None,
         )
 
 
@@ -106,6 +108,7 @@ class ExportResource(ConfigurableResource):
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
     _opened: ExportServices | None = PrivateAttr(default=None)
+    _control: ControlDatabase | None = PrivateAttr(default=None)
 
     @property
     def services(self) -> ExportServices:
@@ -119,8 +122,13 @@ class ExportResource(ConfigurableResource):
         """Silence after which a run is looked at."""
         return dt.timedelta(seconds=self.stale_seconds)
 
+    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
+        """Close what a run opened."""
+        if self._control is not None:
+            self._control.close()
+
     def _open(self) -> ExportServices:
-        control = self.control.open()
+        control = self._control = self.control.open()
         source = self.source.open()
         return ExportServices(
             catalog=source.catalog,
@@ -162,6 +170,7 @@ def export_resource(settings: Settings) -> ExportResource:
             security=settings.smtp_security,
             user=settings.smtp_user or "",
             password=_secret(settings.smtp_password, "SMTP_PASSWORD"),
+            ca_file=str(settings.smtp_ca_file.resolve()) if settings.smtp_ca_file else "",
             from_email=settings.from_email,
             from_name=settings.from_name,
         ),

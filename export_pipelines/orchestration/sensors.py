@@ -21,7 +21,6 @@ from dagster import (
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.naming import stage_prefix
 from export_pipelines.orchestration.jobs import DELIVERY_JOB, EXPORT_JOB
 from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_partitions_name
 from export_pipelines.orchestration.reconcile import (
@@ -34,7 +33,7 @@ from export_pipelines.orchestration.reconcile import (
     run_tags,
 )
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.publish import abandon
 from export_pipelines.stores.requests import ExportRequest
 
 _RUNNING = DefaultSensorStatus.RUNNING
@@ -89,7 +88,7 @@ def _has_run(request: ExportRequest, context: SensorEvaluationContext, export: E
     if run is None or run.status is DagsterRunStatus.NOT_STARTED:
         return False
     if run.is_finished:
-        _told(request, ended(request, run, context.instance, export.services.requests), export.services)
+        ended(request, run, context.instance, export.services.requests)
     return True
 
 
@@ -118,7 +117,8 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
         except RequestRejected:
             return SkipReason(f"request {request_id} is gone")
         outcome = ended(request, context.dagster_run, context.instance, requests)
-        _told(request, outcome, export.services)
+        if outcome is not None:
+            abandon(request, export.services)
         return SkipReason(outcome or "the request knows")
 
     return run_ended
@@ -131,22 +131,17 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
     done: list[str] = []
     for request in requests.silent(older_than=export.stale_after):
         outcome = reconcile(request, instance, requests)
-        _told(request, outcome, export.services)
-        done += [f"{request.id}: {outcome}"] if outcome else []
+        if outcome is not None:
+            abandon(request, export.services)
+            done.append(f"{request.id}: {outcome}")
     now = dt.datetime.now(dt.UTC)
     begun = RunsFilter(job_name=EXPORT_JOB, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
     for record in instance.get_run_records(begun):
-        outcome = forgotten(record, instance, requests, silence=export.stale_after, now=now)
-        done += [outcome] if outcome else []
+        if (closed := forgotten(record, instance, requests, silence=export.stale_after, now=now)) is not None:
+            done.append(closed)
     for line in done:
         context.log.warning(line)
     return SkipReason("; ".join(done) or "nothing needs repair")
-
-
-def _told(request: ExportRequest, outcome: str | None, services: ExportServices) -> None:
-    """An attempt that was given up leaves nothing behind."""
-    if outcome is not None:
-        services.store.delete(stage_prefix(request.id, request.attempt))
 
 
 @sensor(job_name=DELIVERY_JOB, minimum_interval_seconds=30, default_status=_RUNNING)

@@ -8,6 +8,7 @@ import structlog
 
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
 from export_pipelines.core.ports import Message
+from export_pipelines.core.wording import readable_size
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.deliveries import DueDelivery
 
@@ -23,7 +24,6 @@ Download it here until {{EXPIRES_AT}}:
 
 Anyone with this link can download the files. Do not pass it on.
 """
-_MEGABYTE = 1_000_000
 
 
 def deliver_due(services: ExportServices, request_id: str | None = None) -> int:
@@ -41,7 +41,7 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
         receipt = services.mailer.send(_message(due, services))
     except ExportError as error:
         final = isinstance(error, RequestRejected)
-        services.deliveries.not_delivered(due.id, message=str(error), final=final)
+        services.deliveries.not_delivered(due, message=str(error), final=final)
         _log.warning("delivery_failed", delivery_id=due.id, request_id=due.request_id, final=final, error=str(error))
         return False
     services.deliveries.delivered(due.id, receipt=receipt)
@@ -54,7 +54,7 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
     values = {
         "NAME": due.export_name or "Data export",
         "ROWS": f"{due.rows:,}",
-        "SIZE": f"{due.size_bytes / _MEGABYTE:,.1f} MB",
+        "SIZE": readable_size(due.size_bytes),
         "EXPIRES_AT": f"{expires_at:%Y-%m-%d %H:%M} UTC",
         "FILE_URL": f"{services.public_url}/d/{token}",
     }

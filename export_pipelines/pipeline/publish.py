@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from export_pipelines.core.errors import Cancelled, IntegrityViolation
-from export_pipelines.core.model import ExportPlan, Package
+from export_pipelines.core.model import ExportPlan, Package, TenantScope
 from export_pipelines.core.naming import MANIFEST, export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
+from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.package import StagedPackage
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.stores.requests import ExportRequest
 
 
 def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
@@ -30,9 +32,13 @@ def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *
         if services.requests.record_progress(plan.request_id, run_id=run_id, percentage=97) is not False:
             raise Cancelled("cancelled on request, or taken over by another run, before publishing")
         _clear(services.store, prefix)
-        for file in staged.files:
-            services.store.move(file.key, f"{prefix}/{file.path}")
-        _require_whole(services.store, package)
+        try:
+            for file in staged.files:
+                services.store.move(file.key, f"{prefix}/{file.path}")
+            _require_whole(services.store, package)
+        except BaseException:  # an interrupt, too: what is not complete must not stay public
+            _clear(services.store, prefix)
+            raise
         completed = services.requests.complete(
             plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=services.keep_exports
         )
@@ -41,6 +47,15 @@ def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *
             raise Cancelled("cancelled on request, or taken over by another run, while publishing")
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     return package
+
+
+def abandon(request: ExportRequest, services: ExportServices) -> None:
+    """Take away what an attempt that was given up has left: its stage and, once nobody goes on, files half published."""
+    services.store.delete(stage_prefix(request.id, request.attempt))
+    if services.requests.get(request.id).status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
+        scope = TenantScope(tenant_id=request.tenant_id)
+        export_type = str(request.config.get("export_type", "selective"))
+        _clear(services.store, export_prefix(scope, export_type, request.created_at, request.id))
 
 
 def _clear(store: ObjectStore, prefix: str) -> None:

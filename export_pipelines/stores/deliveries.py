@@ -31,6 +31,18 @@ class DueDelivery:
     expires_at: dt.datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinkedExport:
+    """What a download link leads to."""
+
+    request_id: str
+    name: str | None
+    rows: int
+    size_bytes: int
+    completed_at: dt.datetime
+    available_until: dt.datetime  # the link's end or the package's, whichever comes first
+
+
 class DeliveryStore:
     """Takes due deliveries one at a time and records their outcome."""
 
@@ -39,6 +51,7 @@ class DeliveryStore:
 
     def take_due(self, request_id: str | None = None) -> DueDelivery | None:
         """The next due delivery, marked ``sending`` so that no other process takes it; None when all is quiet."""
+        self._give_up_on_killers()
         rows = self._control.rows(
             """
             WITH due AS (
@@ -59,6 +72,16 @@ class DeliveryStore:
             {"request_id": request_id, "timeout": SENDING_TIMEOUT},
         )
         return DueDelivery(**rows[0]) if rows else None
+
+    def _give_up_on_killers(self) -> None:
+        """A delivery whose every sender died would take one process after another with it."""
+        self._control.rows(
+            """
+            UPDATE export_control.export_deliveries
+            SET status = 'failed', error_message = 'no sender lived to say what happened, attempts are used up'
+            WHERE status = 'sending' AND due_at <= now() AND attempts >= max_attempts
+            """
+        )
 
     def any_due(self) -> bool:
         """Whether `take_due` would find something; a minute of grace lets the run that published go first."""
@@ -83,8 +106,11 @@ class DeliveryStore:
             {"id": delivery_id, "receipt": receipt},
         )
 
-    def not_delivered(self, delivery_id: str, *, message: str, final: bool) -> None:
-        """Due again after a pause that doubles; ``failed`` when final or when attempts are used up."""
+    def not_delivered(self, due: DueDelivery, *, message: str, final: bool) -> None:
+        """Due again after a pause that doubles; ``failed`` when final or when attempts are used up.
+
+        A sender that was taken for dead meanwhile changes nothing any more.
+        """
         self._control.rows(
             """
             UPDATE export_control.export_deliveries
@@ -92,9 +118,9 @@ class DeliveryStore:
                          ::export_control.delivery_status,
                 due_at = now() + make_interval(secs => %(pause)s * power(2, least(attempts, 8) - 1)),
                 error_message = left(%(message)s, 2000)
-            WHERE id = %(id)s
+            WHERE id = %(id)s AND status = 'sending' AND attempts = %(attempts)s
             """,
-            {"id": delivery_id, "final": final, "pause": BACKOFF_SECONDS, "message": message},
+            {"id": due.id, "attempts": due.attempts, "final": final, "pause": BACKOFF_SECONDS, "message": message},
         )
 
     def of_request(self, request_id: str) -> list[dict[str, Any]]:
@@ -132,19 +158,20 @@ class DeliveryStore:
         )
         return token
 
-    def follow_link(self, token: str) -> str | None:
-        """The request of a valid token, its use counted; None for unknown, expired or revoked ones."""
+    def follow_link(self, token: str) -> LinkedExport | None:
+        """What a valid token leads to, its use counted; None for unknown, expired or revoked ones."""
         rows = self._control.rows(
             """
             UPDATE export_control.export_links l SET uses = uses + 1, last_used_at = now()
             FROM export_control.export_requests r
             WHERE l.token_sha256 = %(hash)s AND l.expires_at > now() AND l.revoked_at IS NULL
               AND r.id = l.request_id AND r.status = 'completed'
-            RETURNING l.request_id::text AS id
+            RETURNING l.request_id::text, nullif(r.config ->> 'name', '') AS name, r.package_rows AS rows,
+                      r.package_bytes AS size_bytes, r.completed_at, least(l.expires_at, r.expires_at) AS available_until
             """,
             {"hash": token_hash(token)},
         )
-        return rows[0]["id"] if rows else None
+        return LinkedExport(**rows[0]) if rows else None
 
 
 def token_hash(token: str) -> str:

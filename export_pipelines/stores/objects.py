@@ -21,8 +21,8 @@ def open_store(
     sse_kms_key_id: str | None = None,
 ) -> ObjectStore:
     """``s3://bucket/prefix``, ``file:///folder`` or a plain folder. Connects to nothing."""
-    scheme, _, rest = url.partition("://")
-    if not rest:
+    scheme, named, rest = url.partition("://")
+    if not named:
         return LocalStore(Path(url))
     if scheme == "file":
         return LocalStore(Path(unquote(urlsplit(url).path)))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -36,7 +37,8 @@ STRANGE_KEYS = [
     "a/.hidden/..dots.csv",
     'a/"quoted" \'name\'.csv',
 ]
-BAD_KEYS = ["", "/a", "a//b", "../a", "a/../b", "a/..", "./a", "a/\x00", "a\\b", "a/.writing-1", "a/" + "ü" * 200, "a/" * 600 + "a"]
+BAD_KEYS = ["", "/a", "a//b", "../a", "a/../b", "a/..", "./a", "a/\x00", "a\\b", "a/.writing-1", "a/" + "ü" * 200]
+BAD_KEYS.append("a/" * 600 + "a")
 
 
 class Broken(BaseException):
@@ -385,8 +387,8 @@ def test_a_disk_that_is_full_is_unavailable_and_nothing_is_left(tmp_path: Path, 
 def test_arrow_hands_on_that_the_disk_is_full(tmp_path: Path, small_files: int) -> None:
     table = pa.table({"b": [os.urandom(100_000) for _ in range(100)]})
     store = LocalStore(tmp_path)
-    with pytest.raises(Unavailable, match="free space"), store.writing("t") as sink, pq.ParquetWriter(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pytest.raises(Unavailable, match="free space"), store.writing("t") as sink:
+        pq.write_table(table, sink)
     assert store.list("") == []
 
 
@@ -452,12 +454,17 @@ def test_a_service_that_goes_away_in_the_middle_of_a_write_is_unavailable(s3_api
     ("filename", "disposition"),
     [
         ("pets.csv", 'attachment; filename="pets.csv"'),
-        ("Zoë's 100% файл.csv", "attachment; filename=\"Zoe's 100_ .csv\"; filename*=UTF-8''Zo%C3%AB%27s%20100%25%20%D1%84%D0%B0%D0%B9%D0%BB.csv"),
-        ('a"; x="\r\nSet-Cookie: b', "attachment; filename=\"a__ x=_Set-Cookie: b\"; filename*=UTF-8''a%22%3B%20x%3D%22Set-Cookie%3A%20b"),
+        (
+            "Zoë's 5% файл.csv",
+            "attachment; filename=\"Zoe's 5_ .csv\"; filename*=UTF-8''Zo%C3%AB%27s%205%25%20%D1%84%D0%B0%D0%B9%D0%BB.csv",
+        ),
+        (
+            'a"; x="\r\nSet-Cookie: b',
+            "attachment; filename=\"a__ x=_Set-Cookie: b\"; filename*=UTF-8''a%22%3B%20x%3D%22Set-Cookie%3A%20b",
+        ),
     ],
 )
 def test_a_presigned_link_downloads_under_the_files_name(s3_store: S3Store, filename: str, disposition: str) -> None:
-    httpx = pytest.importorskip("httpx")
     put(s3_store, "a/ü 1%.csv", b"pets")
     url = s3_store.presigned_url("a/ü 1%.csv", ttl=dt.timedelta(minutes=1), filename=filename)
     answer = httpx.get(url)
@@ -467,7 +474,6 @@ def test_a_presigned_link_downloads_under_the_files_name(s3_store: S3Store, file
 
 
 def test_a_presigned_link_dies_with_its_time(s3_store: S3Store) -> None:
-    httpx = pytest.importorskip("httpx")
     put(s3_store, "a")
     url = s3_store.presigned_url("a", ttl=dt.timedelta(seconds=1), filename="a")
     assert httpx.get(url).status_code == 200
@@ -476,7 +482,6 @@ def test_a_presigned_link_dies_with_its_time(s3_store: S3Store) -> None:
 
 
 def test_a_presigned_link_opens_nothing_else(s3_store: S3Store) -> None:
-    httpx = pytest.importorskip("httpx")
     put(s3_store, "a")
     put(s3_store, "b")
     url = s3_store.presigned_url("a", ttl=dt.timedelta(minutes=1), filename="a")
@@ -513,11 +518,9 @@ def test_every_way_to_make_an_object_asks_for_encryption(
     sent: dict[str, dict[str, str]] = {}
 
     def note(model: Any, params: Any, **_: Any) -> None:
-        sent[model.name] = {
-            name.lower(): value
-            for name, value in params["headers"].items()
-            if name.lower().startswith("x-amz-server-side-encryption")
-        }
+        """The headers just before they are signed; taken out, because this service knows no encryption."""
+        names = [name for name in params["headers"] if name.lower().startswith("x-amz-server-side-encryption")]
+        sent[model.name] = {name.lower(): params["headers"].pop(name) for name in names}
 
     client.meta.events.register("before-call.s3", note)
     store = S3Store(client, s3_bucket, encryption=encryption, part_bytes=PART, copy_part_bytes=PART)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from export_pipelines.embedded import child
@@ -22,12 +22,15 @@ from export_pipelines.embedded.ports import free_ports
 HOST = "127.0.0.1"
 STOP_SECONDS = 10
 _POLL_SECONDS = 0.05
+_PLAIN = {"PYTHONWARNINGS": "ignore", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 class ServerProcess:
     """One Python program and the file that its output goes to."""
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.log = folder / f"{name}.log"
         launcher = [sys.executable, child.__file__, str(os.getpid()), str(os.getuid()), str(os.getgid())]
         with self.log.open("ab") as output:
@@ -37,7 +40,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=output,
                 cwd=folder,
-                env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={**os.environ, **_PLAIN, **(environment or {})},
                 start_new_session=True,
             )
 

@@ -124,7 +124,7 @@ def _certificate(
 
 def _mail(row: dict[str, object]) -> ReceivedMail:
     content = str(row["content"]).encode("utf-8", "surrogateescape")
-    message = message_from_bytes(content, policy=policy.default)
+    message = message_from_bytes(content.replace(b"\r\n", b"\n"), policy=policy.default)
     assert isinstance(message, EmailMessage)
     return ReceivedMail(
         sender=str(row["sender"]),

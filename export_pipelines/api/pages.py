@@ -1,0 +1,104 @@
+"""The pages people see: the files behind a download link, and what to do when there is none.
+
+Everything is in the page itself: no script, no image and no font, so nothing is fetched and the token stays here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from export_pipelines.core.naming import CHECKSUMS, MANIFEST
+from export_pipelines.core.wording import counted, readable_size
+from export_pipelines.stores.deliveries import LinkedExport
+
+_PAPERS = {  # every other file of a package is data or a schema
+    "README.md": "start here",
+    "datapackage.json": "columns and types",
+    CHECKSUMS: "checksums",
+    MANIFEST: "full account",
+}
+_SCHEMAS = "schema/"
+
+STYLE = """
+:root{color-scheme:light dark;--text:#1c2024;--soft:#60646c;--line:#e0e3e8;--page:#f6f7f9;--card:#fff;--link:#0b57d0;--good:#18794e}
+@media(prefers-color-scheme:dark){:root{--text:#edeef0;--soft:#a5a8b0;--line:#363a3f;--page:#111113;--card:#1b1c1f;--link:#8ab4f8;--good:#5bd197}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:46rem;margin:0 auto;padding:2.5rem 1rem 3rem}
+h1{font-size:1.6rem;line-height:1.25;margin:0 0 .25rem;overflow-wrap:anywhere;text-wrap:balance}
+h2{font-size:.95rem;margin:2rem 0 .5rem;color:var(--soft);font-weight:600}
+p{margin:.25rem 0}.soft{color:var(--soft)}.good{color:var(--good);font-weight:600}
+ul{list-style:none;margin:0;padding:0;background:var(--card);border:1px solid var(--line);border-radius:.75rem;overflow:hidden}
+li{display:flex;gap:.25rem 1rem;align-items:baseline;padding:.75rem 1rem;flex-wrap:wrap}
+li+li{border-top:1px solid var(--line)}
+a{color:var(--link);text-decoration:none;overflow-wrap:anywhere}a:hover,a:focus-visible{text-decoration:underline}
+li a{flex:1 1 16rem;font-weight:600}li span{color:var(--soft);font-size:.9rem;white-space:nowrap;font-variant-numeric:tabular-nums}
+details{margin-top:2rem;color:var(--soft);font-size:.9rem}summary{cursor:pointer}
+pre,code{font:.85em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;overflow-x:auto;color:var(--text)}
+"""
+
+
+def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, Any]]) -> str:
+    """Name, size and end of the package, then its data files, then what describes them."""
+    title = export.name or "Your data export"
+    data = [file for file in files if not _is_paper(file["path"])]
+    papers = sorted((file for file in files if _is_paper(file["path"])), key=lambda file: file["path"] not in _PAPERS)
+    return _document(
+        title,
+        f"""<h1>{escape(title)}</h1>
+<p class="soft">{counted(export.rows, "row")} · {counted(len(data), "file")} · {readable_size(export.size_bytes)}
+· made {_date(export.completed_at)}</p>
+<p><span class="good">✓ Complete.</span> Every file was read back and compared with the source.</p>
+<p class="soft">You can download until <strong>{_time(export.available_until)}</strong>.
+Anyone who has this address can too, so keep it to yourself.</p>
+<h2>Data</h2>{_items(token, data)}
+<h2>About the data</h2>{_items(token, papers)}
+<details><summary>Check the files after downloading</summary>
+<p>Put the files into one folder as they are named here, then run:</p>
+<pre>sha256sum -c {CHECKSUMS}</pre></details>""",
+    )
+
+
+def problem_page(title: str, advice: str) -> str:
+    """One sentence about what is wrong, one about what to do."""
+    return _document(title, f'<h1>{escape(title)}</h1><p class="soft">{escape(advice)}</p>')
+
+
+def _items(token: str, files: Sequence[Mapping[str, Any]]) -> str:
+    rows = "".join(
+        f'<li><a href="/d/{quote(token, safe="")}/{quote(file["path"])}">{escape(file["path"])}</a>'
+        f"<span>{_remark(file)}</span></li>"
+        for file in files
+    )
+    return f"<ul>{rows}</ul>" if rows else '<p class="soft">No files.</p>'
+
+
+def _remark(file: Mapping[str, Any]) -> str:
+    if _is_paper(file["path"]):
+        return f"{_PAPERS.get(file['path'], 'schema')} · {readable_size(file['size_bytes'])}"
+    return f"{counted(file['rows'], 'row')} · {readable_size(file['size_bytes'])}"
+
+
+def _is_paper(path: str) -> bool:
+    return path in _PAPERS or path.startswith(_SCHEMAS)
+
+
+def _date(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%-d %B %Y}"
+
+
+def _time(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%-d %B %Y, %H:%M} UTC"
+
+
+def _document(title: str, body: str) -> str:
+    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>
+<style>{STYLE}</style></head><body><main>
+{body}
+</main></body></html>"""

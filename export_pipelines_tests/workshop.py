@@ -1,0 +1,126 @@
+"""A workshop for tests: the real definitions on real databases, run in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
+from psycopg import sql
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.definitions import build_defs
+from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.orchestration.jobs import EXPORT_JOB
+from export_pipelines.orchestration.reconcile import run_tags
+from export_pipelines.orchestration.resources import export_resource
+from export_pipelines.orchestration.sensors import export_run_config
+from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.settings import Settings
+from export_pipelines.stores.requests import ExportRequest
+
+TENANTS = tuple(f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
+_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClinicSource:
+    """The loaded sample."""
+
+    admin_url: str
+    url: str  # of the login the service uses
+
+
+def login_url(postgres: EmbeddedPostgres, admin_url: str, reader_role: str) -> str:
+    """A NOINHERIT login that may become the reader and the directory role of that database."""
+    login = f"login_{reader_role}"
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,)).fetchone() is None:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN NOINHERIT PASSWORD 'reader'").format(sql.Identifier(login))
+            )
+        for role in (reader_role, f"{reader_role}_directory"):
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login)))
+    return postgres.url(urlsplit(admin_url).path.removeprefix("/"), user=login, password="reader")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What a test works with."""
+
+    settings: Settings
+    catalog: Catalog
+    definitions: Definitions
+    services: ExportServices
+    instance: DagsterInstance
+
+    def order(self, config: dict[str, Any], tenant: str = TENANTS[0], **row: Any) -> str:
+        """Insert a request; its id."""
+        return self.services.requests.insert(tenant_id=tenant, config=config, **row)
+
+    def run(self, request_id: str, **tags: str) -> ExecuteInProcessResult:
+        """Run the request's job in this process, as the CLI does."""
+        request = self.services.requests.get(request_id)
+        return self.definitions.resolve_job_def(EXPORT_JOB).execute_in_process(
+            run_config={**export_run_config(request_id), **_QUIET},
+            instance=self.instance,
+            tags={**run_tags(request), **tags},
+            raise_on_error=False,
+        )
+
+    def export(self, config: dict[str, Any], tenant: str = TENANTS[0]) -> ExportRequest:
+        """Order, run, and the request as it ended."""
+        request_id = self.order(config, tenant, launched_by="cli")
+        self.run(request_id)
+        return self.services.requests.get(request_id)
+
+    def package(self, request: ExportRequest) -> Path:
+        """Folder of a published package."""
+        return self.objects / str(request.package_prefix)
+
+    @property
+    def objects(self) -> Path:
+        """Root of the local object store."""
+        return self.settings.home / "objects"
+
+    def object_keys(self) -> list[str]:
+        """Every object there is."""
+        return [key for key, _ in self.services.store.list("")]
+
+
+@contextmanager
+def make_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterator[Workshop]:
+    """Definitions, services and an ephemeral Dagster instance for those settings."""
+    catalog = catalog or open_catalog(settings)
+    secrets = {
+        "EXPORT_SOURCE_URL": settings.require_source_url(),
+        "EXPORT_CONTROL_URL": settings.require_control_url(),
+    }
+    before = {name: os.environ.get(name) for name in secrets}
+    os.environ.update(secrets)  # EnvVar resources read them when a run starts
+    try:
+        resource = export_resource(settings)
+        with (
+            DagsterInstance.ephemeral(tempdir=str(settings.home)) as instance,
+            resource.process_config_and_initialize_cm() as opened,
+        ):
+            yield Workshop(
+                settings=settings,
+                catalog=catalog,
+                definitions=build_defs(settings, catalog=catalog),
+                services=opened.services,
+                instance=instance,
+            )
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
