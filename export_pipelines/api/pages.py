@@ -24,22 +24,31 @@ _PAPERS = {  # every other file of a package is data or a schema
 _SCHEMAS = "schema/"
 
 STYLE = """
-:root{color-scheme:light dark;--text:#1c2024;--soft:#60646c;--line:#e0e3e8;--page:#f6f7f9;--card:#fff;--link:#0b57d0;--good:#18794e}
-@media(prefers-color-scheme:dark){:root{--text:#edeef0;--soft:#a5a8b0;--line:#363a3f;--page:#111113;--card:#1b1c1f;--link:#8ab4f8;--good:#5bd197}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:46rem;margin:0 auto;padding:2.5rem 1rem 3rem}
-h1{font-size:1.6rem;line-height:1.25;margin:0 0 .25rem;overflow-wrap:anywhere;text-wrap:balance}
-h2{font-size:.95rem;margin:2rem 0 .5rem;color:var(--soft);font-weight:600}
-p{margin:.25rem 0}.soft{color:var(--soft)}.good{color:var(--good);font-weight:600}
-ul{list-style:none;margin:0;padding:0;background:var(--card);border:1px solid var(--line);border-radius:.75rem;overflow:hidden}
-li{display:flex;gap:.25rem 1rem;align-items:baseline;padding:.75rem 1rem;flex-wrap:wrap}
-li+li{border-top:1px solid var(--line)}
-a{color:var(--link);text-decoration:none;overflow-wrap:anywhere}a:hover,a:focus-visible{text-decoration:underline}
-li a{flex:1 1 16rem;font-weight:600}li span{color:var(--soft);font-size:.9rem;white-space:nowrap;font-variant-numeric:tabular-nums}
-details{margin-top:2rem;color:var(--soft);font-size:.9rem}summary{cursor:pointer}
-pre,code{font:.85em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-pre{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem 1rem;overflow-x:auto;color:var(--text)}
+:root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --line: #e0e3e8; --page: #f6f7f9; --card: #fff;
+  --link: #0b57d0; --good: #18794e }
+@media (prefers-color-scheme: dark) { :root { --text: #edeef0; --soft: #a5a8b0; --line: #363a3f; --page: #111113;
+  --card: #1b1c1f; --link: #8ab4f8; --good: #5bd197 } }
+* { box-sizing: border-box }
+body { margin: 0; background: var(--page); color: var(--text);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
+main { max-width: 46rem; margin: 0 auto; padding: 2.5rem 1rem 3rem }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; text-wrap: balance }
+h2 { font-size: .95rem; margin: 2rem 0 .5rem; color: var(--soft); font-weight: 600 }
+p { margin: .25rem 0 }
+.soft { color: var(--soft) }
+.good { color: var(--good); font-weight: 600 }
+ul { list-style: none; margin: 0; padding: 0; background: var(--card); border: 1px solid var(--line);
+  border-radius: .75rem; overflow: hidden }
+li { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; padding: .75rem 1rem }
+li + li { border-top: 1px solid var(--line) }
+li a { flex: 1 1 16rem; font-weight: 600 }
+li span { color: var(--soft); font-size: .9rem; font-variant-numeric: tabular-nums }
+a { color: var(--link); text-decoration: none; overflow-wrap: anywhere }
+a:hover, a:focus-visible { text-decoration: underline }
+details { margin-top: 2rem; color: var(--soft); font-size: .9rem }
+summary { cursor: pointer }
+pre { font: .85em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; color: var(--text);
+  background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; overflow-x: auto }
 """
 
 

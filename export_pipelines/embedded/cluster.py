@@ -51,6 +51,9 @@ SETTINGS = {
     "checkpoint_timeout": "15min",
     "fsync": "on",
     "synchronous_commit": "on",
+    # Stretching protects weak passwords; ours are 256 random bits. Dagster opens 150 connections in one export run, and
+    # the default of 4096 rounds costs 4 ms of CPU on both sides of each.
+    "scram_iterations": "1",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",

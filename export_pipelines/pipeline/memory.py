@@ -7,7 +7,6 @@ without this the peak of a run is the sum of their peaks. Measured on 1M rows to
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 
 import pyarrow as pa
@@ -15,7 +14,6 @@ import pyarrow as pa
 
 def release_unused() -> None:
     """Cheap (milliseconds); does nothing where the C library is not glibc."""
-    gc.collect()
     pa.default_memory_pool().release_unused()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -162,3 +162,23 @@ def test_a_damaged_json_file_is_reported_without_its_content(tmp_path: Path, con
     with pytest.raises(IntegrityViolation) as caught:
         list(find_format("json").read(path, head))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["csv", "json", "ndjson"])
+def test_more_large_cells_than_the_reader_has_memory_are_read_back(tmp_path: Path, spec: str) -> None:
+    head = TableHead(name="things", schema=pa.schema([field_of("id", "integer"), field_of("value", "text")]))
+    path = tmp_path / f"things.{spec}"
+    text = 'x,"\r\n' * 200_000
+    with path.open("wb") as sink:
+        writer = find_format(spec).open(sink, {})
+        writer.begin(head)
+        for number in range(150):
+            columns = [pa.array([number], pa.int32()), pa.array([text])]
+            writer.write(pa.RecordBatch.from_arrays(columns, schema=head.schema))
+        writer.close()
+    rows = 0
+    for batch in find_format(spec).read(path, head):
+        assert set(batch["value"].to_pylist()) == {text}
+        assert batch["id"].to_pylist() == list(range(rows, rows + batch.num_rows))
+        rows += batch.num_rows
+    assert rows == 150
