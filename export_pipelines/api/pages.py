@@ -19,7 +19,7 @@ _PAPERS = {  # every other file of a package is data or a schema
     "README.md": "start here",
     "datapackage.json": "columns and types",
     CHECKSUMS: "checksums",
-    MANIFEST: "full account",
+    MANIFEST: "full record",
 }
 _SCHEMAS = "schema/"
 
@@ -34,7 +34,7 @@ body { margin: 0; background: var(--page); color: var(--text);
 main { max-width: 46rem; margin: 0 auto; padding: 2.5rem 1rem 3rem }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; text-wrap: balance }
 h2 { font-size: .95rem; margin: 2rem 0 .5rem; color: var(--soft); font-weight: 600 }
-p { margin: .25rem 0 }
+p { margin: .35rem 0 }
 .soft { color: var(--soft) }
 .good { color: var(--good); font-weight: 600 }
 ul { list-style: none; margin: 0; padding: 0; background: var(--card); border: 1px solid var(--line);
@@ -62,7 +62,7 @@ def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, 
         f"""<h1>{escape(title)}</h1>
 <p class="soft">{counted(export.rows, "row")} · {counted(len(data), "file")} · {readable_size(export.size_bytes)}
 · made {_date(export.completed_at)}</p>
-<p><span class="good">✓ Complete.</span> Every file was read back and compared with the source.</p>
+<p><span class="good">✓ Complete.</span> Every data file was read back and compared with the database.</p>
 <p class="soft">You can download until <strong>{_time(export.available_until)}</strong>.
 Anyone who has this address can too, so keep it to yourself.</p>
 <h2>Data</h2>{_items(token, data)}

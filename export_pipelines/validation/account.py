@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from export_pipelines.core.model import ColumnAggregate, TableAggregates
-from export_pipelines.core.types import Total, kind_of, plain_number, total_of
+from export_pipelines.core.types import Kind, Total, kind_of, plain_number, total_of
 
 _TOTALS = {
     Total.TRUES: "count(*) FILTER (WHERE {})",
@@ -64,10 +64,16 @@ def account(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Account:
 
 def _query(schema: pa.Schema) -> str:
     names = [_quoted(name) for name in schema.names]
-    figures = ["count(*)", f"sum(hash({', '.join(names)})::HUGEINT)"]
+    hashed = ", ".join(_hashed(name, field) for name, field in zip(names, schema, strict=True))
+    figures = ["count(*)", f"sum(hash({hashed})::HUGEINT)"]
     for name, field in zip(names, schema, strict=True):
         figures += _figures(name, field)
     return f"SELECT {', '.join(figures)} FROM rows_read"  # noqa: S608 - names are quoted, there are no values
+
+
+def _hashed(name: str, field: pa.Field) -> str:
+    """Line breaks between the parts of a JSON text mean nothing, and formats of one record a line cannot keep them."""
+    return f"translate({name}, chr(10) || chr(13), '  ')" if kind_of(field) is Kind.JSON else name
 
 
 def _figures(name: str, field: pa.Field) -> list[str]:

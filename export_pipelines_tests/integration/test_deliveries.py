@@ -1,0 +1,390 @@
+"""The outbox on a real control database: one message a recipient, whatever dies or repeats in between."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.model import EmailDelivery
+from export_pipelines.core.ports import Mailer, Message
+from export_pipelines.destinations.email import SmtpMailer
+from export_pipelines.pipeline.deliver import deliver_due, fill
+from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT, DeliveryStore, token_hash
+from export_pipelines.stores.local import LocalStore
+from export_pipelines.stores.migrate import migrate
+from export_pipelines_tests.published import KEEP, Publisher
+from export_pipelines_tests.servers.smtp import SmtpServer
+
+ANN, BEN, CAT = "ann@example.com", "ben@example.com", "cat@example.com"
+PUBLIC = "https://exports.example.com"
+LINK = re.compile(rf"{PUBLIC}/d/([\w-]{{43}})")
+
+
+class Recorder:
+    """A mailer that keeps messages, or raises what it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[Message] = []
+        self.error = error
+
+    def send(self, message: Message) -> str:
+        if self.error is not None:
+            raise self.error
+        self.sent.append(message)
+        return f"receipt {len(self.sent)}"
+
+
+@pytest.fixture
+def control_url(database: Callable[[str], str]) -> str:
+    url = database("deliveries")
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+def publisher(control_url: str, tmp_path: Path) -> Iterator[Publisher]:
+    with closing(ControlDatabase(control_url)) as control:
+        yield Publisher(control=control, store=LocalStore(tmp_path / "objects"))
+
+
+def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> ExportServices:
+    """What the outbox needs of an export's services; the rest is never touched."""
+    unused: Any = None
+    return ExportServices(
+        catalog=unused,
+        source=unused,
+        store=publisher.store,
+        requests=publisher.requests,
+        deliveries=publisher.deliveries,
+        formats=unused,
+        find_format=unused,
+        mailer=mailer,
+        scratch=tmp_path,
+        link_ttl=dt.timedelta(days=7),
+        public_url=PUBLIC,
+        keep_exports=KEEP,
+        heartbeat_seconds=1,
+        exclusively=publisher.control.exclusively,
+    )
+
+
+def publish(publisher: Publisher, *recipients: str, **wording: str) -> str:
+    return publisher.publish(emails=(EmailDelivery(recipients=recipients, **wording),))
+
+
+def states(publisher: Publisher, request_id: str) -> dict[str, str]:
+    return {row["recipient"]: row["status"] for row in publisher.deliveries.of_request(request_id)}
+
+
+def make_due(publisher: Publisher) -> None:
+    """Let the pause, or the time a sender has, be over."""
+    publisher.change("UPDATE export_control.export_deliveries SET due_at = now() WHERE status IN ('pending', 'sending')")
+
+
+def seconds_until_due(publisher: Publisher, request_id: str) -> float:
+    rows = publisher.control.rows(
+        "SELECT extract(epoch FROM due_at - now()) AS pause FROM export_control.export_deliveries WHERE request_id = %(id)s",
+        {"id": request_id},
+    )
+    return float(rows[0]["pause"])
+
+
+# Sending ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_recipient_gets_one_mail_with_a_link_of_their_own(
+    publisher: Publisher, tmp_path: Path, smtp: Callable[..., SmtpServer]
+) -> None:
+    server = smtp()
+    request_id = publish(publisher, ANN, BEN)
+    mailer = SmtpMailer(
+        host=server.host, port=server.port, security="none", sender_email="e@example.com", sender_name="Exports"
+    )
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 2
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 0
+    mails = server.received()
+    assert sorted(mail.recipients[0] for mail in mails) == [ANN, BEN]
+    tokens = {LINK.findall(mail.message.get_content())[0] for mail in mails}
+    assert len(tokens) == 2
+    for token in tokens:
+        export = publisher.deliveries.follow_link(token)
+        assert export is not None
+        assert export.request_id == request_id
+    assert len({mail.message["Message-ID"] for mail in mails}) == 2
+    for row in publisher.deliveries.of_request(request_id):
+        assert (row["status"], row["attempts"], row["error_message"]) == ("delivered", 1, None)
+        assert row["delivered_at"]
+
+
+def test_a_recipient_named_twice_gets_one_mail(publisher: Publisher, tmp_path: Path) -> None:
+    mailer = Recorder()
+    publisher.publish(emails=(EmailDelivery(recipients=(ANN, BEN)), EmailDelivery(recipients=(ANN,))))
+    deliver_due(services(publisher, mailer, tmp_path))
+    assert sorted(message.recipient for message in mailer.sent) == [ANN, BEN]
+
+
+def test_only_the_tokens_hash_is_kept(publisher: Publisher, tmp_path: Path) -> None:
+    mailer = Recorder()
+    publish(publisher, ANN)
+    deliver_due(services(publisher, mailer, tmp_path))
+    [token] = LINK.findall(mailer.sent[0].body)
+    [row] = publisher.control.rows("SELECT l::text AS all, token_sha256 FROM export_control.export_links l")
+    assert row["token_sha256"] == token_hash(token)
+    assert token not in row["all"]
+
+
+def test_a_link_never_outlives_its_package(publisher: Publisher, tmp_path: Path) -> None:
+    mailer = Recorder()
+    request_id = publish(publisher, ANN)
+    publisher.change(
+        "UPDATE export_control.export_requests SET expires_at = now() + interval '1 hour' WHERE id = %(id)s", id=request_id
+    )
+    deliver_due(services(publisher, mailer, tmp_path))
+    [token] = LINK.findall(mailer.sent[0].body)
+    export = publisher.deliveries.follow_link(token)
+    assert export is not None
+    assert export.available_until <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+
+
+def test_one_requests_turn_leaves_the_others_alone(publisher: Publisher, tmp_path: Path) -> None:
+    first, second = publish(publisher, ANN), publish(publisher, BEN)
+    mailer = Recorder()
+    assert deliver_due(services(publisher, mailer, tmp_path), second) == 1
+    assert states(publisher, first) == {ANN: "pending"}
+
+
+# Wording ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_users_words_are_filled_in(publisher: Publisher, tmp_path: Path) -> None:
+    mailer = Recorder()
+    publish(publisher, ANN, subject="{{NAME}} for you", body="{{ROWS}} rows, {{ SIZE }}, until {{EXPIRES_AT}}: {{FILE_URL}}")
+    deliver_due(services(publisher, mailer, tmp_path))
+    [message] = mailer.sent
+    assert message.subject == "Pets for you"
+    assert re.fullmatch(rf"2 rows, 31 bytes, until \d{{4}}-\d\d-\d\d \d\d:\d\d UTC: {LINK.pattern}", message.body)
+
+
+@pytest.mark.parametrize(
+    ("body", "start"),
+    [
+        ("No link here.", "No link here.\n\n"),
+        ("Broken {{FILE_URL} and {{ FILE_URL", "Broken {{FILE_URL} and {{ FILE_URL\n\n"),
+        ("{{UNKNOWN}} {{}} }} {{", "{{UNKNOWN}} {{}} }} {{\n\n"),
+        ("{% for x in y %} ${FILE_URL} {0} %(x)s", "{% for x in y %} ${FILE_URL} {0} %(x)s\n\n"),
+    ],
+)
+def test_the_link_is_always_there_and_other_marks_stay_as_they_are(
+    publisher: Publisher, tmp_path: Path, body: str, start: str
+) -> None:
+    mailer = Recorder()
+    publish(publisher, ANN, body=body)
+    deliver_due(services(publisher, mailer, tmp_path))
+    assert mailer.sent[0].body.startswith(start)
+    assert len(LINK.findall(mailer.sent[0].body)) == 1
+
+
+def test_a_value_is_never_a_template() -> None:
+    values = {"NAME": "{{FILE_URL}} {{NAME}}", "FILE_URL": "https://x"}
+    assert fill("{{NAME}} at {{FILE_URL}}", values) == "{{FILE_URL}} {{NAME}} at https://x"
+
+
+def test_a_name_cannot_start_another_header(publisher: Publisher, tmp_path: Path) -> None:
+    mailer = Recorder()
+    publisher.publish(name="Pets\r\nBcc: eve@example.com", emails=(EmailDelivery(recipients=(ANN,)),))
+    deliver_due(services(publisher, mailer, tmp_path))
+    assert mailer.sent[0].subject == "Your export is ready: Pets Bcc: eve@example.com"
+
+
+# Failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_fails_for_now_is_due_again_after_a_pause_that_doubles(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    mailer = Recorder(Unavailable("mail server is down"))
+    pauses = []
+    for _ in range(4):
+        assert deliver_due(services(publisher, mailer, tmp_path)) == 0
+        assert states(publisher, request_id) == {ANN: "pending"}
+        pauses.append(round(seconds_until_due(publisher, request_id) / BACKOFF_SECONDS))
+        assert deliver_due(services(publisher, Recorder(), tmp_path)) == 0  # not before the pause is over
+        make_due(publisher)
+    assert pauses == [1, 2, 4, 8]
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 1
+    [row] = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["error_message"]) == ("delivered", 5, None)
+
+
+def test_every_try_has_the_same_message_id_and_a_working_link(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    first, second = Recorder(), Recorder()
+    deliver_due(services(publisher, first, tmp_path))
+    publisher.change("UPDATE export_control.export_deliveries SET status = 'pending', due_at = now()")
+    deliver_due(services(publisher, second, tmp_path))
+    assert first.sent[0].message_id == second.sent[0].message_id
+    for message in (*first.sent, *second.sent):
+        export = publisher.deliveries.follow_link(LINK.findall(message.body)[0])
+        assert export is not None
+        assert export.request_id == request_id
+
+
+def test_a_final_refusal_stays_failed_and_the_export_stays_completed(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    deliver_due(services(publisher, Recorder(RequestRejected("no such mailbox")), tmp_path))
+    make_due(publisher)
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 0
+    [row] = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["error_message"]) == ("failed", "no such mailbox")
+    assert publisher.requests.get(request_id).status == "completed"
+
+
+def test_one_recipient_that_fails_does_not_keep_the_mail_from_others(
+    publisher: Publisher, tmp_path: Path, smtp: Callable[..., SmtpServer]
+) -> None:
+    server = smtp()
+    request_id = publish(publisher, "never@example.com", ANN, "later@example.com", "zoë @example.com")
+    mailer = SmtpMailer(host=server.host, port=server.port, security="none", sender_email="e@x.com", sender_name="E")
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 1
+    assert states(publisher, request_id) == {
+        "never@example.com": "failed",
+        ANN: "delivered",
+        "later@example.com": "pending",
+        "zoë @example.com": "failed",
+    }
+
+
+def test_attempts_come_to_an_end(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    for _ in range(8):
+        deliver_due(services(publisher, Recorder(Unavailable("down")), tmp_path))
+        make_due(publisher)
+    [row] = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["error_message"]) == ("failed", 8, "down")
+
+
+def test_without_a_mail_server_the_delivery_says_which_setting_is_missing(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    deliver_due(services(publisher, None, tmp_path))
+    [row] = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "pending"
+    assert "SMTP_HOST" in row["error_message"]
+
+
+# Competition and death --------------------------------------------------------------------------------------------
+
+
+def test_takers_at_once_never_send_one_delivery_twice(
+    publisher: Publisher, control_url: str, tmp_path: Path
+) -> None:
+    recipients = [f"user{number}@example.com" for number in range(60)]
+    publish(publisher, *recipients[:30])
+    publish(publisher, *recipients[30:])
+    mailers = [Recorder() for _ in range(4)]
+    start = threading.Barrier(len(mailers))
+
+    def work(mailer: Recorder) -> None:
+        with closing(ControlDatabase(control_url)) as control:
+            own = Publisher(control=control, store=publisher.store)
+            start.wait()
+            deliver_due(services(own, mailer, tmp_path))
+
+    threads = [threading.Thread(target=work, args=(mailer,)) for mailer in mailers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent = Counter(message.recipient for mailer in mailers for message in mailer.sent)
+    assert sent == Counter(recipients)
+    assert sum(bool(mailer.sent) for mailer in mailers) > 1
+
+
+_TAKER = """
+import sys, time
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.deliveries import DeliveryStore
+print(DeliveryStore(ControlDatabase(sys.argv[1])).take_due().recipient, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_sender_killed_in_the_middle_loses_nothing(publisher: Publisher, control_url: str, tmp_path: Path) -> None:
+    request_id = publish(publisher, ANN)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _TAKER, control_url], stdout=subprocess.PIPE, text=True
+    ) as sender:
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == f"{ANN}\n"
+        sender.kill()
+    assert states(publisher, request_id) == {ANN: "sending"}
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 0  # it might still be alive
+    assert SENDING_TIMEOUT.total_seconds() - 60 < seconds_until_due(publisher, request_id)
+    make_due(publisher)
+    assert publisher.deliveries.any_due()
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 1
+    assert states(publisher, request_id) == {ANN: "delivered"}
+
+
+def test_a_delivery_that_kills_every_sender_is_given_up(publisher: Publisher) -> None:
+    request_id = publish(publisher, ANN)
+    for _ in range(8):
+        assert publisher.deliveries.take_due() is not None
+        make_due(publisher)
+    assert publisher.deliveries.take_due() is None
+    [row] = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "failed"
+    assert "no sender lived" in row["error_message"]
+    assert not publisher.deliveries.any_due()
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_sender_taken_for_dead_cannot_undo_what_its_successor_did(publisher: Publisher, final: bool) -> None:
+    request_id = publish(publisher, ANN)
+    late = publisher.deliveries.take_due()
+    make_due(publisher)
+    successor = publisher.deliveries.take_due()
+    assert late is not None
+    assert successor is not None
+    publisher.deliveries.not_delivered(late, message="too late", final=final)
+    assert states(publisher, request_id) == {ANN: "sending"}
+    publisher.deliveries.delivered(successor.id, receipt="r")
+    publisher.deliveries.not_delivered(late, message="too late", final=final)
+    assert states(publisher, request_id) == {ANN: "delivered"}
+
+
+def test_the_sensor_waits_for_the_run_that_published(publisher: Publisher) -> None:
+    publish(publisher, ANN)
+    assert not publisher.deliveries.any_due()
+    publisher.change("UPDATE export_control.export_deliveries SET created_at = now() - interval '2 minutes'")
+    assert publisher.deliveries.any_due()
+
+
+def test_a_control_database_that_goes_away_after_sending_does_not_lose_the_rest(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """The one delivery whose outcome could not be written is due again: at least once, with the same Message-ID."""
+    request_id = publish(publisher, ANN)
+
+    class Cutting(Recorder):
+        def send(self, message: Message) -> str:
+            receipt = super().send(message)
+            publisher.control.rows("SELECT 1")
+            publisher.control._connection.close()  # type: ignore[union-attr]
+            return receipt
+
+    mailer = Cutting()
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 1  # it reconnects by itself
+    assert states(publisher, request_id) == {ANN: "delivered"}
+    assert isinstance(publisher.deliveries, DeliveryStore)
