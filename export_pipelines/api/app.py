@@ -47,7 +47,7 @@ _METHODS = ["GET", "HEAD"]
 _log = structlog.get_logger(__name__)
 
 
-class _Missing(Exception):
+class _MissingError(Exception):
     """Title and advice of a page that answers 404."""
 
 
@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     deliveries, store = DeliveryStore(control), open_object_store(settings)
     app = FastAPI(title="Export Pipelines", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(HTTPException, _unknown)
-    app.add_exception_handler(_Missing, _missing)
+    app.add_exception_handler(_MissingError, _missing)
     app.add_exception_handler(ExportError, _failure)
     logging.getLogger("uvicorn.access").addFilter(_without_token)
 
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         files = deliveries.files_of(_follow(deliveries, token).request_id)
         file = next((file for file in files if file["path"] == path), None)
         if file is None:
-            raise _Missing(*_NO_FILE)
+            raise _MissingError(*_NO_FILE)
         headers = {**_HEADERS, **_describing(file)}
         filename = path.rsplit("/", 1)[-1]
         url = store.presigned_url(file["key"], ttl=settings.signed_url_lifetime, filename=filename)
@@ -85,7 +85,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 stored = stack.enter_context(store.local(file["key"]))
             return FileResponse(stored, media_type=file["media_type"], headers=headers)
         if request.method == "HEAD":  # a presigned URL is signed for GET only
-            return Response(headers={**headers, "Content-Length": str(file["size_bytes"])}, media_type=file["media_type"])
+            headers["Content-Length"] = str(file["size_bytes"])
+            return Response(headers=headers, media_type=file["media_type"])
         return RedirectResponse(url, HTTPStatus.FOUND, headers=_HEADERS)
 
     return app
@@ -94,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _follow(deliveries: DeliveryStore, token: str) -> LinkedExport:
     export = deliveries.follow_link(token)
     if export is None:
-        raise _Missing(*_NO_LINK)
+        raise _MissingError(*_NO_LINK)
     return export
 
 

@@ -25,7 +25,7 @@ _PERMANENT = 500  # SMTP replies from here on will not change by trying again
 
 @dataclass(frozen=True, kw_only=True)
 class SmtpMailer:
-    """Sends one message a connection. ``security``: ``none``, ``starttls`` or ``tls``, both with a checked certificate."""
+    """Sends one message a connection. ``security``: ``none``, or ``starttls`` or ``tls`` with a checked certificate."""
 
     host: str
     port: int
@@ -60,7 +60,7 @@ class SmtpMailer:
             mail["Auto-Submitted"] = "auto-generated"
             mail.set_content(message.body)
         except ValueError as error:
-            raise RequestRejected(f"the mail cannot be written: {error}; correct addresses, subject and body") from error
+            raise RequestRejected(f"the mail cannot be written: {error}; correct subject and text") from error
         return mail
 
     @contextmanager
@@ -126,12 +126,12 @@ class SmtpMailer:
 def _address(email: str, name: str = "") -> Address:
     """One mailbox; its international domain in the ASCII form that every server understands."""
     mailbox, _, domain = email.rpartition("@")
+    if not mailbox or not domain or any(char in _SPECIAL or char.isspace() for char in mailbox + domain):
+        raise RequestRejected(f"{email!r} is not one plain address to mail to")
     try:
-        if not mailbox or not domain or any(char in _SPECIAL or char.isspace() for char in mailbox + domain):
-            raise ValueError("one plain address is needed")
         return Address(name, mailbox, domain if domain.isascii() else domain.encode("idna").decode())
     except ValueError as error:
-        raise RequestRejected(f"{email!r} is not an address to mail to: {error}") from error
+        raise RequestRejected(f"{email!r}, {name!r}: {error}") from error
 
 
 def _log_in(server: smtplib.SMTP, user: str, password: str) -> None:

@@ -68,7 +68,8 @@ class PostgresSource:
             value=sql.Literal(scope.tenant_id),
         )
         begin(connection, self._catalog, None)
-        known = connection.execute(query).fetchone() == (True,)
+        # PostgreSQL's text cannot hold a NUL, so no tenant has one.
+        known = "\0" not in scope.tenant_id and connection.execute(query).fetchone() == (True,)
         connection.execute("ROLLBACK")
         if not known:
             raise RequestRejected(

@@ -167,7 +167,8 @@ class DeliveryStore:
             WHERE l.token_sha256 = %(hash)s AND l.expires_at > now() AND l.revoked_at IS NULL
               AND r.id = l.request_id AND r.status = 'completed'
             RETURNING l.request_id::text, nullif(r.config ->> 'name', '') AS name, r.package_rows AS rows,
-                      r.package_bytes AS size_bytes, r.completed_at, least(l.expires_at, r.expires_at) AS available_until
+                      r.package_bytes AS size_bytes, r.completed_at,
+                      least(l.expires_at, r.expires_at) AS available_until
             """,
             {"hash": token_hash(token)},
         )

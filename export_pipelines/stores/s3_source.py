@@ -13,7 +13,9 @@ import smart_open.s3
 class Source(io.BufferedIOBase):
     """smart_open's reader: one streaming request until somebody seeks, repeated where the connection breaks."""
 
-    def __init__(self, client: Any, bucket: str, key: str, explained: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, client: Any, bucket: str, key: str, explained: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self._explained = explained
         with explained():
             self._reader = smart_open.s3.open(bucket, key, "rb", client=client)

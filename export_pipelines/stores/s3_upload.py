@@ -62,6 +62,8 @@ class Upload(io.BufferedIOBase):
 
     def complete(self) -> None:
         """Make the object visible."""
+        if self.closed:
+            raise ValueError("the sink was closed inside its context; only the context may publish")
         if self._upload_id is None:
             with self._explained():
                 self._client.put_object(**self._target, **self._encryption, Body=bytes(self._part))

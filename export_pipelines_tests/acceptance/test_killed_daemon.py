@@ -18,6 +18,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from export_pipelines.core.naming import MANIFEST
+from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
@@ -84,8 +85,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workp
         "EXPORT_API_PORT": str(random.randint(24_001, 28_000)),
     }.items():
         monkeypatch.setenv(name, value)
-    with prepared(load_settings(), sample=SampleSize(tenants=TENANTS, rows=1_000)) as made:
-        yield made
+    settings = load_settings()
+    try:
+        with prepared(settings, sample=SampleSize(tenants=TENANTS, rows=1_000)) as made:
+            yield made
+    finally:
+        EmbeddedPostgres(settings.home).delete_data()  # which may lie outside of the home
 
 
 @pytest.fixture

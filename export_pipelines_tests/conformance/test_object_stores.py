@@ -74,6 +74,12 @@ def put(store: ObjectStore, key: str, content: bytes = b"content") -> None:
         sink.write(content)
 
 
+def fail_while_writing(store: ObjectStore, key: str, content: bytes, error: BaseException) -> None:
+    with store.writing(key) as sink:
+        sink.write(content)
+        raise error
+
+
 def get(store: ObjectStore, key: str) -> bytes:
     with store.reading(key) as source:
         return source.read()
@@ -125,28 +131,41 @@ def test_an_object_appears_only_when_its_context_ends(store: ObjectStore) -> Non
 def test_an_error_while_writing_leaves_nothing(
     store: ObjectStore, leftovers: Callable[[], list[str]], error: type[BaseException], size: int
 ) -> None:
-    with pytest.raises(error, match="mine"), store.writing("a/b") as sink:
-        sink.write(b"x" * size)
-        raise error("mine")
+    with pytest.raises(error, match="mine"):
+        fail_while_writing(store, "a/b", b"x" * size, error("mine"))
     assert leftovers() == []
 
 
 def test_an_error_while_overwriting_keeps_the_old_object(store: ObjectStore) -> None:
     put(store, "a", b"old")
-    with pytest.raises(ValueError, match="mine"), store.writing("a") as sink:
-        sink.write(b"new" * PART)
-        raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"):
+        fail_while_writing(store, "a", b"new" * PART, ValueError("mine"))
     assert get(store, "a") == b"old"
 
 
-def test_a_sink_that_a_library_closed_early_publishes_nothing_by_itself(
+def test_a_sink_that_a_library_closed_early_publishes_nothing(
     store: ObjectStore, leftovers: Callable[[], list[str]]
 ) -> None:
-    with pytest.raises(ValueError, match="mine"), store.writing("a") as sink:
-        text = io.TextIOWrapper(sink)
-        text.write("half")
-        text.detach()
-        raise ValueError("mine")
+    def close_then_fail() -> None:
+        with store.writing("a") as sink:
+            text = io.TextIOWrapper(sink)
+            text.write("half")
+            text.close()  # what a wrapper does that is collected after an error
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        close_then_fail()
+    assert leftovers() == []
+
+
+def test_a_writer_that_closes_the_sink_is_told(store: ObjectStore, leftovers: Callable[[], list[str]]) -> None:
+    def close_too_early() -> None:
+        with store.writing("a") as sink:
+            sink.write(b"x" * (PART + 1))
+            sink.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        close_too_early()
     assert leftovers() == []
 
 
@@ -205,12 +224,13 @@ def test_arrow_writes_and_reads_parquet_through_it(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("use", ["reading", "local", "move"])
 def test_a_missing_object_is_an_integrity_violation_that_names_it(store: ObjectStore, use: str) -> None:
+    uses: dict[str, Callable[[], object]] = {
+        "reading": lambda: get(store, "gone/x"),
+        "local": lambda: store.local("gone/x").__enter__(),
+        "move": lambda: store.move("gone/x", "y"),
+    }
     with pytest.raises(IntegrityViolation, match="gone/x"):
-        if use == "move":
-            store.move("gone/x", "y")
-        else:
-            with getattr(store, use)("gone/x"):
-                pass
+        uses[use]()
     assert not store.exists("gone/x")
 
 
@@ -377,9 +397,8 @@ def small_files() -> Iterator[int]:
 @pytest.mark.parametrize("extra", [1, 2_000_000])
 def test_a_disk_that_is_full_is_unavailable_and_nothing_is_left(tmp_path: Path, small_files: int, extra: int) -> None:
     store = LocalStore(tmp_path)
-    with pytest.raises(Unavailable, match=r"cannot write .*a/b: .*; free space"), store.writing("a/b") as sink:
-        sink.write(b"x" * small_files)
-        sink.write(b"x" * extra)
+    with pytest.raises(Unavailable, match=r"cannot write .*a/b: .*; free space"):
+        put(store, "a/b", b"x" * (small_files + extra))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not store.exists("a/b")
 
@@ -438,12 +457,15 @@ def test_a_service_that_refuses_is_unavailable_and_never_shows_the_secret(
 
 
 def test_a_service_that_goes_away_in_the_middle_of_a_write_is_unavailable(s3_api: Any, s3_bucket: str) -> None:
-    store = S3Store(s3_api, s3_bucket, part_bytes=PART)
-    with pytest.raises(Unavailable, match=s3_bucket), store.writing("a") as sink:
-        sink.write(b"x" * (PART + 1))
-        [upload] = s3_api.list_multipart_uploads(Bucket=s3_bucket)["Uploads"]
-        s3_api.abort_multipart_upload(Bucket=s3_bucket, Key="a", UploadId=upload["UploadId"])
-        sink.write(b"x" * (PART + 1))
+    def lose_the_upload() -> None:
+        with S3Store(s3_api, s3_bucket, part_bytes=PART).writing("a") as sink:
+            sink.write(b"x" * (PART + 1))
+            [upload] = s3_api.list_multipart_uploads(Bucket=s3_bucket)["Uploads"]
+            s3_api.abort_multipart_upload(Bucket=s3_bucket, Key="a", UploadId=upload["UploadId"])
+            sink.write(b"x" * (PART + 1))
+
+    with pytest.raises(Unavailable, match=s3_bucket):
+        lose_the_upload()
     assert "Contents" not in s3_api.list_objects_v2(Bucket=s3_bucket)
 
 

@@ -81,7 +81,9 @@ def test_text_beyond_ascii_and_long_lines_arrive_exactly(smtp: Callable[..., Smt
         replace(MESSAGE, body="half a \ud83d character"),
     ],
 )
-def test_a_text_that_would_start_another_header_is_never_sent(smtp: Callable[..., SmtpServer], spoiled: Message) -> None:
+def test_a_text_that_would_start_another_header_is_never_sent(
+    smtp: Callable[..., SmtpServer], spoiled: Message
+) -> None:
     server = smtp()
     with pytest.raises(RequestRejected):
         mailer(server).send(spoiled)
@@ -150,7 +152,7 @@ def test_a_certificate_nobody_vouches_for_is_refused_before_anything_is_said(
     smtp: Callable[..., SmtpServer], security: str
 ) -> None:
     server = smtp(security=security)
-    with pytest.raises(Unavailable, match="not trusted.*SMTP_CA_FILE"):
+    with pytest.raises(Unavailable, match=r"not trusted.*SMTP_CA_FILE"):
         mailer(server, security=security, user=USER, password=PASSWORD).send(MESSAGE)
     assert server.received() == []
 
@@ -168,7 +170,7 @@ def test_an_authority_file_that_cannot_be_read_is_named(smtp: Callable[..., Smtp
 
 def test_a_server_without_starttls_gets_neither_password_nor_mail(smtp: Callable[..., SmtpServer]) -> None:
     server = smtp()
-    with pytest.raises(Unavailable, match="STARTTLS.*SMTP_SECURITY"):
+    with pytest.raises(Unavailable, match=r"STARTTLS.*SMTP_SECURITY"):
         mailer(server, security="starttls", user=USER, password=PASSWORD).send(MESSAGE)
     assert server.received() == []
 

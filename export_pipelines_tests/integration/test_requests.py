@@ -23,6 +23,7 @@ from export_pipelines.stores.attempts import BACKOFF_SECONDS
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import WAITING_RUNS_PER_TENANT, ExportRequest, RequestStore
+from export_pipelines_tests.control_database import emptied
 
 CONFIG: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
 KEEP = dt.timedelta(days=30)
@@ -50,11 +51,8 @@ def migrated(database: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def control_url(migrated: str) -> str:
-    """The one database of this module, emptied: a hundred of them would cost the server minutes to stop."""
-    with psycopg.connect(migrated) as connection:
-        connection.execute("SET session_replication_role = replica")  # the history refuses it otherwise
-        connection.execute("TRUNCATE export_control.export_requests CASCADE")
-    return migrated
+    """The one database of this module, emptied."""
+    return emptied(migrated)
 
 
 @pytest.fixture
