@@ -11,7 +11,7 @@ WORKERS ?= 2
 .PHONY: help setup demo up test check lint types contracts lock docs bench-demo clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(RUNTIME) ## Make .venv with everything that runs
 
@@ -60,6 +60,10 @@ lock: ## Renew the lock files (needs uv)
 
 docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
+
+.PHONY: bench-export
+bench-export: $(RUNTIME) ## Measure an export of a million invoices
+	@$(BIN)/python -m export_pipelines_tests.bench.export_rows
 
 clean: ## Remove the environment and the local state
 	@if [ -d .export-pipelines ]; then $(BIN)/export-pipelines reset --yes || true; fi

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from export_pipelines.commands import catalog, exports, requests, service
+from export_pipelines.logs import configure_logs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,4 +28,5 @@ app.add_typer(requests.app, name="requests")
 
 def main() -> None:
     """Entry point of the console script."""
+    configure_logs(as_json=False)
     app()

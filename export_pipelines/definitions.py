@@ -3,6 +3,7 @@
 from dagster import Definitions, in_process_executor
 
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.logs import configure_logs
 from export_pipelines.orchestration.assets import table_assets
 from export_pipelines.orchestration.export import export_asset
 from export_pipelines.orchestration.jobs import all_jobs
@@ -27,4 +28,5 @@ def build_defs(settings: Settings, *, catalog: Catalog | None = None, export: Ex
     )
 
 
+configure_logs(as_json=True)
 defs = build_defs(load_settings())

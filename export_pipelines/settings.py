@@ -136,4 +136,5 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise RequestRejected(str(first["msg"]).removeprefix("Value error, "), field=".".join(str(part) for part in first["loc"])) from error
+        problem = str(first["msg"]).removeprefix("Value error, ")
+        raise RequestRejected(problem, field=".".join(str(part) for part in first["loc"])) from error

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from export_pipelines.api.pages import listing_page, problem_page
 from export_pipelines.core.disposition import attachment
 from export_pipelines.core.errors import ExportError, Unavailable
+from export_pipelines.logs import configure_logs
 from export_pipelines.pipeline.assembly import open_object_store
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
@@ -53,6 +54,7 @@ class _MissingError(Exception):
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The ASGI application; settings come from the environment unless given."""
+    configure_logs(as_json=True)
     settings = settings or load_settings()
     control = ControlDatabase(settings.require_control_url())
     deliveries, store = DeliveryStore(control), open_object_store(settings)

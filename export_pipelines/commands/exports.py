@@ -70,7 +70,7 @@ def export(
                 output.stop(message, request.error_type or "internal", as_json=as_json)
             store = open_object_store(workplace.settings)
             if output_ is not None:
-                _copy(store, request, output_)
+                copy_package(store, str(request.package_prefix), output_)
             _tell(request, store, output_, workplace, as_json=as_json)
 
 
@@ -178,12 +178,11 @@ def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[
             thread.join()
 
 
-def _copy(store: ObjectStore, request: ExportRequest, folder: Path) -> None:
-    """The published package as plain files, the manifest last."""
-    prefix = f"{request.package_prefix}/"
-    keys = sorted((key for key, _ in store.list(str(request.package_prefix))), key=lambda key: key.endswith("manifest.json"))
+def copy_package(store: ObjectStore, prefix: str, folder: Path) -> None:
+    """A published package as plain files, the manifest last."""
+    keys = sorted((key for key, _ in store.list(prefix)), key=lambda key: key.endswith("manifest.json"))
     for key in keys:
-        target = folder / key.removeprefix(prefix)
+        target = folder / key.removeprefix(f"{prefix}/")
         target.parent.mkdir(parents=True, exist_ok=True)
         with store.reading(key) as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink, _COPY_BYTES)

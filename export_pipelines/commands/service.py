@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
 from export_pipelines.commands import output
+from export_pipelines.commands.exports import copy_package
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
@@ -106,18 +110,22 @@ def _order(workplace: Workplace, services: Services) -> ExportRequest:
 
 
 def _prove(request: ExportRequest, workplace: Workplace) -> None:
-    """Verify the published package like a stranger would, offline."""
-    store = open_object_store(workplace.settings)
-    with store.local(f"{request.package_prefix}/manifest.json") as manifest:
-        found = verify_package(manifest, find_format)
-        if not found.valid:
-            raise IntegrityViolation("; ".join(found.problems))
-        output.say(f"verified: {found.files} files, {found.rows:,} rows, every byte and every count")
-        for path in sorted(manifest.parent.rglob("*")):
-            if path.is_file():
-                shown = Path(path).relative_to(manifest.parent)
-                output.out.print(f"  {shown!s:34} {output.size(path.stat().st_size):>10}", markup=False)
-        output.out.print(f"package: {manifest.parent}", markup=False)
+    """Fetch the published package and verify it like a stranger would, offline."""
+    store, prefix = open_object_store(workplace.settings), str(request.package_prefix)
+    with tempfile.TemporaryDirectory(prefix="export-pipelines-") as folder:
+        copy_package(store, prefix, Path(folder))
+        found = verify_package(Path(folder) / MANIFEST, find_format)
+    if not found.valid:
+        raise IntegrityViolation("; ".join(found.problems))
+    output.say(f"verified: {found.files} files, {found.rows:,} rows, every byte and every count")
+    for key, size_bytes in store.list(prefix):
+        output.out.print(f"  {key.removeprefix(f'{prefix}/'):34} {output.size(size_bytes):>10}", markup=False)
+    output.out.print(f"package: {_shown(store.url(prefix))}", markup=False)
+
+
+def _shown(url: str) -> str:
+    """A folder as its path, everything else as its address."""
+    return unquote(urlsplit(url).path) if url.startswith("file:") else url
 
 
 def _addresses(workplace: Workplace, services: Services) -> None:

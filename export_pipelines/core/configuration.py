@@ -7,13 +7,14 @@ The same JSON comes from the API, the CLI, a template, a schedule or an SQL inse
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.errors import RequestRejected
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
+TableName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class _Part(BaseModel):
@@ -33,7 +34,7 @@ class Filters(_Part):
 
 
 class DataSource(_Part):
-    type: str = Field(min_length=1, max_length=63, description="Table of the catalog.")
+    type: TableName = Field(description="Table of the catalog.")
     filters: Filters | None = None
     fields: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=2000)
 
@@ -57,7 +58,7 @@ class ExportConfig(_Part):
     name: str = Field(default="", max_length=200)
     export_type: Literal["selective"] = "selective"
     data_sources: tuple[DataSource, ...] | None = Field(default=None, min_length=1, max_length=1000)
-    tables: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=1000)
+    tables: tuple[TableName, ...] | None = Field(default=None, min_length=1, max_length=1000)
     filters: Filters | None = None
     format: str = Field(min_length=1, max_length=40)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -81,7 +82,7 @@ class ExportConfig(_Part):
 
 def parse_configuration(raw: Any) -> ExportConfig:
     """Raises `RequestRejected` naming the first offending field."""
-    if len(json.dumps(raw, default=str)) > MAX_CONFIGURATION_BYTES:
+    if _size(raw) > MAX_CONFIGURATION_BYTES:
         raise RequestRejected(f"is larger than {MAX_CONFIGURATION_BYTES} bytes", field="config")
     try:
         return ExportConfig.model_validate(raw)
@@ -89,6 +90,13 @@ def parse_configuration(raw: Any) -> ExportConfig:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "config"
         raise RequestRejected(explain(first), field=field) from error
+
+
+def _size(raw: Any) -> int:
+    try:
+        return len(json.dumps(raw, default=str))
+    except RecursionError as error:
+        raise RequestRejected("is nested too deeply", field="config") from error
 
 
 def explain(problem: Any) -> str:

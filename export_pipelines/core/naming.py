@@ -7,6 +7,7 @@ unique, so that no value can climb out of its folder.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from urllib.parse import quote
 
@@ -15,14 +16,23 @@ from export_pipelines.core.model import TenantScope
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
+_MAX_SEGMENT = 200  # file systems take 255 bytes; some segments get a prefix or an extension
+_KEPT_OF_LONG = 120
 
 
 def segment(value: str) -> str:
-    """One path segment for any text: percent-encoded, so distinct values stay distinct."""
-    encoded = quote(value, safe="-_~@+=,")
-    if not value.strip("."):
-        encoded = encoded.replace(".", "%2E")
-    return encoded or "%00"
+    """One path segment for any text: percent-encoded, so distinct values stay distinct; never hidden, never too long.
+
+    What the encoding itself never makes marks the exceptions: ``%`` stands for the empty text, ``%~`` comes before the
+    digest of one that is too long for a file name.
+    """
+    encoded = quote(value, safe="-_~@+=,", errors="surrogatepass")
+    if encoded.startswith("."):
+        encoded = f"%2E{encoded[1:]}"
+    if len(encoded) > _MAX_SEGMENT:
+        digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()
+        encoded = f"{encoded[:_KEPT_OF_LONG]}%~{digest}"
+    return encoded or "%"
 
 
 def slug(value: str) -> str:
@@ -43,11 +53,14 @@ def stage_prefix(request_id: str, attempt: int) -> str:
     return f"stage/{segment(request_id)}/{attempt}"
 
 
+def lake_stage_prefix(run_id: str = "") -> str:
+    """Folder of what a run writes before it is checked and moved into the lake; without a run, that of all runs."""
+    return f"stage/lake/{segment(run_id)}" if run_id else "stage/lake"
+
+
 def export_prefix(scope: TenantScope, export_type: str, requested_at: dt.datetime, request_id: str) -> str:
     """Folder of a published package; the same for every attempt, so a retry can only replace its own output."""
-    return (
-        f"exports/{segment(scope.tenant_id)}/{segment(export_type)}/{requested_at:%Y/%m/%d}/{segment(request_id)}"
-    )
+    return f"exports/{segment(scope.tenant_id)}/{segment(export_type)}/{requested_at:%Y/%m/%d}/{segment(request_id)}"
 
 
 def part_name(table: str, part: int, extension: str) -> str:

@@ -21,8 +21,10 @@ class Snapshot(Protocol):
     @property
     def info(self) -> SnapshotInfo: ...
 
-    def require_isolation(self, tables: Iterable[str]) -> None:
-        """`RequestRejected` unless the database itself keeps other tenants' rows of these tables away."""
+    def require_sound(self, tables: Iterable[str]) -> None:
+        """`RequestRejected` unless the database itself keeps other tenants' rows of these tables away, and the tables
+        are what the catalog says.
+        """
         ...
 
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:

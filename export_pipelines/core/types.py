@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import pyarrow as pa
 
@@ -122,6 +123,7 @@ def normalize(pg_type: str) -> str:
     return f"{head}{modifier}{_ + zone if _ else ''}{array}"
 
 
+@cache
 def value_type(pg_type: str) -> ValueType:
     """The travelling form of a PostgreSQL type, as written in the catalog."""
     name = normalize(pg_type)

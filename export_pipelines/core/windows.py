@@ -66,20 +66,31 @@ def next_period(start: dt.date, grain: Grain) -> dt.date:
     return (start.replace(day=1) + dt.timedelta(days=32)).replace(day=1)
 
 
-def period_window(first: dt.date, last: dt.date, *, grain: Grain, history_start: dt.date) -> Window:
-    """The window of the periods starting on ``first`` to ``last``, both included.
+def period_window(
+    first: dt.date, last: dt.date, *, grain: Grain, history_start: dt.date, timezone: str = "UTC"
+) -> Window:
+    """The window of the periods starting on ``first`` to ``last``, both included; days begin in ``timezone``.
 
     The first period of all history is open to the past and holds rows without a time, so that every row has a
     partition.
     """
     opens = first <= history_start
     return Window(
-        start_at=None if opens else dt.datetime.combine(first, dt.time(), dt.UTC),
-        end_at=dt.datetime.combine(next_period(last, grain), dt.time(), dt.UTC),
+        start_at=None if opens else _midnight(first, timezone),
+        end_at=_midnight(next_period(last, grain), timezone),
         with_unset=opens,
     )
+
+
+def _midnight(day: dt.date, timezone: str) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(), ZoneInfo(timezone)).astimezone(dt.UTC)
 
 
 def last_closed_month(now: dt.datetime) -> dt.date:
     """First day of the month before the one that ``now`` is in."""
     return (now.date().replace(day=1) - dt.timedelta(days=1)).replace(day=1)
+
+
+def last_closed_day(now: dt.datetime) -> dt.date:
+    """The day before the one that ``now`` is in."""
+    return now.date() - dt.timedelta(days=1)

@@ -1,30 +1,48 @@
 """One partitioned asset for each table of the catalog, made by a factory."""
 
+import datetime as dt
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 
 from dagster import (
-    BetaWarning,
     AssetCheckResult,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
+    AssetMaterialization,
     AssetsDefinition,
     BackfillPolicy,
+    BetaWarning,
+    DagsterInstance,
     Failure,
     MaterializeResult,
     MetadataValue,
+    RetryRequested,
     TableColumn,
     TableColumnConstraints,
+    TableRecord,
     TableSchema,
     asset,
 )
 
 from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
-from export_pipelines.orchestration.partitions import by_tenant, partitions_of
+from export_pipelines.orchestration.partitions import by_tenant, dimension_tags, partitions_of
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.pipeline.materialize import LakePartition, check_names, materialize_partition
+from export_pipelines.pipeline.materialize import LakePartition, LakeWriter, sweep_lake_stage, writing_lake
+from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT, Preview, check_names
+from export_pipelines.pipeline.services import ExportServices
+
+MAX_RETRIES = 2
+RETRY_SECONDS = 15
+_CHECKS = {
+    ROWS: "As many rows were read as the file holds and as the source counts by its policies alone.",
+    SCHEMA: "Columns and types, read back with another library, are those of the catalog.",
+    KEY: "No two rows of a partition share the primary key.",
+    TENANT: "No row belongs to another tenant.",
+}
 
 
 def table_key(catalog: Catalog, name: str) -> AssetKey:
@@ -46,7 +64,7 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
         key=key,
         partitions_def=partitions_of(catalog, table.partition.grain),
         backfill_policy=BackfillPolicy.single_run(),
-        check_specs=[AssetCheckSpec(name=check, asset=key) for check in checks],
+        check_specs=[AssetCheckSpec(name=check, asset=key, description=_CHECKS[check]) for check in checks],
         group_name=table.module or catalog.name,
         description=table.description,
         kinds={"postgres", "parquet"},
@@ -54,37 +72,85 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
     )
     def materialize_table(context: AssetExecutionContext, export: ExportResource) -> Iterator[object]:
         services = export.services
-        parts: list[LakePartition] = []
-        for tenant_id, keys in by_tenant(context.partition_keys).items():
-            scope = TenantScope(tenant_id=tenant_id)
-            with services.source.snapshot(scope) as snapshot:
-                for partition_key, period in keys:
-                    part = materialize_partition(catalog, name, scope, period, snapshot, services.store)
-                    parts.append(part)
-                    context.add_asset_metadata(_partition_metadata(part), asset_key=key, partition_key=partition_key)
-        failed = [part for part in parts if not part.valid]
-        yield from (_check_result(key, check, parts) for check in checks)
-        if failed:
-            listed = ", ".join(part.key for part in failed[:5])
+        sweep_lake_stage(services.store, at_work=lambda run_id: _at_work(run_id, context.instance))
+        parts: dict[str, LakePartition] = {}
+        try:
+            with (
+                writing_lake(catalog, services.store, run_id=context.run.run_id, scratch=services.scratch) as writer,
+                closing(_materialized(name, by_tenant(context.partition_keys), services, writer)) as done,
+            ):
+                parts.update(done)
+        except ExportError as error:
+            yield from _finished(key, parts)
+            raise _failure(error) from error
+        yield from (_check_result(key, check, list(parts.values())) for check in checks)
+        if failed := [part.key for part in parts.values() if not part.valid]:
+            yield from _finished(key, parts)
+            listed = ", ".join(failed[:5])
             raise Failure(f"{len(failed)} partitions failed a check and were not replaced: {listed}", allow_retries=False)
+        for partition_key, part in parts.items():
+            context.add_asset_metadata(_partition_metadata(part), asset_key=key, partition_key=partition_key)
         yield MaterializeResult(asset_key=key)
 
     return materialize_table
 
 
+def _materialized(
+    name: str,
+    wanted: dict[str, list[tuple[str, dt.date | None]]],
+    services: ExportServices,
+    writer: LakeWriter,
+) -> Iterator[tuple[str, LakePartition]]:
+    """Each partition as it is done: one snapshot a tenant, so that a tenant's partitions fit each other."""
+    for tenant_id, periods in wanted.items():
+        scope = TenantScope(tenant_id=tenant_id)
+        with services.source.snapshot(scope) as snapshot:
+            for partition_key, period in periods:
+                yield partition_key, writer.materialize(name, scope, period, snapshot)
+
+
+def _at_work(run_id: str, instance: DagsterInstance) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and not run.is_finished
+
+
+def _finished(key: AssetKey, parts: dict[str, LakePartition]) -> Iterator[AssetMaterialization]:
+    """The partitions of a run that fails which are in the lake all the same."""
+    for partition_key, part in parts.items():
+        if part.valid:
+            yield AssetMaterialization(
+                asset_key=key,
+                partition=partition_key,
+                metadata=_partition_metadata(part),
+                tags=dimension_tags(partition_key),
+            )
+
+
+def _failure(error: ExportError) -> Exception:
+    if isinstance(error, Unavailable):
+        return RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_SECONDS)
+    return Failure(str(error), metadata={"error_type": error.error_type}, allow_retries=False)
+
+
 def _partition_metadata(part: LakePartition) -> dict[str, object]:
-    header, *rows = part.preview or (("",),)
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(value.replace("|", "\\|").replace("\n", " ") for value in row) + " |" for row in rows]
     return {
         "dagster/partition_row_count": part.rows,
         "size_bytes": part.size_bytes,
         "object": part.key,
-        "preview": MetadataValue.md("\n".join(lines)),
+        "preview": _preview(part.preview),
     }
 
 
+def _preview(preview: Preview) -> MetadataValue:
+    """As a table, never as Markdown: tenants' text could bring links and images into the operators' browser."""
+    return MetadataValue.table(
+        records=[TableRecord(dict(zip(preview.columns, row, strict=True))) for row in preview.rows],
+        schema=TableSchema([TableColumn(name) for name in preview.columns]),
+    )
+
+
 def _check_result(key: AssetKey, check: str, parts: list[LakePartition]) -> AssetCheckResult:
+    """One result a run, over all its partitions: the first that failed, or else the first, is shown."""
     outcomes = [(part, outcome) for part in parts for outcome in part.outcomes if outcome.name == check]
     failed = [(part, outcome) for part, outcome in outcomes if not outcome.passed]
     part, shown = (failed or outcomes)[0]

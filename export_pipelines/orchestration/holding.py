@@ -85,13 +85,16 @@ def ending(context: OpExecutionContext, services: ExportServices, request_id: st
         kind, known = error_type_of(error), isinstance(error, ExportError)
         message = str(error) if known else f"unexpected {type(error).__name__}; see the log of run {context.run_id}"
         final = isinstance(error, _FINAL)
-        _said(services, request_id, context.run_id, lambda held: _fail(held, kind, message, services.requests, final=final))
+        _said(
+            services,
+            request_id,
+            context.run_id,
+            lambda held: _fail(held, kind, message, services.requests, final=final),
+        )
         raise _failure(error, message) from error
 
 
-def _said(
-    services: ExportServices, request_id: str, run_id: str, say: Callable[[ExportRequest], object]
-) -> None:
+def _said(services: ExportServices, request_id: str, run_id: str, say: Callable[[ExportRequest], object]) -> None:
     """Speak for the request while this run holds it, and take away what the attempt had staged."""
     try:
         request = services.requests.get(request_id)

@@ -25,17 +25,20 @@ def tenant_partitions_name(catalog: Catalog) -> str:
 
 
 def partitions_of(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
-    """The partitions of every table with that grain. ``end_offset=1`` includes the period that is still open."""
+    """The partitions of every table with that grain."""
     tenants = DynamicPartitionsDefinition(name=tenant_partitions_name(catalog))
-    match grain:
-        case Grain.NONE:
-            return tenants
-        case Grain.MONTH:
-            start = catalog.history_start.replace(day=1)
-            periods: PartitionsDefinition = MonthlyPartitionsDefinition(start_date=start.isoformat(), end_offset=1)
-        case Grain.DAY:
-            periods = DailyPartitionsDefinition(start_date=catalog.history_start.isoformat(), end_offset=1)
-    return MultiPartitionsDefinition({PERIOD: periods, TENANT: tenants})
+    if grain is Grain.NONE:
+        return tenants
+    return MultiPartitionsDefinition({PERIOD: _periods(catalog, grain), TENANT: tenants})
+
+
+def _periods(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
+    """From the start of history; ``end_offset=1`` includes the period that is still open."""
+    start, timezone = catalog.history_start, catalog.timezone
+    if grain is Grain.DAY:
+        return DailyPartitionsDefinition(start_date=start.isoformat(), timezone=timezone, end_offset=1)
+    first = start.replace(day=1).isoformat()
+    return MonthlyPartitionsDefinition(start_date=first, timezone=timezone, end_offset=1)
 
 
 def by_tenant(keys: Iterable[str]) -> dict[str, list[tuple[str, dt.date | None]]]:
@@ -48,3 +51,9 @@ def by_tenant(keys: Iterable[str]) -> dict[str, list[tuple[str, dt.date | None]]
         else:
             found[key].append((key, None))
     return dict(found)
+
+
+def dimension_tags(key: str) -> dict[str, str]:
+    """The tags by which Dagster finds the dimensions of a materialization that it has not made itself."""
+    parts = key.keys_by_dimension if isinstance(key, MultiPartitionKey) else {}
+    return {f"dagster/partition/{dimension}": part for dimension, part in parts.items()}

@@ -10,12 +10,11 @@ import datetime as dt
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.status import TERMINAL, RequestStatus
+from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 REQUEST_TAG, ATTEMPT_TAG, TENANT_TAG = "export/request", "export/attempt", "export/tenant"
 _LOST = "lost"
-_OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 _NOT_BEGUN = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING)
 _BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 _AFTER_PUBLISHING = 10  # times the silence that is allowed elsewhere; sending mail reports no heartbeat
@@ -71,7 +70,8 @@ def ended(request: ExportRequest, run: DagsterRun, instance: DagsterInstance, re
         request.id, run_id=run.run_id, message=f"run {run.run_id} was stopped together with the service"
     ):
         return "queued again"
-    return _again(request, run.run_id, requests, f"run {run.run_id} ended as {run.status.value} before it had published")
+    message = f"run {run.run_id} ended as {run.status.value} before it had published"
+    return _again(request, run.run_id, requests, message)
 
 
 def forgotten(
@@ -94,7 +94,8 @@ def forgotten(
     patience = silence * _AFTER_PUBLISHING if request.run_id == run.run_id else silence
     if not _longer_than(patience, _last_event_at(run, instance), now):
         return None
-    instance.report_run_failed(run, f"its process is taken for dead; request {request.id} is {request.status} without it")
+    fate = f"request {request.id} is {request.status} without it"
+    instance.report_run_failed(run, f"its process is taken for dead; {fate}")
     return f"run {run.run_id} closed"
 
 

@@ -1,6 +1,7 @@
 """Schedules for the operators' side: history into the lake. Tenants' own schedules are rows, not these."""
 
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
 from dagster import (
     DefaultScheduleStatus,
@@ -13,38 +14,42 @@ from dagster import (
 )
 
 from export_pipelines.core.catalog import Catalog, Grain
-from export_pipelines.core.windows import last_closed_month
+from export_pipelines.core.windows import last_closed_day, last_closed_month
 from export_pipelines.orchestration.jobs import materialize_job_name, tables_of
 from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
 from export_pipelines.orchestration.reconcile import TENANT_TAG
 
+_CRON = {Grain.MONTH: "0 2 2 * *", Grain.DAY: "0 1 * * *"}
 
-def monthly_schedule(catalog: Catalog) -> ScheduleDefinition:
-    """On the second of each month, the month before, for every tenant: a run a tenant."""
-    tenants = tenant_partitions_name(catalog)
+
+def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
+    """The period before, for every tenant, a run a tenant; in the catalog's timezone, where its periods end."""
+    tenants, timezone = tenant_partitions_name(catalog), ZoneInfo(catalog.timezone)
 
     @schedule(
-        name="close_last_month",
-        cron_schedule="0 2 2 * *",
-        execution_timezone="UTC",
-        job_name=materialize_job_name(Grain.MONTH),
+        name=f"close_last_{grain}",
+        cron_schedule=_CRON[grain],
+        execution_timezone=catalog.timezone,
+        job_name=materialize_job_name(grain),
         default_status=DefaultScheduleStatus.RUNNING,
-        description="Materialise the last closed month of every table with monthly partitions, for all tenants.",
+        description=f"Materialise the last closed {grain} of every table with one partition a {grain}, for all tenants.",
     )
-    def close_last_month(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
-        month = last_closed_month(context.scheduled_execution_time).isoformat()
+    def close_last_period(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
+        now = context.scheduled_execution_time.astimezone(timezone)
+        period = (last_closed_day(now) if grain is Grain.DAY else last_closed_month(now)).isoformat()
         known = context.instance.get_dynamic_partitions(tenants)
         for tenant in known:
             yield RunRequest(
-                run_key=f"{month}-{tenant}",
-                partition_key=MultiPartitionKey({PERIOD: month, TENANT: tenant}),
+                run_key=f"{period}-{tenant}",
+                partition_key=MultiPartitionKey({PERIOD: period, TENANT: tenant}),
                 tags={TENANT_TAG: tenant},
             )
         if not known:
             yield SkipReason("no tenants are known yet")
 
-    return close_last_month
+    return close_last_period
 
 
 def all_schedules(catalog: Catalog) -> list[ScheduleDefinition]:
-    return [monthly_schedule(catalog)] if tables_of(catalog, Grain.MONTH) else []
+    """One for each grain that has an end and a table."""
+    return [closing_schedule(catalog, grain) for grain in _CRON if tables_of(catalog, grain)]

@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 
 from dagster import (
+    AddDynamicPartitionsRequest,
     DagsterRunStatus,
     DefaultSensorStatus,
+    DeleteDynamicPartitionsRequest,
     DynamicPartitionsDefinition,
     RunRequest,
-    RunStatusSensorContext,
     RunsFilter,
+    RunStatusSensorContext,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -57,8 +59,11 @@ def tenants_sensor(catalog: Catalog) -> SensorDefinition:
         if not added and not removed:
             return SkipReason(f"{len(present)} tenants, all known")
         tenants = DynamicPartitionsDefinition(name=name)
-        changes = [tenants.build_add_request(added)] if added else []
-        changes += [tenants.build_delete_request(removed)] if removed else []
+        changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
+        if added:
+            changes.append(tenants.build_add_request(added))
+        if removed:
+            changes.append(tenants.build_delete_request(removed))
         return SensorResult(dynamic_partitions_requests=changes)
 
     return sync_tenants

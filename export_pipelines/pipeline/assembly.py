@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from export_pipelines.catalog.check import check_drift
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.load import load_catalog
 from export_pipelines.core.catalog import Catalog
@@ -31,8 +32,8 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def open_source(url: str, catalog: Catalog) -> PostgresSource:
-    """The tenants' database; every read proves isolation first."""
-    return PostgresSource(url, catalog, check_isolation=require_isolation)
+    """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
+    return PostgresSource(url, catalog, check_tables=require_sound)
 
 
 def storage_url(settings: Settings) -> str:
@@ -52,9 +53,16 @@ def open_object_store(settings: Settings) -> ObjectStore:
     )
 
 
-def require_isolation(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> None:
-    """`RequestRejected` listing every reason why the reader role could see more than one tenant."""
-    findings = static_isolation(connection, catalog, tables, catalog.reader_role)
-    errors = [str(finding).removeprefix("error: ") for finding in findings if finding.level == "error"]
+def require_sound(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> None:
+    """`RequestRejected` with every reason why the tables are not isolated or are not what the catalog says.
+
+    A source that gained a column or table is refused only where the catalog says ``drift: fail``.
+    """
+    names = set(tables)
+    found = static_isolation(connection, catalog, names, catalog.reader_role)
+    found += [finding for finding in check_drift(connection, catalog) if finding.table in names]
+    errors = [str(finding).removeprefix("error: ") for finding in found if finding.level == "error"]
     if errors:
-        raise RequestRejected(f"tenant isolation is not enforced: {' | '.join(errors)}", field="catalog")
+        raise RequestRejected(
+            f"the source is not safe to read, or not what the catalog says: {' | '.join(errors)}", field="catalog"
+        )

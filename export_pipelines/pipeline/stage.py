@@ -19,7 +19,7 @@ def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress)
     """
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.source.snapshot(plan.scope) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
-        snapshot.require_isolation(selection.table for selection in plan.selections)
+        snapshot.require_sound(selection.table for selection in plan.selections)
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
         try:
             tables = [

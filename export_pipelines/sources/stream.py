@@ -19,16 +19,20 @@ BATCH_BYTES = 4 * 1024 * 1024
 _LIES = {"42703": "column", "42P01": "table", "42883": "operator", "42501": "permission", "22P02": "value", "22": "value"}
 
 
-@contextmanager
-def arrow_session(url: str, statements: list[str]) -> Iterator[adbc.Connection]:
-    """A connection on which ``statements`` opened a transaction."""
-    with translated(url), adbc.connect(url, autocommit=True) as connection:
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-                if statement.startswith("SELECT"):
-                    cursor.fetchall()
-        yield connection
+def open_arrow_session(url: str, statements: list[str]) -> adbc.Connection:
+    """A connection on which ``statements`` opened a transaction; the caller closes it."""
+    with translated(url):
+        connection = adbc.connect(url, autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                    if statement.startswith("SELECT"):
+                        cursor.fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def stream(connection: adbc.Connection, query: str, url: str) -> Iterator[pa.RecordBatch]:

@@ -43,7 +43,10 @@ class Attempts:
               AND (status = 'queued' OR (status = 'processing' AND run_id IN (%(run_id)s, %(parent_run_id)s)))
             RETURNING id
             """,
-            id=request_id, attempt=attempt, run_id=run_id, parent_run_id=parent_run_id,
+            id=request_id,
+            attempt=attempt,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
         )
 
     def reopen(self, request_id: str, *, parent_run_id: str | None) -> bool:
@@ -56,7 +59,8 @@ class Attempts:
             WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND run_id = %(parent_run_id)s
             RETURNING id
             """,
-            id=request_id, parent_run_id=parent_run_id,
+            id=request_id,
+            parent_run_id=parent_run_id,
         )
 
     def record_progress(self, request_id: str, *, run_id: str, **progress: Any) -> bool | None:
@@ -100,8 +104,14 @@ class Attempts:
                 RETURNING id
                 """,
                 {
-                    "id": request_id, "run_id": run_id, "keep": keep, "prefix": package.prefix, "rows": package.rows,
-                    "bytes": package.size_bytes, "manifest": package.manifest_sha256, "files": len(package.files),
+                    "id": request_id,
+                    "run_id": run_id,
+                    "keep": keep,
+                    "prefix": package.prefix,
+                    "rows": package.rows,
+                    "bytes": package.size_bytes,
+                    "manifest": package.manifest_sha256,
+                    "files": len(package.files),
                 },
             ).fetchone()
             if done is None:
@@ -113,7 +123,16 @@ class Attempts:
                         (request_id, position, key, path, media_type, rows, size_bytes, sha256)
                     VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
                     """,
-                    (request_id, position, file.key, file.path, file.media_type, file.rows, file.size_bytes, file.sha256),
+                    (
+                        request_id,
+                        position,
+                        file.key,
+                        file.path,
+                        file.media_type,
+                        file.rows,
+                        file.size_bytes,
+                        file.sha256,
+                    ),
                 )
             for email in emails:
                 for recipient in email.recipients:
@@ -128,14 +147,16 @@ class Attempts:
 
     def fail(self, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str) -> bool:
         """End an attempt as failed; only its run may, or anyone while it is still queued."""
-        return self._end(request_id, attempt, run_id, "failed", error_type, message)
+        return self._end("failed", request_id, attempt=attempt, run_id=run_id, error_type=error_type, message=message)
 
     def end_cancelled(self, request_id: str, *, attempt: int, run_id: str | None, message: str) -> bool:
         """End an attempt as cancelled; same rule as `fail`."""
-        return self._end(request_id, attempt, run_id, "cancelled", "cancelled", message)
+        return self._end(
+            "cancelled", request_id, attempt=attempt, run_id=run_id, error_type="cancelled", message=message
+        )
 
     def _end(
-        self, request_id: str, attempt: int, run_id: str | None, status: str, error_type: str, message: str
+        self, status: str, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str
     ) -> bool:
         return self._changed(
             f"""
@@ -145,7 +166,12 @@ class Attempts:
             WHERE {_OF_ATTEMPT}
             RETURNING id
             """,  # noqa: S608 - a constant of this module
-            id=request_id, attempt=attempt, run_id=run_id, status=status, error_type=error_type, message=message,
+            id=request_id,
+            attempt=attempt,
+            run_id=run_id,
+            status=status,
+            error_type=error_type,
+            message=message,
         )
 
     def requeue(self, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str) -> bool:
@@ -159,7 +185,12 @@ class Attempts:
             WHERE {_OF_ATTEMPT} AND attempt < max_attempts AND launched_by = 'sensor' AND NOT cancel_requested
             RETURNING id
             """,  # noqa: S608 - a constant of this module
-            id=request_id, attempt=attempt, run_id=run_id, pause=BACKOFF_SECONDS, error_type=error_type, message=message,
+            id=request_id,
+            attempt=attempt,
+            run_id=run_id,
+            pause=BACKOFF_SECONDS,
+            error_type=error_type,
+            message=message,
         )
 
     def give_back(self, request_id: str, *, run_id: str, message: str) -> bool:
@@ -175,7 +206,9 @@ class Attempts:
               AND NOT cancel_requested
             RETURNING id
             """,
-            id=request_id, run_id=run_id, message=message,
+            id=request_id,
+            run_id=run_id,
+            message=message,
         )
 
     def _changed(self, query: str, **values: Any) -> bool:

@@ -40,9 +40,11 @@ class ControlDatabase:
                     yield self._begin(stack)
             except (psycopg.IntegrityError, psycopg.DataError) as error:
                 raise RequestRejected(error.diag.message_primary or str(error)) from error
+            except UnicodeEncodeError as error:
+                raise RequestRejected("a text holds characters that are no Unicode text") from error
             except psycopg.errors.InsufficientPrivilege as error:
                 raise RequestRejected(
-                    f"the login may not do this ({str(error).strip()}); see docs/request-table.md for the rights it needs",
+                    f"the login may not do this ({str(error).strip()}); docs/request-table.md has its rights",
                     field="EXPORT_CONTROL_URL",
                 ) from error
             except _OTHER_SCHEMA as error:

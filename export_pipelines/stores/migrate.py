@@ -99,5 +99,5 @@ def _config() -> Config:
 
 
 def _current(connection: Connection) -> str | None:
-    context = MigrationContext.configure(connection, opts={"version_table": "schema_version", "version_table_schema": SCHEMA})
-    return context.get_current_revision()
+    where = {"version_table": "schema_version", "version_table_schema": SCHEMA}
+    return MigrationContext.configure(connection, opts=where).get_current_revision()

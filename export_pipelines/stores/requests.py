@@ -7,7 +7,7 @@ requests.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 from uuid import UUID
@@ -61,8 +61,16 @@ class ExportRequest:
     def of(cls, row: dict[str, Any]) -> Self:
         named = {field.name: row[field.name] for field in fields(cls)}
         return cls(
-            **{**named, "id": str(row["id"]), "status": RequestStatus(row["status"]), "percentage": float(row["percentage"])}
+            **{
+                **named,
+                "id": str(row["id"]),
+                "status": RequestStatus(row["status"]),
+                "percentage": float(row["percentage"]),
+            }
         )
+
+
+Found = list[ExportRequest]  # the store's own `list` hides the type inside the class
 
 
 class RequestStore(Attempts):
@@ -126,9 +134,7 @@ class RequestStore(Attempts):
             raise RequestRejected(f"there is no request {request_id}", field="request_id")
         return ExportRequest.of(rows[0])
 
-    def list(
-        self, *, tenant_id: str | None = None, status: RequestStatus | None = None, limit: int = 50
-    ) -> list[ExportRequest]:
+    def list(self, *, tenant_id: str | None = None, status: RequestStatus | None = None, limit: int = 50) -> Found:
         """Newest first."""
         rows = self._control.rows(
             """
@@ -141,7 +147,7 @@ class RequestStore(Attempts):
         )
         return [ExportRequest.of(row) for row in rows]
 
-    def launchable(self, limit: int = 100) -> list[ExportRequest]:
+    def launchable(self, limit: int = 100) -> Found:
         """Queued requests that are due and need a run asked for.
 
         Never asked ones first, then those asked longest ago: one that waits long cannot keep the next from being
@@ -173,16 +179,14 @@ class RequestStore(Attempts):
             {"ids": [request.id for request in requests]},
         )
 
-    def events(self, request_id: str) -> list[dict[str, Any]]:
+    def events(self, request_id: str) -> Sequence[dict[str, Any]]:
         """Transitions, oldest first."""
-        return list(
-            self._control.rows(
-                """
-                SELECT at, old_status::text, new_status::text, attempt, run_id, detail
-                FROM export_control.export_request_events WHERE request_id = %(id)s ORDER BY id
-                """,
-                {"id": request_id},
-            )
+        return self._control.rows(
+            """
+            SELECT at, old_status::text, new_status::text, attempt, run_id, detail
+            FROM export_control.export_request_events WHERE request_id = %(id)s ORDER BY id
+            """,
+            {"id": request_id},
         )
 
     # People ---------------------------------------------------------------------------------------------------------
@@ -220,11 +224,12 @@ class RequestStore(Attempts):
         )
         if not rows:
             raise RequestRejected(
-                f"is {self.get(request_id).status}; only failed or cancelled requests can be retried", field="request_id"
+                f"is {self.get(request_id).status}; only failed or cancelled requests can be retried",
+                field="request_id",
             )
         return int(rows[0]["attempt"])
 
-    def silent(self, *, older_than: dt.timedelta) -> list[ExportRequest]:
+    def silent(self, *, older_than: dt.timedelta) -> Found:
         """Processing requests whose heartbeat stopped, and queued ones whose command line never began.
 
         Other queued requests are not silent, they wait: `launchable` brings them up again and again.

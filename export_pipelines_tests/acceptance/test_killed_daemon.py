@@ -27,7 +27,7 @@ from export_pipelines.settings import load_settings
 
 REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "200"))
 TENANTS = 4
-DEADLINE_SECONDS = 900
+DEADLINE_SECONDS = 1500
 
 ORDER = """
 INSERT INTO export_control.export_requests (tenant_id, config, requested_by, idempotency_key)
@@ -101,7 +101,9 @@ def control(workplace: Workplace) -> Iterator[psycopg.Connection[dict[str, objec
 
 
 def statuses(control: psycopg.Connection[dict[str, object]]) -> Counter[str]:
-    rows = control.execute("SELECT status::text, count(*) AS n FROM export_control.export_requests GROUP BY 1").fetchall()
+    rows = control.execute(
+        "SELECT status::text, count(*) AS n FROM export_control.export_requests GROUP BY 1"
+    ).fetchall()
     return Counter({str(row["status"]): int(str(row["n"])) for row in rows})
 
 

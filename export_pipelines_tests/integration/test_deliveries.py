@@ -92,12 +92,15 @@ def states(publisher: Publisher, request_id: str) -> dict[str, str]:
 
 def make_due(publisher: Publisher) -> None:
     """Let the pause, or the time a sender has, be over."""
-    publisher.change("UPDATE export_control.export_deliveries SET due_at = now() WHERE status IN ('pending', 'sending')")
+    publisher.change(
+        "UPDATE export_control.export_deliveries SET due_at = now() WHERE status IN ('pending', 'sending')"
+    )
 
 
 def seconds_until_due(publisher: Publisher, request_id: str) -> float:
     rows = publisher.control.rows(
-        "SELECT extract(epoch FROM due_at - now()) AS pause FROM export_control.export_deliveries WHERE request_id = %(id)s",
+        "SELECT extract(epoch FROM due_at - now()) AS pause FROM export_control.export_deliveries "
+        "WHERE request_id = %(id)s",
         {"id": request_id},
     )
     return float(rows[0]["pause"])
@@ -151,7 +154,8 @@ def test_a_link_never_outlives_its_package(publisher: Publisher, tmp_path: Path)
     mailer = Recorder()
     request_id = publish(publisher, ANN)
     publisher.change(
-        "UPDATE export_control.export_requests SET expires_at = now() + interval '1 hour' WHERE id = %(id)s", id=request_id
+        "UPDATE export_control.export_requests SET expires_at = now() + interval '1 hour' WHERE id = %(id)s",
+        id=request_id,
     )
     deliver_due(services(publisher, mailer, tmp_path))
     [token] = LINK.findall(mailer.sent[0].body)
@@ -172,7 +176,8 @@ def test_one_requests_turn_leaves_the_others_alone(publisher: Publisher, tmp_pat
 
 def test_the_users_words_are_filled_in(publisher: Publisher, tmp_path: Path) -> None:
     mailer = Recorder()
-    publish(publisher, ANN, subject="{{NAME}} for you", body="{{ROWS}} rows, {{ SIZE }}, until {{EXPIRES_AT}}: {{FILE_URL}}")
+    body = "{{ROWS}} rows, {{ SIZE }}, until {{EXPIRES_AT}}: {{FILE_URL}}"
+    publish(publisher, ANN, subject="{{NAME}} for you", body=body)
     deliver_due(services(publisher, mailer, tmp_path))
     [message] = mailer.sent
     assert message.subject == "Pets for you"
@@ -287,9 +292,7 @@ def test_without_a_mail_server_the_delivery_says_which_setting_is_missing(publis
 # Competition and death --------------------------------------------------------------------------------------------
 
 
-def test_takers_at_once_never_send_one_delivery_twice(
-    publisher: Publisher, control_url: str, tmp_path: Path
-) -> None:
+def test_takers_at_once_never_send_one_delivery_twice(publisher: Publisher, control_url: str, tmp_path: Path) -> None:
     recipients = [f"user{number}@example.com" for number in range(60)]
     publish(publisher, *recipients[:30])
     publish(publisher, *recipients[30:])

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,11 +21,12 @@ import pytest
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.migrate import migrate
+from export_pipelines.stores.s3 import S3Store
 from export_pipelines_tests.published import FILES, Publisher
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
 from export_pipelines_tests.servers.s3 import S3Server
 
-HOSTILE = '<img src=x onerror=alert(1)>&"\'.csv'
+HOSTILE = "<img src=x onerror=alert(1)>&\"'.csv"
 CONTENT = b"0123456789abcdef"
 
 
@@ -185,9 +187,7 @@ def test_a_link_is_for_reading(pages: Any, publisher: Publisher, method: str) ->
 
 
 @pytest.mark.parametrize("path", ["", "/pets.csv", "/nothing"])
-def test_nothing_behind_a_link_is_kept_by_caches_or_told_to_others(
-    pages: Any, publisher: Publisher, path: str
-) -> None:
+def test_nothing_behind_a_link_is_kept_by_caches_or_told_to_others(pages: Any, publisher: Publisher, path: str) -> None:
     token = publisher.link(publisher.publish())
     for answer in (pages.get(f"/d/{token}{path}"), pages.head(f"/d/{token}{path}")):
         assert answer.headers["cache-control"] == "private, no-store"
@@ -202,14 +202,15 @@ def test_nothing_behind_a_link_is_kept_by_caches_or_told_to_others(
     [
         ("pets.csv", 'attachment; filename="pets.csv"'),
         ("data/pets.csv", 'attachment; filename="pets.csv"'),
-        ("Haustiere März.csv", "attachment; filename=\"Haustiere Marz.csv\"; filename*=UTF-8''Haustiere%20M%C3%A4rz.csv"),
+        (
+            "Haustiere März.csv",
+            "attachment; filename=\"Haustiere Marz.csv\"; filename*=UTF-8''Haustiere%20M%C3%A4rz.csv",
+        ),
         ("файл.csv", "attachment; filename=\"csv\"; filename*=UTF-8''%D1%84%D0%B0%D0%B9%D0%BB.csv"),
         ("100%2F%.csv", "attachment; filename=\"100_2F_.csv\"; filename*=UTF-8''100%252F%25.csv"),
     ],
 )
-def test_a_file_is_saved_under_its_own_name(
-    pages: Any, publisher: Publisher, path: str, disposition: str
-) -> None:
+def test_a_file_is_saved_under_its_own_name(pages: Any, publisher: Publisher, path: str, disposition: str) -> None:
     token = publisher.link(publisher.publish({path: CONTENT}))
     answer = pages.get(f"/d/{token}/{quote(path)}")
     assert answer.content == CONTENT
@@ -288,14 +289,12 @@ def test_many_people_download_at_once(pages: Any, publisher: Publisher) -> None:
 
 
 def test_a_click_on_s3_goes_to_a_short_link_that_downloads(
-    control_url: str, publisher: Publisher, s3_server: S3Server, s3_api: Any, s3_bucket: str, tmp_path: Path
+    control_url: str, publisher: Publisher, s3_server: S3Server, s3_store: S3Store, tmp_path: Path
 ) -> None:
-    from export_pipelines.stores.s3 import S3Store
-
-    in_s3 = Publisher(control=publisher.control, store=S3Store(s3_api, s3_bucket, "exports"))
+    in_s3 = replace(publisher, store=s3_store)
     address = f"/d/{in_s3.link(in_s3.publish({'data/März.csv': CONTENT}))}/data/M%C3%A4rz.csv"
     storage = {
-        "EXPORT_STORAGE_URL": f"s3://{s3_bucket}/exports",
+        "EXPORT_STORAGE_URL": s3_store.url(""),
         "S3_ENDPOINT": s3_server.endpoint,
         "S3_ACCESS_KEY_ID": s3_server.access_key_id,
         "S3_SECRET_ACCESS_KEY": s3_server.secret_access_key,

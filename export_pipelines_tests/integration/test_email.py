@@ -227,9 +227,12 @@ def test_the_servers_code_decides_whether_to_try_again(
     assert server.received() == []
 
 
-def test_a_rude_goodbye_does_not_make_an_accepted_mail_look_unsent(smtp: Callable[..., SmtpServer]) -> None:
+@pytest.mark.parametrize("manners", ["grumpy", "hangs-up"])
+def test_a_rude_goodbye_does_not_make_an_accepted_mail_look_unsent(
+    smtp: Callable[..., SmtpServer], manners: str
+) -> None:
     server = smtp()
-    assert mailer(server).send(replace(MESSAGE, recipient="grumpy@example.com"))
+    assert mailer(server).send(replace(MESSAGE, recipient=f"{manners}@example.com"))
     assert len(server.received()) == 1
 
 
@@ -241,6 +244,7 @@ def test_a_server_that_is_down_is_unavailable_and_named() -> None:
 
 def test_a_server_that_hangs_up_is_unavailable() -> None:
     with socket.create_server((HOST, 0)) as listener:
+
         def hang_up() -> None:
             listener.accept()[0].close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -52,9 +53,10 @@ def test_an_empty_database_is_brought_to_the_newest_schema(database: Callable[[s
 def test_migrating_again_changes_nothing(database: Callable[[str], str]) -> None:
     url = database("twice")
     migrate(url)
-    request_id = RequestStore(ControlDatabase(url)).insert(tenant_id="t", config={"format": "csv", "tables": ["pets"]})
-    assert migrate(url) == (head(), head())
-    assert RequestStore(ControlDatabase(url)).get(request_id).tenant_id == "t"
+    with closing(ControlDatabase(url)) as control:
+        request_id = RequestStore(control).insert(tenant_id="t", config={"format": "csv", "tables": ["pets"]})
+        assert migrate(url) == (head(), head())
+        assert RequestStore(control).get(request_id).tenant_id == "t"
 
 
 def test_two_processes_may_migrate_at_once(database: Callable[[str], str]) -> None:
@@ -109,5 +111,8 @@ def test_what_is_no_url_is_refused() -> None:
 
 
 def test_requests_say_to_migrate_when_the_schema_is_missing(database: Callable[[str], str]) -> None:
-    with pytest.raises(Unavailable, match="export-pipelines migrate"):
-        RequestStore(ControlDatabase(database("bare"))).list()
+    with (
+        closing(ControlDatabase(database("bare"))) as control,
+        pytest.raises(Unavailable, match="export-pipelines migrate"),
+    ):
+        RequestStore(control).list()

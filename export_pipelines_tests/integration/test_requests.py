@@ -130,7 +130,9 @@ def test_the_database_allows_exactly_the_transitions_of_the_core(
 
 
 @pytest.mark.parametrize(
-    "change", ["tenant_id = 'other'", "config = '{}'", "id = gen_random_uuid()", "attempt = 0"], ids=lambda c: c.split()[0]
+    "change",
+    ["tenant_id = 'other'", "config = '{}'", "id = gen_random_uuid()", "attempt = 0"],
+    ids=lambda c: c.split()[0],
 )
 def test_what_was_ordered_never_changes(change: str, control: ControlDatabase, ordered: str) -> None:
     with pytest.raises(RequestRejected):
@@ -153,7 +155,9 @@ def test_events_are_append_only_even_for_a_superuser(
     assert path_of(requests, held) == ["queued", "processing"]
 
 
-def test_a_request_with_a_history_cannot_be_deleted(control: ControlDatabase, requests: RequestStore, held: str) -> None:
+def test_a_request_with_a_history_cannot_be_deleted(
+    control: ControlDatabase, requests: RequestStore, held: str
+) -> None:
     with pytest.raises(RequestRejected):
         control.rows("DELETE FROM export_control.export_requests")
     assert requests.get(held).status is RequestStatus.PROCESSING
@@ -173,6 +177,13 @@ def test_events_tell_the_whole_story_of_a_request(requests: RequestStore, held: 
     ]
 
 
+def nested(depth: int) -> Any:
+    found: Any = 1
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 # Orders -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +196,8 @@ def test_events_tell_the_whole_story_of_a_request(requests: RequestStore, held: 
         ("tenant_id, config", ("t", Jsonb({"format": "csv"})), r"config\.tables"),
         ("tenant_id, config", ("t", Jsonb({"format": "csv", "tables": "pets"})), r"config\.tables"),
         ("tenant_id, config", ("t", Jsonb({**CONFIG, "name": "x" * 70_000})), "larger than 65536 bytes"),
+        ("tenant_id, config", ("t", Jsonb({**CONFIG, "options": nested(40)})), "nested deeper than 32"),
+        ("tenant_id, config", ("t", Jsonb({**CONFIG, "options": nested(900)})), "nested deeper than 32"),
         ("tenant_id, config", ("", Jsonb(CONFIG)), "tenant_id"),
         ("config", (Jsonb(CONFIG),), "tenant_id"),
         ("tenant_id", ("t",), "config"),
@@ -227,6 +240,12 @@ def test_an_idempotency_key_makes_one_request_of_many_at_once(control_url: str) 
         assert len(set(pool.map(insert, range(24)))) == 1
 
 
+@pytest.mark.parametrize("tenant_id", ["a\x00b", "a\ud800b", "x" * 201])
+def test_a_tenant_id_that_is_no_text_is_rejected(tenant_id: str, requests: RequestStore) -> None:
+    with pytest.raises(RequestRejected):
+        requests.insert(tenant_id=tenant_id, config=CONFIG)
+
+
 @pytest.mark.parametrize("unknown", ["nonsense", "", "00000000-0000-4000-8000-000000000000"])
 def test_an_unknown_request_is_rejected(unknown: str, requests: RequestStore) -> None:
     with pytest.raises(RequestRejected, match="request_id"):
@@ -234,6 +253,7 @@ def test_an_unknown_request_is_rejected(unknown: str, requests: RequestStore) ->
 
 
 # The host application's role --------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def host_url(postgres: EmbeddedPostgres, migrated: str) -> str:
@@ -448,7 +468,9 @@ def test_a_request_that_is_to_be_cancelled_is_not_queued_again(way: str, request
 # Attempts ---------------------------------------------------------------------------------------------------------
 
 
-def test_attempts_are_used_up_with_a_pause_that_doubles(control: ControlDatabase, requests: RequestStore, held: str) -> None:
+def test_attempts_are_used_up_with_a_pause_that_doubles(
+    control: ControlDatabase, requests: RequestStore, held: str
+) -> None:
     pauses = []
     for attempt in (1, 2, 3):
         run_id = f"r{attempt}"
@@ -575,9 +597,13 @@ def test_a_request_whose_run_never_came_is_asked_for_again_oldest_first(
 ) -> None:
     first, second = (requests.insert(tenant_id="t", config=CONFIG) for _ in range(2))
     requests.asked(requests.launchable())
-    control.rows("UPDATE export_control.export_requests SET asked_at = now() - interval '31 s' WHERE id = %(id)s", {"id": second})
+    control.rows(
+        "UPDATE export_control.export_requests SET asked_at = now() - interval '31 s' WHERE id = %(id)s", {"id": second}
+    )
     assert [request.id for request in requests.launchable()] == [second]
-    control.rows("UPDATE export_control.export_requests SET asked_at = now() - interval '32 s' WHERE id = %(id)s", {"id": first})
+    control.rows(
+        "UPDATE export_control.export_requests SET asked_at = now() - interval '32 s' WHERE id = %(id)s", {"id": first}
+    )
     new = requests.insert(tenant_id="t", config=CONFIG)
     assert [request.id for request in requests.launchable()] == [new, first, second]
 
@@ -621,7 +647,8 @@ def test_silent_are_those_at_work_without_a_heartbeat_and_commands_that_never_be
         {"ids": [waiting, command, dead, alive]},
     )
     control.rows(
-        "UPDATE export_control.export_requests SET heartbeat_at = now() - interval '2 min' WHERE id = %(id)s", {"id": dead}
+        "UPDATE export_control.export_requests SET heartbeat_at = now() - interval '2 min' WHERE id = %(id)s",
+        {"id": dead},
     )
     found = {request.id for request in requests.silent(older_than=dt.timedelta(minutes=1))}
     assert found == {dead, command}
@@ -634,7 +661,10 @@ def test_a_long_queue_does_not_hide_a_run_that_died(control: ControlDatabase, re
     )
     dead = requests.insert(tenant_id="t", config=CONFIG)
     requests.claim(dead, attempt=1, run_id="r1")
-    control.rows("UPDATE export_control.export_requests SET heartbeat_at = now() - interval '1 h' WHERE id = %(id)s", {"id": dead})
+    control.rows(
+        "UPDATE export_control.export_requests SET heartbeat_at = now() - interval '1 h' WHERE id = %(id)s",
+        {"id": dead},
+    )
     assert [request.id for request in requests.silent(older_than=dt.timedelta(minutes=1))] == [dead]
 
 

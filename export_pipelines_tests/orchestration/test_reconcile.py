@@ -33,9 +33,7 @@ def make_run(workshop: Workshop) -> Callable[..., DagsterRun]:
     """``make_run(request, status)``: a run for the request's attempt that Dagster has brought to that status."""
 
     def make(request: ExportRequest, status: DagsterRunStatus) -> DagsterRun:
-        run = create_run_for_test(
-            workshop.instance, job_name=EXPORT_JOB, status=S.NOT_STARTED, tags=run_tags(request)
-        )
+        run = create_run_for_test(workshop.instance, job_name=EXPORT_JOB, status=S.NOT_STARTED, tags=run_tags(request))
         events = {
             S.NOT_STARTED: [],
             S.STARTING: [DagsterEventType.RUN_STARTING],
@@ -70,7 +68,9 @@ def queued(workshop: Workshop) -> ExportRequest:
 
 
 @pytest.fixture
-def held(workshop: Workshop, queued: ExportRequest, make_run: Callable[..., DagsterRun]) -> tuple[ExportRequest, DagsterRun]:
+def held(
+    workshop: Workshop, queued: ExportRequest, make_run: Callable[..., DagsterRun]
+) -> tuple[ExportRequest, DagsterRun]:
     """A request at work, and its run."""
     run = make_run(queued, S.STARTED)
     return take(workshop.services.requests, queued.id, run), run
@@ -299,7 +299,9 @@ def test_a_run_that_lost_its_request_is_closed_and_the_request_untouched(
     assert look(requests, request) == ("queued", 2, None)
 
 
-@pytest.mark.parametrize("tags", [{}, {"export/request": "nonsense"}, {"export/request": "00000000-0000-4000-8000-000000000000"}])
+@pytest.mark.parametrize(
+    "tags", [{}, {"export/request": "nonsense"}, {"export/request": "00000000-0000-4000-8000-000000000000"}]
+)
 def test_runs_of_others_are_none_of_our_business(tags: dict[str, str], workshop: Workshop) -> None:
     run = create_run_for_test(workshop.instance, job_name=EXPORT_JOB, status=S.STARTING, tags=tags)
     workshop.instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, EXPORT_JOB), run.run_id)

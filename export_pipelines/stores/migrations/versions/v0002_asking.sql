@@ -27,6 +27,10 @@ BEGIN
     IF octet_length(NEW.config::text) > 65536 THEN
         RAISE EXCEPTION 'config: is larger than 65536 bytes' USING ERRCODE = 'check_violation';
     END IF;
+    -- A thousand levels are more than a JSON reader takes, and one unreadable row would stop the reading of all.
+    IF jsonb_path_exists(NEW.config, '$.**{32}') THEN
+        RAISE EXCEPTION 'config: is nested deeper than 32 levels' USING ERRCODE = 'check_violation';
+    END IF;
     IF jsonb_typeof(NEW.config -> 'format') IS DISTINCT FROM 'string' THEN
         RAISE EXCEPTION 'config.format: name a format, for example "csv"' USING ERRCODE = 'check_violation';
     END IF;

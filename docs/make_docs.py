@@ -1,0 +1,208 @@
+"""Makes what the code can say about itself: settings, command line, format and catalog tables, the picture.
+
+`make docs` writes; `--check` fails where a file is stale. Whole files are generated, or the parts of a page between
+`<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import meanings
+import picture
+import samples_of_kinds
+import typer
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from export_pipelines.cli import app
+from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.formats.registry import all_formats
+from export_pipelines.settings import Settings
+
+DOCS = Path(__file__).parent
+_PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
+_PAGES = ("formats.md", "catalog.md", "settings.md")
+
+
+def main() -> int:
+    stale = [path for path, text in documents().items() if not path.exists() or path.read_text("utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        sys.stdout.writelines(f"{path.name} is stale; run `make docs`\n" for path in stale)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(documents()[path], encoding="utf-8")
+        sys.stdout.write(f"wrote {path.name}\n")
+    return 0
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file as it should be."""
+    made = {DOCS / "overview.svg": picture.svg(), DOCS / "cli.md": command_line()}
+    for name in _PAGES:
+        path = DOCS / name
+        made[path] = _PART.sub(lambda found: f"{found[1]}{_PARTS[found[2]]()}\n{found[3]}", path.read_text("utf-8"))
+    return made
+
+
+def grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines
+    )
+
+
+# Settings -----------------------------------------------------------------------------------------------------------
+
+
+def settings_table() -> str:
+    rows = []
+    described = _described(Settings.model_fields, meanings.SETTINGS)
+    for name, field in Settings.model_fields.items():
+        alias: Any = field.validation_alias
+        secret = " Secret." if SecretStr in (field.annotation, *get_args(field.annotation)) else ""
+        rows.append((f"`{alias.choices[0]}`", _default(field), described[name] + secret))
+    return grid(("Variable", "Default", "Meaning"), rows)
+
+
+def _described(fields: Mapping[str, FieldInfo], extra: Mapping[str, str]) -> dict[str, str]:
+    """Field → sentence, from the code or from `meanings`; exactly one of the two."""
+    twice = [name for name in extra if name not in fields or fields[name].description]
+    missing = [name for name, field in fields.items() if not field.description and name not in extra]
+    if twice or missing:
+        raise SystemExit(f"meanings.py: remove {twice}, add {missing}")
+    return {name: field.description or extra[name] for name, field in fields.items()}
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value in ((), {}):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, BaseModel):
+        return ", ".join(f"`{name}: {part}`" for name, part in value.model_dump(mode="json", exclude_none=True).items())
+    return ", ".join(f"`{part}`" for part in value) if isinstance(value, tuple) else f"`{value}`"
+
+
+# Command line -------------------------------------------------------------------------------------------------------
+
+
+def command_line() -> str:
+    root = typer.main.get_command(app)
+    lines = [
+        "# Command line",
+        "",
+        "Generated from the program by `make docs`. `export-pipelines COMMAND --help` says the same.",
+        "",
+        *_exit_codes(),
+    ]
+    for path, command in commands(root):
+        lines += ["", f"## {path}", "", str(command.help or "").strip()]
+        rows = [_parameter(parameter) for parameter in command.params if parameter.name != "help"]
+        if rows:
+            lines += ["", grid(("Argument or option", "Default", "Meaning"), rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _exit_codes() -> list[str]:
+    rows = [
+        ("0", "Done."),
+        ("1", "Unexpected failure."),
+        ("2", "Bad request: change the command, the configuration, the catalog or a setting."),
+        ("3", "Integrity violation: files, catalog or package are not what they should be."),
+        ("4", "Unavailable: a database, a store or a mail server does not answer; try again."),
+        ("5", "Cancelled or interrupted."),
+    ]
+    return [grid(("Exit code", "Meaning"), rows)]
+
+
+def commands(command: Any, path: str = "export-pipelines") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its full name, in the order of the help."""
+    below = getattr(command, "commands", None)
+    if below is None:
+        yield path, command
+        return
+    for name, child in below.items():
+        yield from commands(child, f"{path} {name}")
+
+
+def _parameter(parameter: Any) -> tuple[str, str, str]:
+    if parameter.param_type_name == "argument":
+        name = f"`{(parameter.metavar or parameter.name).upper()}`"
+    else:
+        name = ", ".join(f"`{spelling}`" for spelling in (*parameter.opts, *parameter.secondary_opts))
+    value = parameter.default
+    shown = "" if value in (None, False, "", ()) or not isinstance(value, str | int) else f"`{value}`"
+    meaning = parameter.help or "How many at most."
+    if getattr(parameter, "envvar", None):
+        meaning += f" Also `{parameter.envvar}`."
+    return name, "required" if parameter.required else shown, meaning
+
+
+# Formats ------------------------------------------------------------------------------------------------------------
+
+
+def formats_table() -> str:
+    rows = [
+        (
+            ", ".join(f"`{name}`" for name in (spec.name, *spec.aliases)),
+            spec.title,
+            f"`.{spec.extension}`",
+            "all tables" if spec.many_tables else "a table with what nests in it" if spec.nests else "one table",
+            "yes" if spec.compressible else "no, is compressed",
+            spec.written_with,
+            spec.read_with,
+        )
+        for spec in all_formats().values()
+    ]
+    header = ("Name", "Format", "File", "One file holds", "`gzip`", "Written with", "Re-read with")
+    return grid(header, rows)
+
+
+def options_table() -> str:
+    rows = []
+    for spec in all_formats().values():
+        for name, field in (spec.options.model_fields if spec.options else {}).items():
+            choices = [f"`{choice}`" for choice in get_args(field.annotation)] or ["`true`, `false`"]
+            rows.append((spec.name, f"`{name}`", ", ".join(choices), _default(field), field.description or ""))
+    return grid(("Format", "Option", "Values", "Default", "Meaning"), rows)
+
+
+# Catalog ------------------------------------------------------------------------------------------------------------
+
+
+def catalog_fields() -> str:
+    fields = {
+        f"{model.__name__}.{field.alias or name}": field
+        for model in _MODELS
+        for name, field in model.model_fields.items()
+    }
+    described = _described(fields, meanings.CATALOG)
+    parts = []
+    for model in _MODELS:
+        own = {name: field for name, field in fields.items() if name.startswith(f"{model.__name__}.")}
+        rows = [(f"`{name.partition('.')[2]}`", _default(field), described[name]) for name, field in own.items()]
+        summary = (model.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"### {model.__name__}\n\n{summary}\n\n{grid(('Field', 'Default', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+_PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "formats": formats_table,
+    "options": options_table,
+    "kinds": lambda: grid(samples_of_kinds.HEADER, samples_of_kinds.rows()),
+    "catalog": catalog_fields,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Databases this project did not write: `catalog init`, `catalog rls --apply`, `catalog check`, `export`, `verify`.
+
+Everything goes through the installed command, as an operator would.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import yaml
+
+from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines_tests.workshop import login_url
+
+COMMAND = Path(sys.executable).with_name("export-pipelines")
+SCRIPTS = Path(__file__).parents[1] / "samples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A host application's database and the environment of the service beside it."""
+
+    admin_url: str
+    environment: dict[str, str]
+    folder: Path
+
+    def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the command; its exit code must be ``code``."""
+        done = subprocess.run(
+            [str(COMMAND), *arguments],
+            env={**os.environ, **self.environment, **environment},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.yaml"
+
+
+SAMPLES = {
+    "filmrental": ("public.store", "1", ["rental", "payment", "inventory", "customer"]),
+    "orders": (None, None, None),
+}
+
+
+@pytest.fixture
+def host(
+    request: pytest.FixtureRequest,
+    postgres: EmbeddedPostgres,
+    database: Callable[[str], str],
+    control_url: str,
+    tmp_path: Path,
+) -> Host:
+    """A loaded sample with catalog, policies and a login."""
+    name = request.param
+    admin_url = database(name)
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute((SCRIPTS / f"{name}.sql").read_bytes())
+    made = Host(
+        admin_url=admin_url,
+        environment={"EXPORT_CONTROL_URL": control_url, "EXPORT_HOME": str(tmp_path / "home")},
+        folder=tmp_path,
+    )
+    made.run("catalog", "init", "--name", name, "--admin-url", admin_url, "--out", "catalog.yaml")
+    made.environment["EXPORT_CATALOG"] = str(made.catalog)
+    document = yaml.safe_load(made.catalog.read_text())
+    document["reader_role"] = f"{name}_{urlsplit(admin_url).path.rpartition('_')[2]}_reader"
+    if name == "orders":
+        document["tables"]["orders"]["columns"]["deleted_at"]["as_text"] = True  # it holds 'infinity'
+    made.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    made.run("catalog", "rls", "--apply", "--admin-url", admin_url)
+    made.environment["EXPORT_SOURCE_URL"] = login_url(postgres, admin_url, document["reader_role"])
+    return made
+
+
+def catalog_of(host: Host) -> dict[str, Any]:
+    return dict(yaml.safe_load(host.catalog.read_text()))
+
+
+def tenants_of(host: Host) -> list[str]:
+    root = catalog_of(host)["tenant"]
+    with psycopg.connect(host.admin_url) as connection:
+        query = f'SELECT "{root.get("key", "id")}"::text FROM {root["table"]} ORDER BY 1'
+        return [row[0] for row in connection.execute(query.encode())]
+
+
+@pytest.mark.parametrize("host", list(SAMPLES), indirect=True)
+def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) -> None:
+    host.run("catalog", "check", "--admin-url", host.admin_url)
+    document = catalog_of(host)
+    tables = [name for name, table in document["tables"].items() if "shared" not in table["tenant"]]
+    totals: dict[str, int] = dict.fromkeys(tables, 0)
+    for number, tenant in enumerate(tenants_of(host)):
+        folder = f"package-{number}"
+        answer = host.run(
+            "export", "--tenant", tenant, "--tables", ",".join(tables), "--format", "csv", "--include-deleted",
+            "--output", folder, "--json",
+        )
+        assert json.loads(answer.stdout)["status"] == "completed"
+        host.run("verify", folder)
+        for table in tables:
+            with (host.folder / folder / "data" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+                totals[table] += sum(1 for _ in csv.reader(file)) - 1
+    for table, found in totals.items():
+        source = document["tables"][table].get("source", f"public.{table}")
+        schema, _, relation = source.rpartition(".")
+        with psycopg.connect(host.admin_url) as connection:
+            row = connection.execute(f'SELECT count(*) FROM "{schema or "public"}"."{relation}"'.encode()).fetchone()
+        assert row == (found,), table
+        assert found > 0, table
+
+
+@pytest.mark.parametrize("host", ["filmrental"], indirect=True)
+def test_a_tenant_reached_through_foreign_keys_is_in_the_catalog(host: Host) -> None:
+    tables = catalog_of(host)["tables"]
+    assert "through" in tables["rental"]["tenant"]
+    assert "through" in tables["payment"]["tenant"]
+
+
+@pytest.mark.parametrize("host", ["orders"], indirect=True)
+@pytest.mark.parametrize("format_name", ["json", "ndjson", "xlsx", "xml", "parquet"])
+def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_name: str) -> None:
+    tables = ",".join(name for name, table in catalog_of(host)["tables"].items() if "shared" not in table["tenant"])
+    tenant = tenants_of(host)[0]
+    host.run("export", "--tenant", tenant, "--tables", tables, "--format", format_name, "--output", "package")
+    host.run("verify", "package")
+
+
+@pytest.mark.parametrize("host", ["orders"], indirect=True)
+def test_infinity_is_refused_until_the_catalog_says_how_to_carry_it(host: Host) -> None:
+    arguments = ("export", "--tenant", tenants_of(host)[0], "--tables", "orders", "--format", "csv", "--include-deleted")
+    host.run(*arguments)
+    document = catalog_of(host)
+    del document["tables"]["orders"]["columns"]["deleted_at"]["as_text"]
+    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    refused = host.run(*arguments, code=2)
+    assert "orders.deleted_at: a timestamp is infinite" in refused.stderr
+    assert "`as_text: true` in the catalog" in refused.stderr
+
+
+def drop_policy(connection: psycopg.Connection[Any], host: Host) -> None:
+    connection.execute("DROP POLICY export_tenant_only ON rental")
+    connection.execute("DROP POLICY export_tenant_read ON rental")
+
+
+def disable_security(connection: psycopg.Connection[Any], host: Host) -> None:
+    connection.execute("ALTER TABLE rental DISABLE ROW LEVEL SECURITY")
+
+
+def let_the_role_bypass(connection: psycopg.Connection[Any], host: Host) -> None:
+    connection.execute(f"ALTER ROLE {catalog_of(host)['reader_role']} BYPASSRLS".encode())
+
+
+def change_a_type(connection: psycopg.Connection[Any], host: Host) -> None:
+    document = catalog_of(host)
+    document["tables"]["rental"]["columns"]["rental_id"]["type"] = "text"
+    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def invent_a_column(connection: psycopg.Connection[Any], host: Host) -> None:
+    document = catalog_of(host)
+    document["tables"]["rental"]["columns"]["colour"] = {"type": "text"}
+    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+@pytest.mark.parametrize("host", ["filmrental"], indirect=True)
+@pytest.mark.parametrize(
+    ("sabotage", "message"),
+    [
+        (drop_policy, "rental: policy 'export_keep_access' lets rows through without looking at export.tenant_id"),
+        (disable_security, "rental: row-level security is not enabled"),
+        (let_the_role_bypass, "has BYPASSRLS"),
+        (change_a_type, "rental.rental_id"),
+        (invent_a_column, "colour"),
+    ],
+)
+def test_a_source_that_is_not_safe_or_not_as_said_is_refused(
+    host: Host, sabotage: Callable[[psycopg.Connection[Any], Host], None], message: str
+) -> None:
+    with psycopg.connect(host.admin_url, autocommit=True) as connection:
+        sabotage(connection, host)
+        try:
+            tenant = tenants_of(host)[0]
+            refused = host.run("export", "--tenant", tenant, "--tables", "rental", "--format", "csv", code=2)
+            host.run("catalog", "check", "--admin-url", host.admin_url, code=3)
+        finally:
+            connection.execute(f"ALTER ROLE {catalog_of(host)['reader_role']} NOBYPASSRLS".encode())
+    assert message in refused.stderr
+    assert "catalog" in refused.stderr  # the next step
+    assert not list((host.folder / "home" / "objects" / "exports").rglob("*"))
+    listed = json.loads(host.run("requests", "list", "--json").stdout)
+    assert [request["status"] for request in listed] == ["failed"]
+
+
+@pytest.mark.parametrize("host", ["filmrental"], indirect=True)
+def test_a_source_that_is_down_is_said_to_be_down(host: Host) -> None:
+    url = "postgresql://nobody:secret-word@127.0.0.1:9/void"
+    down = host.run(
+        "export", "--tenant", "1", "--tables", "rental", "--format", "csv", code=4, EXPORT_SOURCE_URL=url
+    )
+    assert "127.0.0.1:9/void does not answer" in down.stderr
+    assert "secret-word" not in down.stderr + down.stdout
+    down = host.run("requests", "list", code=4, EXPORT_CONTROL_URL=url, EXPORT_SOURCE_URL=url)
+    assert "does not answer" in down.stderr
+    assert "secret-word" not in down.stderr + down.stdout
+
+
+@pytest.mark.parametrize("host", ["filmrental"], indirect=True)
+def test_a_bucket_that_is_down_publishes_nothing_and_says_so(host: Host) -> None:
+    down = host.run(
+        "export", "--tenant", tenants_of(host)[0], "--tables", "rental", "--format", "csv", code=4,
+        EXPORT_STORAGE_URL="s3://nowhere/prefix", S3_ENDPOINT="http://127.0.0.1:9", S3_REGION="us-east-1",
+        S3_ACCESS_KEY_ID="key", S3_SECRET_ACCESS_KEY="secret-word",
+    )
+    assert "nowhere" in down.stderr
+    assert "secret-word" not in down.stderr + down.stdout
+
+
+@pytest.mark.parametrize("host", ["filmrental"], indirect=True)
+def test_a_mail_server_that_is_down_never_spoils_a_finished_export(host: Host) -> None:
+    answer = host.run(
+        "export", "--tenant", tenants_of(host)[0], "--tables", "rental", "--format", "csv", "--email", "a@example.org",
+        "--json", SMTP_HOST="127.0.0.1", SMTP_PORT="9", SMTP_SECURITY="none",
+    )
+    request = json.loads(answer.stdout)
+    assert request["status"] == "completed"
+    assert [delivery["status"] for delivery in request["deliveries"]] == ["pending"]
+    assert "does not answer" in request["deliveries"][0]["error_message"]

@@ -1,0 +1,1 @@
+"""Measurements, run by hand through the Makefile; pytest collects nothing here."""

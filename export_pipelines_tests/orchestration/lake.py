@@ -1,0 +1,116 @@
+"""What tests of the lake share: the workshop's table assets, and two ways to the same rows that have nothing in common.
+
+The source is asked by its administrator with psycopg, the lake by DuckDB.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+from dagster import AssetKey, ExecuteInProcessResult, MultiPartitionKey
+from psycopg import sql
+
+from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.types import Kind
+from export_pipelines.orchestration.jobs import materialize_job_name
+from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
+from export_pipelines_tests.workshop import TENANTS, Workshop
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def partition(tenant: str, period: dt.date | None = None) -> str:
+    return tenant if period is None else MultiPartitionKey({PERIOD: period.isoformat(), TENANT: tenant})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lake:
+    """A workshop whose tenants are known to Dagster, and the administrator's URL of its source."""
+
+    workshop: Workshop
+    admin_url: str
+
+    def __post_init__(self) -> None:
+        name = tenant_partitions_name(self.catalog)
+        self.workshop.instance.add_dynamic_partitions(name, list(TENANTS))
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.workshop.catalog
+
+    def materialize(self, table: str, first: str, last: str | None = None) -> ExecuteInProcessResult:
+        """One run over a partition, or over all from ``first`` to ``last`` in each dimension."""
+        job = self.workshop.definitions.resolve_job_def(materialize_job_name(self.catalog.tables[table].partition.grain))
+        one_or_many: dict[str, Any] = {"partition_key": first}
+        if last is not None:
+            one_or_many = {"tags": {RANGE_START: first, RANGE_END: last}}
+        return job.execute_in_process(
+            instance=self.workshop.instance,
+            asset_selection=[AssetKey([self.catalog.name, table])],
+            run_config=QUIET,
+            raise_on_error=False,
+            **one_or_many,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """Everything in the object store, unfinished writes included."""
+        objects = self.workshop.objects
+        return {path.relative_to(objects).as_posix(): path.read_bytes() for path in objects.rglob("*") if path.is_file()}
+
+    def folder(self, table: str, tenant: str = TENANTS[0], period: str | None = None) -> Path:
+        """Of a tenant's partitions, or of one: ``month=2024-03``."""
+        folder = self.workshop.objects / "lake" / self.catalog.name / table / f"tenant={tenant}"
+        return folder / period if period else folder
+
+    def stored(self, table: str, folder: Path) -> list[str]:
+        """All rows below a folder, each as text, sorted."""
+        columns = ", ".join(_in_file(self.catalog.tables[table], name) for name in self.catalog.tables[table].exported_columns)
+        with duckdb.connect() as session:
+            rows = session.execute(f"SELECT {columns} FROM read_parquet('{folder}/**/*.parquet')").fetchall()
+        return sorted(map(repr, rows))
+
+    def source(self, table: str, tenant: str = TENANTS[0], condition: str = "TRUE") -> list[str]:
+        """The same rows by the administrator, to whom no policy applies. ``r`` is the table in ``condition``."""
+        described = self.catalog.tables[table]
+        columns = [_in_source(described, name) for name in described.exported_columns]
+        query = sql.SQL("SELECT {} FROM {} r WHERE {} AND {}").format(
+            sql.SQL(", ").join(columns),
+            sql.Identifier(*self.catalog.relation_name(table)),
+            sql.SQL(OWNED.get(table, "r.clinic_id = {tenant}")).format(tenant=sql.Literal(tenant)),
+            sql.SQL(condition),
+        )
+        with psycopg.connect(self.admin_url) as connection:
+            return sorted(map(repr, connection.execute(query).fetchall()))
+
+
+OWNED = {
+    "clinics": "r.id = {tenant}",
+    "invoice_items": "r.invoice_id IN (SELECT id FROM clinic.invoices WHERE clinic_id = {tenant})",
+    "lab_results": "r.medical_record_id IN (SELECT id FROM clinic.medical_records WHERE clinic_id = {tenant})",
+}
+
+
+def _in_file(table: Table, name: str) -> str:
+    instant = table.columns[name].travels_as.kind in (Kind.INSTANT, Kind.TIMESTAMP)
+    return f'epoch_us("{name}")' if instant else f'"{name}"'
+
+
+def _in_source(table: Table, name: str) -> sql.Composable:
+    """Instants as microseconds, arrays as JSON, and what Arrow has no type for as PostgreSQL prints it."""
+    column = table.columns[name]
+    value: sql.Composable = sql.Identifier("r", name)
+    if column.mask is not None:
+        return sql.SQL("NULL")
+    if column.travels_as.kind in (Kind.INSTANT, Kind.TIMESTAMP):
+        return sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint").format(value)
+    if column.type.endswith("[]"):
+        return sql.SQL("to_json({})::text").format(value)
+    if column.travels_as.kind in (Kind.TEXT, Kind.NUMERIC, Kind.JSON):
+        return sql.SQL("{}::text").format(value)
+    return value

@@ -1,0 +1,245 @@
+"""From untrusted JSON to a plan: what is wrong is named, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import MAX_CONFIGURATION_BYTES, parse_configuration
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import ExportPlan, TenantScope
+from export_pipelines.core.planning import plan_export
+from export_pipelines.formats.registry import all_formats
+
+CATALOG = Catalog.model_validate(
+    {
+        "name": "shop",
+        "timezone": "Europe/Berlin",
+        "tenant": {"table": "public.tenants"},
+        "tables": {
+            "orders": {
+                "tenant": {"column": "tenant_id"},
+                "time_column": "placed_at",
+                "deleted_column": "deleted_at",
+                "columns": {
+                    "id": {"type": "bigint"},
+                    "tenant_id": {"type": "uuid"},
+                    "placed_at": {"type": "timestamptz"},
+                    "deleted_at": {"type": "timestamptz"},
+                    "card": {"type": "text", "exclude": "payment data"},
+                    "note": {"type": "text", "mask": "free text about people"},
+                },
+            },
+            "colours": {"tenant": {"shared": "the same for all"}, "columns": {"name": {"type": "text"}}},
+        },
+        "excluded": {"sessions": "login tokens"},
+    }
+)
+MINIMAL: dict[str, Any] = {"tables": ["orders"], "format": "csv"}
+
+
+def plan(raw: Any) -> ExportPlan:
+    return plan_export(
+        parse_configuration(raw),
+        CATALOG,
+        request_id="r",
+        attempt=1,
+        scope=TenantScope(tenant_id="t"),
+        requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+        formats=all_formats(),
+    )
+
+
+# What a plan holds ------------------------------------------------------------------------------------------------
+
+
+def test_the_short_form_and_the_long_form_make_the_same_plan() -> None:
+    filters = {"date_range": {"start": "2024-01-01", "end": "2024-02-01"}, "include_deleted": True}
+    short = plan({**MINIMAL, "filters": filters})
+    assert short == plan({"data_sources": [{"type": "orders", "filters": filters}], "format": "csv"})
+
+
+def test_a_plan_reads_all_that_may_be_read_and_no_more() -> None:
+    (selection,) = plan(MINIMAL).selections
+    assert selection.columns == ("id", "tenant_id", "placed_at", "deleted_at", "note")
+    assert (selection.window, selection.include_deleted) == (None, False)
+
+
+def test_columns_keep_the_catalogs_order_whatever_the_request_says() -> None:
+    raw = {"data_sources": [{"type": "orders", "fields": ["placed_at", "id"]}], "format": "csv"}
+    assert plan(raw).selections[0].columns == ("id", "placed_at")
+
+
+def test_a_date_begins_in_the_catalogs_timezone() -> None:
+    window = plan({**MINIMAL, "filters": {"date_range": {"start": "2024-01-01"}}}).selections[0].window
+    assert window is not None
+    assert window.start_at == dt.datetime(2023, 12, 31, 23, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("name", ["csv", "CSV", " csv "])
+def test_a_format_is_known_by_any_spelling(name: str) -> None:
+    assert plan({**MINIMAL, "format": name}).format == "csv"
+
+
+@pytest.mark.parametrize("spec", all_formats().values(), ids=lambda spec: spec.name)
+def test_a_format_is_known_by_its_aliases(spec: Any) -> None:
+    assert {plan({**MINIMAL, "format": alias}).format for alias in (spec.name, *spec.aliases)} == {spec.name}
+
+
+def test_options_of_other_formats_are_allowed_and_have_no_effect() -> None:
+    assert plan({**MINIMAL, "options": {"json_pretty": True}}).format_options == {}
+    assert plan({**MINIMAL, "format": "json", "options": {"json_pretty": True}}).format_options == {"json_pretty": True}
+
+
+def test_a_recipient_named_twice_gets_one_mail() -> None:
+    raw = {**MINIMAL, "delivery": [{"method": "email", "recipients": ["a@example.com", "a@example.com"]}]}
+    assert plan(raw).emails[0].recipients == ("a@example.com",)
+
+
+# What is refused, by name -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"format": "docx"}, "format", "choose from csv"),
+        ({"format": ""}, "format", "at least 1"),
+        ({"tables": []}, "tables", "at least 1"),
+        ({"tables": [""]}, "tables.0", "at least 1"),
+        ({"tables": ["x" * 64]}, "tables.0", "at most 63"),
+        ({"tables": ["orders", "orders"]}, "tables", "named twice"),
+        ({"tables": ["sessions"]}, "tables", "login tokens"),
+        ({"tables": ["orders; DROP TABLE orders"]}, "tables", "not in the catalog"),
+        ({"data_sources": [{"type": "orders"}]}, "config", "either tables or data_sources"),
+        ({"tables": None}, "config", "either tables or data_sources"),
+        ({"tables": None, "data_sources": [{"type": "orders"}], "filters": {}}, "config", "each has its own"),
+        ({"tables": None, "data_sources": [{"type": "orders", "fields": ["id", "id"]}]}, "fields", "named twice"),
+        ({"tables": None, "data_sources": [{"type": "orders", "fields": ["nope"]}]}, "fields", "choose from id"),
+        ({"tables": None, "data_sources": [{"type": "orders", "fields": ["card"]}]}, "fields", "payment data"),
+        (
+            {"tables": None, "data_sources": [{"type": "orders", "where": "1=1"}]},
+            "data_sources.0.where",
+            "not a known field",
+        ),
+        (
+            {"tables": ["colours"], "filters": {"date_range": {"start": "2024-01-01"}}},
+            "filters.date_range",
+            "no time column",
+        ),
+        ({"filters": {"date_range": {"start": "then"}}}, "filters.date_range.start", "is not a date"),
+        (
+            {"filters": {"date_range": {"start": "2024-01-02", "end": "2024-01-01"}}},
+            "filters.date_range.end",
+            "half-open",
+        ),
+        ({"filters": {"date_range": {"begin": "2024-01-02"}}}, "filters.date_range.begin", "not a known field"),
+        ({"compression": "rar"}, "compression", "none"),
+        ({"format": "parquet", "compression": "gzip"}, "compression", "compressed already"),
+        ({"options": {"colour": "red"}}, "options", "choose from"),
+        ({"format": "json", "options": {"json_pretty": "often"}}, "options.json_pretty", "boolean"),
+        ({"name": "a\nb"}, "name", "line breaks"),
+        ({"name": "x" * 201}, "name", "200"),
+        ({"delivery": [{"method": "email", "recipients": ["nobody"]}]}, "delivery.recipients", "not an email address"),
+        (
+            {"delivery": [{"method": "email", "recipients": ["a@b.c\r\nBcc: x@y.z"]}]},
+            "delivery.recipients",
+            "not an email",
+        ),
+        (
+            {"delivery": [{"method": "email", "recipients": ["a@b.c"], "subject": "x\r\nBcc: y"}]},
+            "delivery.subject",
+            "line",
+        ),
+        ({"export_type": "everything"}, "export_type", "selective"),
+        ({"surprise": 1}, "surprise", "not a known field"),
+    ],
+)
+def test_what_is_wrong_is_named_with_a_next_step(change: dict[str, Any], field: str, message: str) -> None:
+    raw = {key: value for key, value in {**MINIMAL, **change}.items() if value is not None}
+    with pytest.raises(RequestRejected, match=message) as refused:
+        plan(raw)
+    assert refused.value.field == field
+
+
+def test_a_configuration_that_is_too_large_is_refused_before_it_is_read() -> None:
+    with pytest.raises(RequestRejected, match=str(MAX_CONFIGURATION_BYTES)):
+        plan({**MINIMAL, "options": {"x": "y" * MAX_CONFIGURATION_BYTES}})
+
+
+def test_a_configuration_that_is_nested_without_end_is_refused() -> None:
+    deep: Any = []
+    for _ in range(20_000):
+        deep = [deep]
+    with pytest.raises(RequestRejected, match="config"):
+        plan({**MINIMAL, "options": deep})
+
+
+# Anything at all --------------------------------------------------------------------------------------------------
+
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=()), max_size=20),
+    st.sampled_from(
+        ["orders", "colours", "sessions", "csv", "xlsx", "id", "card", "email", "2024-01-01", "a@b.c", "gzip"]
+    ),
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=12,
+)
+date_ranges = st.fixed_dictionaries({}, optional={"start": json_values | texts, "end": json_values | texts})
+filters = st.fixed_dictionaries({}, optional={"date_range": date_ranges, "include_deleted": json_values})
+near_misses = st.fixed_dictionaries(
+    {"format": texts | json_values},
+    optional={
+        "name": texts | json_values,
+        "tables": st.lists(texts, max_size=3) | json_values,
+        "data_sources": st.lists(
+            st.fixed_dictionaries({"type": texts}, optional={"fields": st.lists(texts), "filters": filters}), max_size=3
+        ),
+        "filters": filters | json_values,
+        "options": st.dictionaries(st.sampled_from(["json_pretty", "csv_profile", "nope"]), json_values, max_size=2)
+        | json_values,
+        "compression": texts | json_values,
+        "delivery": st.lists(
+            st.fixed_dictionaries({"method": texts}, optional={"recipients": st.lists(texts), "subject": texts}),
+            max_size=2,
+        )
+        | json_values,
+    },
+)
+
+
+def planned_or_refused(raw: Any) -> ExportPlan | RequestRejected:
+    try:
+        return plan(raw)
+    except RequestRejected as refused:
+        return refused
+
+
+@given(json_values | near_misses)
+@example([])
+@example({"format": "csv", "tables": ["orders"], "options": {"json_pretty": float("nan")}})
+@example({"format": "\ud800", "tables": ["orders"]})
+@example({"format": "csv", "tables": ["\ud800"]})
+def test_any_json_is_planned_or_rejected_with_the_field_named(raw: Any) -> None:
+    made = planned_or_refused(raw)
+    if isinstance(made, RequestRejected):
+        assert made.field
+        assert str(made).startswith(made.field)
+    else:
+        assert {selection.table for selection in made.selections} <= CATALOG.tables.keys()
+        assert all("card" not in selection.columns for selection in made.selections)
+
+
+@given(near_misses)
+def test_what_is_planned_once_is_planned_the_same_after_a_round_trip_through_the_table(raw: Any) -> None:
+    made = planned_or_refused(raw)
+    if isinstance(made, ExportPlan):
+        assert plan(json.loads(json.dumps(raw))) == made
