@@ -29,7 +29,9 @@ class Settings(BaseSettings):
         default=None, validation_alias=_named("EXPORT_SOURCE_URL"), description="PostgreSQL with the tenants' data."
     )
     control_url: SecretStr | None = Field(
-        default=None, validation_alias=_named("EXPORT_CONTROL_URL"), description="PostgreSQL for the service's own state."
+        default=None,
+        validation_alias=_named("EXPORT_CONTROL_URL"),
+        description="PostgreSQL for the service's own state.",
     )
     catalog: Path | None = Field(
         default=None, validation_alias=_named("EXPORT_CATALOG"), description="Catalog file; default: the clinic sample."
@@ -44,7 +46,9 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_STORAGE_URL"),
         description="s3://bucket/prefix, or a folder; default: EXPORT_HOME/objects.",
     )
-    s3_endpoint: str | None = Field(default=None, validation_alias=_named("S3_ENDPOINT"), description="For S3-compatible stores.")
+    s3_endpoint: str | None = Field(
+        default=None, validation_alias=_named("S3_ENDPOINT"), description="For S3-compatible stores."
+    )
     s3_region: str | None = Field(default=None, validation_alias=_named("S3_REGION"))
     s3_access_key_id: str | None = Field(
         default=None, validation_alias=_named("S3_ACCESS_KEY_ID"), description="Default: the AWS credential chain."
@@ -54,11 +58,15 @@ class Settings(BaseSettings):
         default=None, validation_alias=_named("S3_SSE"), description="Server-side encryption of every object."
     )
     s3_sse_kms_key_id: str | None = Field(default=None, validation_alias=_named("S3_SSE_KMS_KEY_ID"))
-    smtp_host: str | None = Field(default=None, validation_alias=_named("SMTP_HOST"), description="Unset: no mail is sent.")
+    smtp_host: str | None = Field(
+        default=None, validation_alias=_named("SMTP_HOST"), description="Unset: no mail is sent."
+    )
     smtp_port: int = Field(default=587, ge=1, le=65535, validation_alias=_named("SMTP_PORT"))
     smtp_user: str | None = Field(default=None, validation_alias=_named("SMTP_USER"))
     smtp_password: SecretStr | None = Field(default=None, validation_alias=_named("SMTP_PASSWORD"))
-    smtp_security: Literal["none", "starttls", "tls"] = Field(default="starttls", validation_alias=_named("SMTP_SECURITY"))
+    smtp_security: Literal["none", "starttls", "tls"] = Field(
+        default="starttls", validation_alias=_named("SMTP_SECURITY")
+    )
     smtp_ca_file: Path | None = Field(
         default=None,
         validation_alias=_named("SMTP_CA_FILE"),
@@ -84,7 +92,10 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
     stale_seconds: int = Field(
-        default=60, ge=5, validation_alias=_named("EXPORT_STALE_SECONDS"), description="Silence after which a run is checked."
+        default=60,
+        ge=5,
+        validation_alias=_named("EXPORT_STALE_SECONDS"),
+        description="Silence after which a run is checked.",
     )
 
     @model_validator(mode="after")

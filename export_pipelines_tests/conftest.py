@@ -44,7 +44,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 @contextmanager
 def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in memory where there is room: tests write much and keep nothing, and a disk's syncs only slow them."""
-    memory = Path("/dev/shm")  # noqa: S108 - a choice, not a guess at a temporary folder
+    memory = Path("/dev/shm")
     if not (memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES):
         yield tmp_path_factory.mktemp("postgres")
         return

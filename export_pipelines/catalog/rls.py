@@ -114,9 +114,7 @@ def login_sql(catalog: Catalog, role_name: str) -> list[str]:
     """
     statement = sql.SQL(
         "CREATE ROLE {} LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE IN ROLE {}, {}"
-    ).format(
-        sql.Identifier(role_name), sql.Identifier(catalog.reader_role), sql.Identifier(catalog.directory_role)
-    )
+    ).format(sql.Identifier(role_name), sql.Identifier(catalog.reader_role), sql.Identifier(catalog.directory_role))
     return [statement.as_string(None)]
 
 

@@ -26,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, help="What can be exported: make, check 
 
 AdminUrl = Annotated[
     str | None,
-    typer.Option("--admin-url", envvar="EXPORT_ADMIN_URL", help="PostgreSQL URL of an administrator; default: the source's."),
+    typer.Option(
+        "--admin-url", envvar="EXPORT_ADMIN_URL", help="PostgreSQL URL of an administrator; default: the source's."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Catalog file; default: EXPORT_CATALOG.")]
@@ -35,7 +37,9 @@ CatalogFile = Annotated[Path | None, typer.Option("--catalog", help="Catalog fil
 @app.command()
 def init(
     name: Annotated[str, typer.Option(help="Name of the catalog.")] = "app",
-    schema: Annotated[list[str] | None, typer.Option(help="Schema to reflect; repeat for several. Default: all.")] = None,
+    schema: Annotated[
+        list[str] | None, typer.Option(help="Schema to reflect; repeat for several. Default: all.")
+    ] = None,
     tenant_table: Annotated[str | None, typer.Option(help="schema.name of the table with one row a tenant.")] = None,
     tenant_key: Annotated[str | None, typer.Option(help="Its key column.")] = None,
     tenant_column: Annotated[str | None, typer.Option(help="Column of other tables that holds the tenant.")] = None,
@@ -61,7 +65,9 @@ def init(
         else:
             out.write_text(text, encoding="utf-8")
             tables, excluded = len(reflection.catalog.tables), len(reflection.catalog.excluded)
-            output.say(f"{out}: {tables} tables, {excluded} excluded with a reason. Read it, then `catalog rls --apply`.")
+            output.say(
+                f"{out}: {tables} tables, {excluded} excluded with a reason. Read it, then `catalog rls --apply`."
+            )
         for note in reflection.notes:
             output.err.print(f"note: {note}", markup=False)
 
@@ -131,7 +137,12 @@ def _tables(catalog: Catalog) -> Grid:
     for name, table in catalog.tables.items():
         path = table.tenant.column or (f"through {table.tenant.through}" if table.tenant.through else "shared")
         grid.add_row(
-            name, str(len(table.exported_columns)), path, table.time_column or "", table.partition.grain, table.description
+            name,
+            str(len(table.exported_columns)),
+            path,
+            table.time_column or "",
+            table.partition.grain,
+            table.description,
         )
     for name, reason in catalog.excluded.items():
         grid.add_row(name, "", "", "", "", f"excluded: {reason}", style="dim")
@@ -141,7 +152,9 @@ def _tables(catalog: Catalog) -> Grid:
 def _columns(catalog: Catalog, name: str) -> Grid:
     grid = Grid("column", "type", "null", "class", "description", title=name)
     for column, spec in catalog.table(name).columns.items():
-        fate = f"excluded: {spec.exclude}" if spec.exclude else f"masked: {spec.mask}" if spec.mask else spec.description
+        fate = (
+            f"excluded: {spec.exclude}" if spec.exclude else f"masked: {spec.mask}" if spec.mask else spec.description
+        )
         null = "yes" if spec.nullable else "no"
         grid.add_row(column, spec.type, null, spec.classification, fate, style="dim" if spec.exclude else None)
     return grid

@@ -47,7 +47,9 @@ def export(
     to: Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")] = None,
     fields: Annotated[list[str] | None, typer.Option(help="table:column,column; repeat for several tables.")] = None,
     compression: Annotated[str, typer.Option(help="none, gzip or zip.")] = "none",
-    option: Annotated[list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Title of the export.")] = "",
     email: Annotated[list[str] | None, typer.Option(help="Send a link to this address; repeatable.")] = None,
     include_deleted: Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")] = False,
@@ -145,7 +147,10 @@ def run_here(config: dict[str, Any], tenant: str, workplace: Workplace, *, quiet
     job = defs.resolve_job_def(EXPORT_JOB)
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         job.execute_in_process(
-            run_config={**export_run_config(request.id), **_QUIET}, instance=instance, tags=run_tags(request), raise_on_error=False
+            run_config={**export_run_config(request.id), **_QUIET},
+            instance=instance,
+            tags=run_tags(request),
+            raise_on_error=False,
         )
     return requests.get(request.id)
 
@@ -158,7 +163,12 @@ def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[
         return
     requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
     ended = threading.Event()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]:>12} rows"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:>12} rows"),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=output.err, transient=True) as bars:
         bar = bars.add_task("exporting", total=100, rows=0)
 
@@ -166,7 +176,10 @@ def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[
             while not ended.wait(_POLL_SECONDS):
                 seen = requests.get(request_id)
                 bars.update(
-                    bar, completed=seen.percentage, rows=seen.rows_processed, description=seen.current_table or "exporting"
+                    bar,
+                    completed=seen.percentage,
+                    rows=seen.rows_processed,
+                    description=seen.current_table or "exporting",
                 )
 
         thread = threading.Thread(target=follow, daemon=True)
@@ -207,7 +220,8 @@ def _tell(
 
 
 def verify(
-    package: Annotated[Path, typer.Argument(help="Folder, .zip or manifest.json of a package.")], as_json: AsJson = False
+    package: Annotated[Path, typer.Argument(help="Folder, .zip or manifest.json of a package.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check a package offline: checksums, counts, schema and totals. Exit 0 valid, 2 not a package, 3 damaged."""
     with output.reported(as_json=as_json):

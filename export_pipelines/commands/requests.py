@@ -69,7 +69,11 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
     with output.reported(as_json=as_json), _control() as control:
         requests, deliveries = RequestStore(control), DeliveryStore(control)
         request = requests.get(request_id)
-        events, files, sent = requests.events(request_id), deliveries.files_of(request_id), deliveries.of_request(request_id)
+        events, files, sent = (
+            requests.events(request_id),
+            deliveries.files_of(request_id),
+            deliveries.of_request(request_id),
+        )
         if as_json:
             output.say_json({**asdict(request), "events": events, "files": files, "deliveries": sent})
             return
@@ -80,7 +84,9 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
             line = f"{event['at']:%Y-%m-%d %H:%M:%S}  {event['old_status'] or '':10} → {event['new_status']:10}"
             output.out.print(f"{line} attempt {event['attempt']} {event['detail'] or ''}", markup=False)
         for file in files:
-            output.out.print(f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}", markup=False)
+            output.out.print(
+                f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}", markup=False
+            )
         for delivery in sent:
             line = f"{delivery['method']} to {delivery['recipient']}: {delivery['status']}"
             output.out.print(f"{line} {delivery['error_message'] or ''}", markup=False)

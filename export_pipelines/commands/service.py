@@ -132,7 +132,10 @@ def _addresses(workplace: Workplace, services: Services) -> None:
     settings = workplace.settings
     output.out.print(f"Dagster UI      {services.ui_url}", markup=False)
     output.out.print(f"download pages  {services.pages_url}", markup=False)
-    output.out.print(f"request table   export_control.export_requests in {_without_password(settings.require_control_url())}", markup=False)
+    output.out.print(
+        f"request table   export_control.export_requests in {_without_password(settings.require_control_url())}",
+        markup=False,
+    )
     output.out.print(f"objects, logs   {settings.home}", markup=False)
 
 

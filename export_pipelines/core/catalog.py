@@ -44,7 +44,9 @@ class Column(_Spec):
     nullable: bool = True
     description: str | None = None
     label: str | None = None
-    as_text: bool = Field(default=False, description="Travel as the text PostgreSQL prints, for values Arrow cannot hold.")
+    as_text: bool = Field(
+        default=False, description="Travel as the text PostgreSQL prints, for values Arrow cannot hold."
+    )
     mask: Reason | None = None
     exclude: Reason | None = None
 
@@ -224,7 +226,9 @@ class Catalog(_Spec):
                     raise ValueError(f"tables.{name}.relations.{key}: {relation.references!r} is not in the catalog")
                 for column in relation.referenced_columns:
                     if column not in target.columns:
-                        raise ValueError(f"tables.{name}.relations.{key}: {relation.references}.{column} does not exist")
+                        raise ValueError(
+                            f"tables.{name}.relations.{key}: {relation.references}.{column} does not exist"
+                        )
             self.tenant_route(name)
         return self
 

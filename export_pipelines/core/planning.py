@@ -135,9 +135,7 @@ def _email(target: EmailTarget) -> EmailDelivery:
         if not _EMAIL.match(address):
             raise RequestRejected(f"{address!r} is not an email address", field="delivery.recipients")
     _check_text(target.subject or "", "delivery.subject")
-    return EmailDelivery(
-        recipients=tuple(dict.fromkeys(target.recipients)), subject=target.subject, body=target.body
-    )
+    return EmailDelivery(recipients=tuple(dict.fromkeys(target.recipients)), subject=target.subject, body=target.body)
 
 
 def _check_text(value: str, field: str) -> None:

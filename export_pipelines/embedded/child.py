@@ -28,7 +28,7 @@ def become(launcher_pid: int, uid: int, gid: int, command: list[str]) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGINT))
     # A launcher that died before prctl sends no signal any more.
     if os.getppid() == launcher_pid:
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - the launcher's own command
 
 
 if __name__ == "__main__":

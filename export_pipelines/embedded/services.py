@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
@@ -46,7 +46,7 @@ class Child:
         """Start, or start again after it ended."""
         launcher = [sys.executable, str(_CHILD), str(os.getpid()), str(os.getuid()), str(os.getgid())]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(  # noqa: S603 - our own commands
+            self.process = subprocess.Popen(
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -114,10 +114,8 @@ def stop(services: Services) -> None:
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
     for child in reversed(services.children):
         if child.process is not None:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                pass
         child.signal(signal.SIGKILL)
         if child.process is not None:
             child.process.wait()
@@ -139,7 +137,15 @@ def _describe(workplace: Workplace) -> Services:
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     commands = {
         "code": ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(code_port)],
-        "pages": ["uvicorn", "--factory", "export_pipelines.api.app:create_app", "--host", HOST, "--port", str(pages_port)],
+        "pages": [
+            "uvicorn",
+            "--factory",
+            "export_pipelines.api.app:create_app",
+            "--host",
+            HOST,
+            "--port",
+            str(pages_port),
+        ],
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
     }

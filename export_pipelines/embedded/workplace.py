@@ -121,7 +121,6 @@ def _workplace(settings: Settings, home: Path, source: str, control: str, admin:
 
 def _secrets(source: str, control: str) -> dict[str, object]:
 
-
     return {"source_url": SecretStr(source), "control_url": SecretStr(control)}
 
 

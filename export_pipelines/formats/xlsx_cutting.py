@@ -25,7 +25,7 @@ _ILLEGAL = r"[\x00-\x08\x0b-\x1f\x{fffe}\x{ffff}]"
 _CAPITALS, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
 
 
-class Malformed(Exception):  # noqa: N818 - never leaves the reader
+class Malformed(Exception):
     """Something is not as this project writes it; the message holds no data."""
 
 

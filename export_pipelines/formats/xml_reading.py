@@ -43,7 +43,7 @@ def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
             raise IntegrityViolation(f"{what}: {reason}; export again") from None
 
 
-class _Foreign(Exception):  # noqa: N818 - never leaves this module
+class _Foreign(Exception):
     """The document is not of this table; the message holds no data."""
 
 

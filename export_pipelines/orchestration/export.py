@@ -88,9 +88,7 @@ def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan)
 
 
 @op
-def convert(
-    context: OpExecutionContext, export: ExportResource, plan: ExportPlan, staged: Stage
-) -> list[ExportFile]:
+def convert(context: OpExecutionContext, export: ExportResource, plan: ExportPlan, staged: Stage) -> list[ExportFile]:
     """Write the files of the format asked for."""
     services = export.services
     with step(context, services, plan, "convert", expected_rows=_rows(staged)) as progress:
@@ -127,9 +125,7 @@ def package(
 
 
 @op
-def publish(
-    context: OpExecutionContext, export: ExportResource, plan: ExportPlan, assembled: StagedPackage
-) -> Package:
+def publish(context: OpExecutionContext, export: ExportResource, plan: ExportPlan, assembled: StagedPackage) -> Package:
     """Make the package visible and the request completed."""
     services = export.services
     with step(context, services, plan, "publish", expected_rows=0):

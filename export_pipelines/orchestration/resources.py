@@ -190,5 +190,7 @@ def _secret(value: object, name: str) -> str:
 
 def _given(value: str, name: str) -> str:
     if not value:
-        raise RequestRejected("is not set; give a postgresql:// URL, or start through `export-pipelines up`", field=name)
+        raise RequestRejected(
+            "is not set; give a postgresql:// URL, or start through `export-pipelines up`", field=name
+        )
     return value

@@ -50,8 +50,7 @@ def build_manifest(
             },
         },
         "tables": [
-            _table(selection, catalog, staged[selection.table], found[selection.table])
-            for selection in plan.selections
+            _table(selection, catalog, staged[selection.table], found[selection.table]) for selection in plan.selections
         ],
         "files": [_file(file) for file in files],
         "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
@@ -106,7 +105,8 @@ def _file(file: ExportFile) -> dict[str, Any]:
         "sha256": file.sha256,
         "rows": file.rows,
         "parts": [
-            {"table": part.table, "rows": part.rows, **({"route": list(part.route)} if part.route else {})} for part in file.parts
+            {"table": part.table, "rows": part.rows, **({"route": list(part.route)} if part.route else {})}
+            for part in file.parts
         ],
     }
 

@@ -16,13 +16,20 @@ _COMPRESSION, _LEVEL = "zstd", 1
 
 
 def write_canonical(
-    store: ObjectStore, key: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, table: str, progress: Progress
+    store: ObjectStore,
+    key: str,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    table: str,
+    progress: Progress,
 ) -> int:
     """Stream batches into one object, which appears when all are in; the number of rows."""
     rows = 0
-    with store.writing(key) as sink, pq.ParquetWriter(
-        sink, schema, compression=_COMPRESSION, compression_level=_LEVEL
-    ) as writer:
+    with (
+        store.writing(key) as sink,
+        pq.ParquetWriter(sink, schema, compression=_COMPRESSION, compression_level=_LEVEL) as writer,
+    ):
         for group in _grouped(_counted(batches, table, progress)):
             writer.write_table(pa.Table.from_batches(group, schema=schema))
             rows += sum(batch.num_rows for batch in group)

@@ -78,7 +78,12 @@ def _paper(plan: ExportPlan, services: ExportServices, path: str, media_type: st
     with services.store.writing(key) as sink:
         sink.write(content)
     return ExportFile(
-        key=key, path=path, format="document", media_type=media_type, rows=0, size_bytes=len(content),
+        key=key,
+        path=path,
+        format="document",
+        media_type=media_type,
+        rows=0,
+        size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
     )
 

@@ -41,7 +41,9 @@ def validate_files(
     verdicts = tuple(_verdict(table, found.get(table.table), services) for table in stage.tables)
     problems = [f"{verdict.table}: {problem}" for verdict in verdicts for problem in verdict.problems]
     if problems:
-        raise IntegrityViolation(f"the finished files differ from the source; nothing was published: {'; '.join(problems)}")
+        raise IntegrityViolation(
+            f"the finished files differ from the source; nothing was published: {'; '.join(problems)}"
+        )
     return verdicts
 
 
@@ -72,7 +74,11 @@ def _verdict(staged: StagedTable, found: Account | None, services: ExportService
     head = table_head(staged.table, staged.columns, services)
     if found is None:
         return TableVerdict(
-            table=staged.table, rows=0, rows_match=False, aggregates_match=False, digest_match=False,
+            table=staged.table,
+            rows=0,
+            rows_match=False,
+            aggregates_match=False,
+            digest_match=False,
             problems=("no file holds this table",),
         )
     expected = account(read_canonical(services.store, staged.keys, head.schema), head.schema)

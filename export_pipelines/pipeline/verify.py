@@ -98,7 +98,7 @@ def _extract(path: Path, scratch: Path) -> Path:
             for name in archive.namelist():
                 if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                     raise RequestRejected(f"{path} has a member that leaves its folder", field="PACKAGE")
-            archive.extractall(scratch)  # noqa: S202 - names are checked above
+            archive.extractall(scratch)
     except (zipfile.BadZipFile, OSError) as error:
         raise RequestRejected(f"{path} cannot be unpacked: {error}", field="PACKAGE") from error
     manifests = sorted(scratch.glob(f"*/{MANIFEST}"))
@@ -123,9 +123,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _check_files(
-    folder: Path, manifest: dict[str, Any], found: Verification, told: Callable[[str], None]
-) -> None:
+def _check_files(folder: Path, manifest: dict[str, Any], found: Verification, told: Callable[[str], None]) -> None:
     listed = {entry["path"]: entry for entry in manifest["files"]}
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
     found.problems += [f"{name} is missing" for name in sorted(listed.keys() - present)]
@@ -166,9 +164,8 @@ def _check_rows(
                     read = account(read_part(spec, path, head, part), head.schema)
                     accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
                     if read.aggregates.rows != part.rows:
-                        found.problems.append(
-                            f"{entry['path']} has {read.aggregates.rows} rows of {part.table}, the manifest says {part.rows}"
-                        )
+                        counted = f"{entry['path']} has {read.aggregates.rows} rows of {part.table}"
+                        found.problems.append(f"{counted}, the manifest says {part.rows}")
     for table in manifest["tables"]:
         _compare(table, heads[table["name"]].schema, accounts.get(table["name"]), found)
 

@@ -38,7 +38,12 @@ def _figures(name: str, column: Column) -> list[sql.Composable]:
     count = sql.SQL("count({})").format(value)
     if column.travels_as.total is Total.EXTREMES:
         finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)
-        return [count, none, sql.SQL("min({0}) {1}").format(value, finite), sql.SQL("max({0}) {1}").format(value, finite)]
+        return [
+            count,
+            none,
+            sql.SQL("min({0}) {1}").format(value, finite),
+            sql.SQL("max({0}) {1}").format(value, finite),
+        ]
     rule = column.travels_as.total
     summed = sql.Identifier("t0", name) if rule is Total.SUM and column.mask is None else value
     total = sql.SQL("({})::text").format(sql.SQL(_TOTALS[rule]).format(summed))
@@ -56,4 +61,3 @@ def read_aggregates(selection: TableSelection, row: tuple[Any, ...]) -> TableAgg
         for name in selection.columns
     }
     return TableAggregates(rows=rows, columns=columns)
-

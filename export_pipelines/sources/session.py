@@ -32,7 +32,9 @@ SETTINGS = {
 }
 
 
-def begin_statements(catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None) -> list[sql.Composable]:
+def begin_statements(
+    catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None
+) -> list[sql.Composable]:
     """The statements that open a session, in order; ``snapshot_id`` joins another session's snapshot."""
     statements: list[sql.Composable] = [sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")]
     if snapshot_id is not None:
@@ -69,7 +71,11 @@ def begin(connection: psycopg.Connection, catalog: Catalog, scope: TenantScope |
     try:
         for statement in begin_statements(catalog, scope):
             connection.execute(statement)
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject) as error:
+    except (
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.InvalidParameterValue,
+        psycopg.errors.UndefinedObject,
+    ) as error:
         role = catalog.reader_role if scope is not None else catalog.directory_role
         raise RequestRejected(
             f"the source login cannot become role {role!r} ({str(error).strip()}); run `catalog rls --apply` as an "

@@ -16,7 +16,14 @@ from export_pipelines.sources.session import describe
 
 BATCH_BYTES = 4 * 1024 * 1024
 
-_LIES = {"42703": "column", "42P01": "table", "42883": "operator", "42501": "permission", "22P02": "value", "22": "value"}
+_LIES = {
+    "42703": "column",
+    "42P01": "table",
+    "42883": "operator",
+    "42501": "permission",
+    "22P02": "value",
+    "22": "value",
+}
 
 
 def open_arrow_session(url: str, statements: list[str]) -> adbc.Connection:
@@ -71,5 +78,3 @@ def _translate(error: Exception, url: str) -> ExportError:
 
 def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-

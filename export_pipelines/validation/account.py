@@ -34,13 +34,9 @@ class Account:
     digest: int  # sum of a 64-bit hash of each whole row: any order, every duplicate counts
 
     def __add__(self, other: Account) -> Account:
-        columns = {
-            name: _added(mine, other.aggregates.columns[name]) for name, mine in self.aggregates.columns.items()
-        }
+        columns = {name: _added(mine, other.aggregates.columns[name]) for name, mine in self.aggregates.columns.items()}
         rows = self.aggregates.rows + other.aggregates.rows
-        return Account(
-            aggregates=TableAggregates(rows=rows, columns=columns), digest=self.digest + other.digest
-        )
+        return Account(aggregates=TableAggregates(rows=rows, columns=columns), digest=self.digest + other.digest)
 
 
 def account(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Account:
@@ -110,7 +106,6 @@ def _comparable(figures: ColumnAggregate, *, narrow: bool) -> tuple[object, ...]
 
 
 def _added(one: ColumnAggregate, other: ColumnAggregate) -> ColumnAggregate:
-
 
     totals = [Decimal(part.total) for part in (one, other) if part.total is not None]
     lows = [part.low for part in (one, other) if part.low is not None]

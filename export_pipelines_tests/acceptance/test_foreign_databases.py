@@ -111,8 +111,17 @@ def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) ->
     for number, tenant in enumerate(tenants_of(host)):
         folder = f"package-{number}"
         answer = host.run(
-            "export", "--tenant", tenant, "--tables", ",".join(tables), "--format", "csv", "--include-deleted",
-            "--output", folder, "--json",
+            "export",
+            "--tenant",
+            tenant,
+            "--tables",
+            ",".join(tables),
+            "--format",
+            "csv",
+            "--include-deleted",
+            "--output",
+            folder,
+            "--json",
         )
         assert json.loads(answer.stdout)["status"] == "completed"
         host.run("verify", folder)
@@ -120,10 +129,10 @@ def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) ->
             with (host.folder / folder / "data" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
                 totals[table] += sum(1 for _ in csv.reader(file)) - 1
     for table, found in totals.items():
-        source = document["tables"][table].get("source", f"public.{table}")
-        schema, _, relation = source.rpartition(".")
+        schema, _, relation = document["tables"][table].get("source", table).rpartition(".")
+        schema = schema or document.get("schema", "public")
         with psycopg.connect(host.admin_url) as connection:
-            row = connection.execute(f'SELECT count(*) FROM "{schema or "public"}"."{relation}"'.encode()).fetchone()
+            row = connection.execute(f'SELECT count(*) FROM "{schema}"."{relation}"'.encode()).fetchone()
         assert row == (found,), table
         assert found > 0, table
 
@@ -146,7 +155,16 @@ def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_
 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
 def test_infinity_is_refused_until_the_catalog_says_how_to_carry_it(host: Host) -> None:
-    arguments = ("export", "--tenant", tenants_of(host)[0], "--tables", "orders", "--format", "csv", "--include-deleted")
+    arguments = (
+        "export",
+        "--tenant",
+        tenants_of(host)[0],
+        "--tables",
+        "orders",
+        "--format",
+        "csv",
+        "--include-deleted",
+    )
     host.run(*arguments)
     document = catalog_of(host)
     del document["tables"]["orders"]["columns"]["deleted_at"]["as_text"]
@@ -213,9 +231,7 @@ def test_a_source_that_is_not_safe_or_not_as_said_is_refused(
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)
 def test_a_source_that_is_down_is_said_to_be_down(host: Host) -> None:
     url = "postgresql://nobody:secret-word@127.0.0.1:9/void"
-    down = host.run(
-        "export", "--tenant", "1", "--tables", "rental", "--format", "csv", code=4, EXPORT_SOURCE_URL=url
-    )
+    down = host.run("export", "--tenant", "1", "--tables", "rental", "--format", "csv", code=4, EXPORT_SOURCE_URL=url)
     assert "127.0.0.1:9/void does not answer" in down.stderr
     assert "secret-word" not in down.stderr + down.stdout
     down = host.run("requests", "list", code=4, EXPORT_CONTROL_URL=url, EXPORT_SOURCE_URL=url)
@@ -226,9 +242,19 @@ def test_a_source_that_is_down_is_said_to_be_down(host: Host) -> None:
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)
 def test_a_bucket_that_is_down_publishes_nothing_and_says_so(host: Host) -> None:
     down = host.run(
-        "export", "--tenant", tenants_of(host)[0], "--tables", "rental", "--format", "csv", code=4,
-        EXPORT_STORAGE_URL="s3://nowhere/prefix", S3_ENDPOINT="http://127.0.0.1:9", S3_REGION="us-east-1",
-        S3_ACCESS_KEY_ID="key", S3_SECRET_ACCESS_KEY="secret-word",
+        "export",
+        "--tenant",
+        tenants_of(host)[0],
+        "--tables",
+        "rental",
+        "--format",
+        "csv",
+        code=4,
+        EXPORT_STORAGE_URL="s3://nowhere/prefix",
+        S3_ENDPOINT="http://127.0.0.1:9",
+        S3_REGION="us-east-1",
+        S3_ACCESS_KEY_ID="key",
+        S3_SECRET_ACCESS_KEY="secret-word",
     )
     assert "nowhere" in down.stderr
     assert "secret-word" not in down.stderr + down.stdout
@@ -237,8 +263,19 @@ def test_a_bucket_that_is_down_publishes_nothing_and_says_so(host: Host) -> None
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)
 def test_a_mail_server_that_is_down_never_spoils_a_finished_export(host: Host) -> None:
     answer = host.run(
-        "export", "--tenant", tenants_of(host)[0], "--tables", "rental", "--format", "csv", "--email", "a@example.org",
-        "--json", SMTP_HOST="127.0.0.1", SMTP_PORT="9", SMTP_SECURITY="none",
+        "export",
+        "--tenant",
+        tenants_of(host)[0],
+        "--tables",
+        "rental",
+        "--format",
+        "csv",
+        "--email",
+        "a@example.org",
+        "--json",
+        SMTP_HOST="127.0.0.1",
+        SMTP_PORT="9",
+        SMTP_SECURITY="none",
     )
     request = json.loads(answer.stdout)
     assert request["status"] == "completed"

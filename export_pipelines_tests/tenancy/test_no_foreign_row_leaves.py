@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def plan_for(format_name: str, tables: list[str] | None = None) -> ExportPlan:
 @pytest.fixture(scope="module")
 def exported(
     sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str, str], dict[str, Any]]]:
+) -> Callable[[str, str], dict[str, Any]]:
     """``exported(defence, format)``: keys of the rows that left, by table, and the files' bytes."""
 
     @cache
@@ -134,7 +134,7 @@ def exported(
             validate_files(plan, stage, files, services, Unwatched())
         return {"keys": keys_in(files, services, format_name), "bytes": contents(files, folder)}
 
-    yield export
+    return export
 
 
 def keys_in(files: tuple[ExportFile, ...], services: ExportServices, format_name: str) -> dict[str, set[Any]]:
@@ -266,4 +266,3 @@ def test_the_login_itself_sees_nothing(sources: dict[str, str]) -> None:
         for table in CATALOG.tables:
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(f"SELECT 1 FROM clinic.{table}".encode())
-
