@@ -22,6 +22,7 @@ app.command()(service.demo)
 app.command()(exports.export)
 app.command()(exports.verify)
 app.command()(service.migrate)
+app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
 

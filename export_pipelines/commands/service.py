@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from export_pipelines.commands.exports import copy_package
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.status import TERMINAL, RequestStatus
+from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
@@ -36,6 +38,7 @@ DEMO_CONFIG = {
     "compression": "gzip",
 }
 DEMO_TIMEOUT_SECONDS = 180
+HOME_FOLDERS = ("dagster", "objects", "scratch", "logs", "postgres")
 _WATCH_SECONDS = 1.0
 
 Tenants = Annotated[int, typer.Option(min=1, max=10_000, help="Tenants of a new sample.")]
@@ -73,6 +76,25 @@ def demo(
                 if stay:
                     output.say("Ctrl-C stops everything.")
                     _watch(services)
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the home folder with the embedded databases, objects and logs. Databases of your own are not touched."""
+    with output.reported():
+        home = load_settings().home.resolve()
+        if not (home / "dagster").is_dir() and not (home / "postgres").is_dir():
+            output.say(f"{home} holds nothing of this service")
+            return
+        if not yes:
+            typer.confirm(f"Delete {home} and every embedded database in it?", abort=True)
+        EmbeddedPostgres(home).delete_data()
+        for folder in HOME_FOLDERS:
+            shutil.rmtree(home / folder, ignore_errors=True)
+        with suppress(OSError):  # something else lies there as well
+            home.rmdir()
+        output.say(f"{home} is reset")
 
 
 def migrate() -> None:

@@ -27,6 +27,7 @@ from export_pipelines.embedded.workplace import Workplace
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 15
+RESTART_SECONDS = 3  # a service that cannot start must not keep the machine busy with trying
 _POLL_SECONDS = 0.2
 _LOG_TAIL_BYTES = 2000
 _CHILD = Path(__file__).with_name("child.py")
@@ -41,9 +42,11 @@ class Child:
     log: Path
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    started_at: float = 0.0
 
     def start(self) -> None:
         """Start, or start again after it ended."""
+        self.started_at = time.monotonic()
         launcher = [sys.executable, str(_CHILD), str(os.getpid()), str(os.getuid()), str(os.getgid())]
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -86,8 +89,9 @@ class Services:
         return next(child for child in self.children if child.name == name)
 
     def revive(self) -> list[str]:
-        """Start again whatever ended; the names of those."""
-        ended = [child for child in self.children if child.ended()]
+        """Start again whatever ended, each at most every few seconds; the names of those."""
+        now = time.monotonic()
+        ended = [c for c in self.children if c.ended() and now - c.started_at > RESTART_SECONDS]
         for child in ended:
             child.start()
         return [child.name for child in ended]

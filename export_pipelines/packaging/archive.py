@@ -21,7 +21,7 @@ def write_zip(
         for path, content, deflate in members:
             entry = zipfile.ZipInfo(f"{folder}/{path}", date_time=_EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-            entry._compresslevel = _DEFLATE_LEVEL  # noqa: SLF001 - the only way to set it for a streamed member
+            entry._compresslevel = _DEFLATE_LEVEL  # type: ignore[attr-defined]  # noqa: SLF001 - no other way for a stream
             entry.external_attr = 0o644 << 16
             with content as stream, archive.open(entry, "w", force_zip64=True) as member:
                 shutil.copyfileobj(stream, member, _COPY_BYTES)

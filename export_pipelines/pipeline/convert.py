@@ -32,7 +32,7 @@ def convert_tables(
                 for rows in documents
             )
     tables = [_flat(table, services, progress) for table in stage.tables]
-    if spec.many_tables and plan.format_options.get(spec.together_option, True):
+    if spec.many_tables and plan.format_options.get(spec.together_option or "", True):
         return (_write(plan, spec, f"{slug(plan.name)}.{spec.extension}", tables, services, progress),)
     return tuple(
         _write(plan, spec, part_name(rows.head.name, 1, spec.extension), [rows], services, progress) for rows in tables

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
@@ -182,7 +182,7 @@ class PostgresSnapshot:
         with self._lock, _translated(self._url):
             row = self._connection.execute(query).fetchone()
         assert row is not None
-        return cast("tuple[Any, ...]", row)
+        return row
 
 
 @contextmanager

@@ -34,9 +34,9 @@ SETTINGS = {
 
 def begin_statements(
     catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None
-) -> list[sql.Composable]:
+) -> list[sql.SQL | sql.Composed]:
     """The statements that open a session, in order; ``snapshot_id`` joins another session's snapshot."""
-    statements: list[sql.Composable] = [sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")]
+    statements: list[sql.SQL | sql.Composed] = [sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")]
     if snapshot_id is not None:
         statements.append(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
     role = catalog.reader_role if scope is not None else catalog.directory_role

@@ -1,0 +1,53 @@
+"""The shape of the house: what the core may load, what a format must be called, where the environment is read."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import export_pipelines
+from export_pipelines.formats import registry
+
+PACKAGE = Path(export_pipelines.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_importing_the_core_loads_no_dagster_driver_or_frame_library() -> None:
+    core = ", ".join(f"export_pipelines.core.{path.stem}" for path in (PACKAGE / "core").glob("*.py"))
+    heavy = ("dagster", "boto3", "pandas", "polars", "duckdb", "psycopg", "sqlalchemy", "fastapi")
+    script = f"import {core}, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_format_whose_name_differs_from_its_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.importlib, "import_module", lambda _: SimpleNamespace(SPEC=SimpleNamespace(name="x")))
+    with pytest.raises(TypeError, match="the two names must agree"):
+        registry.all_formats.__wrapped__()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_only_the_settings_read_the_environment(module: Path) -> None:
+    """Entry points may hand variables on to what they start; nothing else asks for one."""
+    readers = [
+        node
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("os.getenv", "os.environ.get")
+        or (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ")
+    ]
+    assert readers == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_every_module_says_what_belongs_in_it_and_stays_short(module: Path) -> None:
+    text = module.read_text(encoding="utf-8")
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), "a module starts with what belongs in it"
+    assert len(text.splitlines()) <= 420, "split it"
+    assert module.stem not in ("utils", "helpers", "common", "misc", "manager")
