@@ -28,8 +28,8 @@ CATALOG = {
     "Catalog.schema": "PostgreSQL schema of tables that do not name theirs.",
     "Catalog.timezone": "Where a day begins when a request gives dates; IANA name.",
     "Catalog.history_start": "First period of the lake; older rows and rows without a time are in it.",
-    "Catalog.drift": "Tables and columns that the catalog does not know: `warn` in `catalog check`, or `fail`, which also "
-    "refuses exports of a table with a new column.",
+    "Catalog.drift": "Tables and columns that the catalog does not know: `warn` in `catalog check`, or `fail`, which "
+    "also refuses exports of a table with a new column.",
     "Catalog.reader_role": "Role that extraction becomes. The role that lists tenants is its name with `_directory`.",
     "Catalog.tenant": "Where tenants live.",
     "Catalog.tables": "Exportable tables by name.",

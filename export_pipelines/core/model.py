@@ -56,7 +56,6 @@ class ExportPlan:
     format_options: dict[str, Any] = field(default_factory=dict)
     compression: str = "none"
     requested_at: dt.datetime
-    estimated_rows: int = 0
     emails: tuple[EmailDelivery, ...] = ()
 
 

@@ -99,6 +99,10 @@ class Progress(Protocol):
 
     def advance(self, *, table: str, rows: int) -> None: ...
 
+    def expect(self, rows: int) -> None:
+        """Told once, before the first row: about how many will come."""
+        ...
+
     def file_created(self) -> None: ...
 
 

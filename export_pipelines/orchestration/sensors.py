@@ -141,9 +141,11 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
             done.append(f"{request.id}: {outcome}")
     now = dt.datetime.now(dt.UTC)
     begun = RunsFilter(job_name=EXPORT_JOB, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
-    for record in instance.get_run_records(begun):
-        if (closed := forgotten(record, instance, requests, silence=export.stale_after, now=now)) is not None:
-            done.append(closed)
+    closed = (
+        forgotten(record, instance, requests, silence=export.stale_after, now=now)
+        for record in instance.get_run_records(begun)
+    )
+    done.extend(line for line in closed if line is not None)
     for line in done:
         context.log.warning(line)
     return SkipReason("; ".join(done) or "nothing needs repair")

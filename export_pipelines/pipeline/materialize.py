@@ -22,6 +22,7 @@ from export_pipelines.pipeline.partition_checks import (
     inspecting,
     preview_of,
 )
+from export_pipelines.pipeline.progress import Unwatched
 
 PART = "part-00000.parquet"
 
@@ -39,16 +40,6 @@ class LakePartition:
     @property
     def valid(self) -> bool:
         return all(outcome.passed for outcome in self.outcomes)
-
-
-class _Silent:
-    """Progress nobody watches."""
-
-    def advance(self, *, table: str, rows: int) -> None:
-        """Rows of a partition are reported when it is whole."""
-
-    def file_created(self) -> None:
-        """A partition is one object; it is reported when it is whole."""
 
 
 def whole_partition(catalog: Catalog, name: str, period: dt.date | None) -> TableSelection:
@@ -86,7 +77,7 @@ class LakeWriter:
         key = f"{lake_prefix(self._catalog.name, name, scope, table.partition.grain, period)}/{PART}"
         written = f"{self._stage}/{PART}"
         rows = write_canonical(
-            self._store, written, snapshot.read(selection), table.arrow_schema(), table=name, progress=_Silent()
+            self._store, written, snapshot.read(selection), table.arrow_schema(), table=name, progress=Unwatched()
         )
         counts = Counts(read=rows, by_policy=snapshot.count_by_policy(selection))
         with self._store.local(written) as path:

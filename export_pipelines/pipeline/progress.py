@@ -23,6 +23,19 @@ STEP_ENDS = {"plan": 2.0, "stage": 45.0, "convert": 70.0, "validate": 92.0, "pac
 STEPS = tuple(STEP_ENDS)
 
 
+class Unwatched:
+    """Progress that nobody reads and nobody can stop: a lake partition is reported when it is whole."""
+
+    def advance(self, *, table: str, rows: int) -> None:
+        """Counted by whoever reads the rows."""
+
+    def expect(self, rows: int) -> None:
+        """Nobody waits for it."""
+
+    def file_created(self) -> None:
+        """A partition is one object."""
+
+
 @dataclass
 class RunProgress:
     """Counts of one step of one run; `export_pipelines.core.ports.Progress`."""
@@ -42,6 +55,10 @@ class RunProgress:
         with self._lock:
             self.table = table
             self.rows += rows
+
+    def expect(self, rows: int) -> None:
+        """How many rows this step will see; a planner's guess is good enough."""
+        self.expected_rows = rows
 
     def file_created(self) -> None:
         with self._lock:
@@ -72,6 +89,8 @@ def reporting(
             request_id,
             run_id=run_id,
             rows_processed=progress.rows if step == "stage" else None,
+            # A guess may be too low; a total below what has been read would be nonsense.
+            total_rows=max(progress.rows, progress.expected_rows) if step == "stage" else None,
             current_table=progress.table,
             files_created=progress.files,
             percentage=progress.percentage,

@@ -50,7 +50,7 @@ def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *
 
 
 def abandon(request: ExportRequest, services: ExportServices) -> None:
-    """Take away what an attempt that was given up has left: its stage and, once nobody goes on, files half published."""
+    """Take away what an attempt that was given up has left: its stage and, once nobody goes on, half a package."""
     services.store.delete(stage_prefix(request.id, request.attempt))
     if services.requests.get(request.id).status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         scope = TenantScope(tenant_id=request.tenant_id)

@@ -20,6 +20,7 @@ def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.source.snapshot(plan.scope) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
         snapshot.require_sound(selection.table for selection in plan.selections)
+        progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
         try:
             tables = [
@@ -29,6 +30,7 @@ def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress)
         except BaseException:
             counting.shutdown(wait=False, cancel_futures=True)
             raise
+        progress.expect(sum(table.rows for table in tables))
         return Stage(snapshot=snapshot.info, tables=tuple(tables))
 
 

@@ -62,6 +62,13 @@ def test_nothing_but_the_package_is_left_in_the_store(workshop: Workshop) -> Non
     }
 
 
+def test_progress_ends_at_all_rows_and_all_files(workshop: Workshop) -> None:
+    request = workshop.export({"tables": ["pets", "clients"], "format": "csv"})
+    assert (request.percentage, request.rows_processed) == (100, request.package_rows)
+    assert request.total_rows == request.package_rows
+    assert request.files_created == len(list(workshop.package(request).rglob("*.*"))) + 1  # SHA256SUMS has no dot
+
+
 def test_the_package_passes_the_tools_of_strangers(workshop: Workshop) -> None:
     request = workshop.export({"tables": ["pets", "invoices"], "format": "csv"})
     folder = workshop.package(request)

@@ -300,8 +300,7 @@ def test_a_host_role_orders_and_follows_exports(host: psycopg.Connection[Any], r
         "DELETE FROM export_control.export_requests",
         "SELECT * FROM export_control.export_links",
         "SELECT * FROM export_control.export_request_events",
-        "INSERT INTO export_control.export_request_events (request_id, new_status, attempt) VALUES "
-        "('00000000-0000-4000-8000-000000000000', 'completed', 1)",
+        "INSERT INTO export_control.export_request_events (new_status, attempt) VALUES ('completed', 1)",
         "CREATE TABLE export_control.mine ()",
         "CREATE FUNCTION export_control.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ],
@@ -656,7 +655,10 @@ def test_silent_are_those_at_work_without_a_heartbeat_and_commands_that_never_be
 
 def test_a_long_queue_does_not_hide_a_run_that_died(control: ControlDatabase, requests: RequestStore) -> None:
     control.rows(
-        f"{INSERT} (tenant_id, config, created_at) SELECT 't', %(config)s, now() - interval '1 day' FROM generate_series(1, 500)",
+        f"""
+        {INSERT} (tenant_id, config, created_at)
+        SELECT 't', %(config)s, now() - interval '1 day' FROM generate_series(1, 500)
+        """,
         {"config": Jsonb(CONFIG)},
     )
     dead = requests.insert(tenant_id="t", config=CONFIG)

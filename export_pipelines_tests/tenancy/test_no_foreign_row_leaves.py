@@ -25,6 +25,7 @@ from export_pipelines.pipeline import assembly
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.heads import table_head
 from export_pipelines.pipeline.materialize import whole_partition
+from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import read_part, validate_files
@@ -42,14 +43,6 @@ OURS, THEIRS = TENANTS[:2]
 CATALOG = assembly.open_catalog(Settings(EXPORT_HOME=Path("unused")))
 DEFENCES = ("policy and filter", "policy alone", "filter alone")
 HOSTILE = "'; DROP TABLE clinic.pets; -- \x01\x1f\r\n\t\"=1+1,<a>&\u2028\U0001f9ff"
-
-
-class Unwatched:
-    """Progress nobody reads."""
-
-    def advance(self, *, table: str, rows: int) -> None: ...
-
-    def file_created(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
