@@ -22,7 +22,9 @@ _CODES: dict[type[ExportError], int] = {
 }
 _CODE_OF_TYPE = {kind.error_type: code for kind, code in _CODES.items()}
 
-out = Console(highlight=False, soft_wrap=True)
+_PIPED_WIDTH = 240  # what reads a pipe cuts lines itself; a shortened id would be of no use to it
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

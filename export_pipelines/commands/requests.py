@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.table import Column
 from rich.table import Table as Grid
 
 from export_pipelines.commands import output
@@ -47,7 +48,7 @@ def list_requests(
         if as_json:
             output.say_json([asdict(request) for request in found])
             return
-        grid = Grid("id", "tenant", "status", "%", "rows", "size", "attempt", "created", "error")
+        grid = Grid(Column("id", no_wrap=True, min_width=36), "tenant", "status", "%", "rows", "size", "attempt", "created", "error")
         for request in found:
             grid.add_row(
                 request.id,

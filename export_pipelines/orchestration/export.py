@@ -53,7 +53,7 @@ def plan_op(tables: list[str]) -> OpDefinition:
 
     @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
     def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
-        """Take the request, check it against the catalog, estimate its rows."""
+        """Take the request and check it against the catalog."""
         services = export.services
         with ending(context, services, config.request_id):
             request = take(services.requests, config.request_id, context.run)

@@ -55,7 +55,8 @@ def connected(url: str, *, what: str = "source database") -> Iterator[psycopg.Co
     try:
         connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
     except psycopg.OperationalError as error:
-        raise Unavailable(f"{what} {describe(url)} does not answer: {str(error).strip()}") from error
+        problem = "refuses the login" if "authentication failed" in str(error) else "does not answer"
+        raise Unavailable(f"{what} {describe(url)} {problem}: {str(error).strip()}") from error
     with connection:
         yield connection
 

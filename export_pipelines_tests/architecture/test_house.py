@@ -37,8 +37,7 @@ def test_only_the_settings_read_the_environment(module: Path) -> None:
     readers = [
         node
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and ast.unparse(node.func) in ("os.getenv", "os.environ.get")
+        if (isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.getenv", "os.environ.get"))
         or (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ")
     ]
     assert readers == []
