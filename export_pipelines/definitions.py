@@ -14,7 +14,9 @@ from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.settings import Settings, load_settings
 
 
-def build_defs(settings: Settings, *, catalog: Catalog | None = None, export: ExportResource | None = None) -> Definitions:
+def build_defs(
+    settings: Settings, *, catalog: Catalog | None = None, export: ExportResource | None = None
+) -> Definitions:
     """Everything Dagster sees. ``catalog`` and ``export`` replace what the settings name, for tests."""
     catalog = catalog or open_catalog(settings)
     return Definitions(

@@ -32,7 +32,7 @@ def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
         execution_timezone=catalog.timezone,
         job_name=materialize_job_name(grain),
         default_status=DefaultScheduleStatus.RUNNING,
-        description=f"Materialise the last closed {grain} of every table with one partition a {grain}, for all tenants.",
+        description=f"Materialise the last closed {grain} of every table cut by the {grain}, for all tenants.",
     )
     def close_last_period(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         now = context.scheduled_execution_time.astimezone(timezone)

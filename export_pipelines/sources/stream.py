@@ -33,13 +33,24 @@ def open_arrow_session(url: str, statements: list[str]) -> adbc.Connection:
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
-                    cursor.execute(statement)
-                    if statement.startswith("SELECT"):
-                        cursor.fetchall()
+                    _begin(cursor, statement, url)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _begin(cursor: adbc.Cursor, statement: str, url: str) -> None:
+    try:
+        cursor.execute(statement)
+    except adbc_driver_manager.Error as error:
+        if statement.startswith("SET TRANSACTION SNAPSHOT"):  # SQLSTATE 42704 or 22023, but nobody asked for too much
+            raise Unavailable(
+                f"source database {describe(url)} no longer holds the snapshot: {first_line(error)}"
+            ) from error
+        raise
+    if statement.startswith("SELECT"):
+        cursor.fetchall()
 
 
 def stream(connection: adbc.Connection, query: str, url: str) -> Iterator[pa.RecordBatch]:

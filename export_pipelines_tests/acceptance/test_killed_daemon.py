@@ -70,7 +70,7 @@ def run_workers(services: Services) -> list[int]:
     """Processes of runs, in the code server's process group."""
     code = services.child("code").process
     assert code is not None
-    listed = subprocess.run(["ps", "-ax", "-o", "pid=,pgid=,command="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-axww", "-o", "pid=,pgid=,command="], capture_output=True, text=True, check=True)
     found = (line.split(None, 2) for line in listed.stdout.splitlines())
     return [int(pid) for pid, group, command in found if int(group) == code.pid and "spawn_main" in command]
 

@@ -46,7 +46,8 @@ class Lake:
 
     def materialize(self, table: str, first: str, last: str | None = None) -> ExecuteInProcessResult:
         """One run over a partition, or over all from ``first`` to ``last`` in each dimension."""
-        job = self.workshop.definitions.resolve_job_def(materialize_job_name(self.catalog.tables[table].partition.grain))
+        name = materialize_job_name(self.catalog.tables[table].partition.grain)
+        job = self.workshop.definitions.resolve_job_def(name)
         one_or_many: dict[str, Any] = {"partition_key": first}
         if last is not None:
             one_or_many = {"tags": {RANGE_START: first, RANGE_END: last}}
@@ -61,7 +62,8 @@ class Lake:
     def files(self) -> dict[str, bytes]:
         """Everything in the object store, unfinished writes included."""
         objects = self.workshop.objects
-        return {path.relative_to(objects).as_posix(): path.read_bytes() for path in objects.rglob("*") if path.is_file()}
+        found = (path for path in objects.rglob("*") if path.is_file())
+        return {path.relative_to(objects).as_posix(): path.read_bytes() for path in found}
 
     def folder(self, table: str, tenant: str = TENANTS[0], period: str | None = None) -> Path:
         """Of a tenant's partitions, or of one: ``month=2024-03``."""
@@ -70,7 +72,8 @@ class Lake:
 
     def stored(self, table: str, folder: Path) -> list[str]:
         """All rows below a folder, each as text, sorted."""
-        columns = ", ".join(_in_file(self.catalog.tables[table], name) for name in self.catalog.tables[table].exported_columns)
+        described = self.catalog.tables[table]
+        columns = ", ".join(_in_file(described, name) for name in described.exported_columns)
         with duckdb.connect() as session:
             rows = session.execute(f"SELECT {columns} FROM read_parquet('{folder}/**/*.parquet')").fetchall()
         return sorted(map(repr, rows))
@@ -113,4 +116,6 @@ def _in_source(table: Table, name: str) -> sql.Composable:
         return sql.SQL("to_json({})::text").format(value)
     if column.travels_as.kind in (Kind.TEXT, Kind.NUMERIC, Kind.JSON):
         return sql.SQL("{}::text").format(value)
+    if column.travels_as.kind is Kind.FLOAT:  # a real, printed short, is another number than the real itself
+        return sql.SQL("{}::float8").format(value)
     return value
