@@ -82,8 +82,8 @@ class LocalStore:
             for path, size in self._files(prefix):
                 path.unlink(missing_ok=True)
                 freed += size
-        for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-            _remove_if_empty(path)
+        for path, _, _ in os.walk(folder, topdown=False):
+            _remove_if_empty(Path(path))
         while folder != self._root and (not folder.exists() or _remove_if_empty(folder)):
             folder = folder.parent
         return freed
@@ -98,7 +98,7 @@ class LocalStore:
         """Every file below a prefix and its size, also unfinished ones; those that vanish meanwhile are skipped."""
         wanted = checked_prefix(prefix)
         top = self._path(wanted) if wanted else self._root
-        for path in (top, *top.rglob("*")):
+        for path in (top, *_below(top)):
             try:
                 if path.is_file():
                     yield path, path.stat().st_size
@@ -116,6 +116,12 @@ class LocalStore:
         if not path.is_file():
             raise IntegrityViolation(f"object {key!r} is missing from the storage folder")
         return path
+
+
+def _below(top: Path) -> Iterator[Path]:
+    """Files below a folder. Unlike `Path.rglob`, a walk passes over folders that a neighbour removes meanwhile."""
+    for folder, _, names in os.walk(top):
+        yield from (Path(folder, name) for name in names)
 
 
 class _Sink(io.FileIO):

@@ -39,7 +39,7 @@ REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
 ORDINARY_USER = "daemon"
 UID_WITHOUT_PASSWD_ENTRY = 54_321
-MEMORY = Path("/dev/shm")  # noqa: S108
+MEMORY = Path("/dev/shm")
 MEMORY_NEEDED_BYTES = 1024**3
 LAUNCHER = """
 import json, sys

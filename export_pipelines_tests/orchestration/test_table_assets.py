@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.orchestration import assets
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.materialize import sweep_lake_stage
 from export_pipelines.pipeline.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
 from export_pipelines.settings import Settings
 from export_pipelines.sources import postgres as reading
 from export_pipelines.sources import query
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
+from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.orchestration.lake import OWNED, Lake, partition
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, login_url, make_workshop
 
@@ -440,6 +444,26 @@ def test_what_a_killed_run_left_is_swept_and_what_a_living_one_writes_is_not(lak
     lake.materialize("pets", partition(OURS, MARCH))
     left = {path for path in lake.files() if path.startswith("stage/")}
     assert left == {f"stage/lake/{living}/part-00000.parquet"}
+
+
+def test_runs_side_by_side_do_not_trip_over_each_others_folders(tmp_path: Path) -> None:
+    """Each run lists the stage of all to sweep it, while the others make and remove their folders there."""
+    store, until = LocalStore(tmp_path), time.monotonic() + 2
+
+    def run(number: int) -> int:
+        turns = 0
+        while time.monotonic() < until:
+            sweep_lake_stage(store, at_work=lambda _: True)
+            with store.writing(f"stage/lake/{number}/part") as sink:
+                sink.write(b"rows")
+            store.move(f"stage/lake/{number}/part", f"lake/{number}/part")
+            store.delete(f"stage/lake/{number}")
+            turns += 1
+        return turns
+
+    with ThreadPoolExecutor(4) as runs:
+        assert all(turns > 0 for turns in runs.map(run, range(4)))
+    assert [key for key, _ in store.list("")] == [f"lake/{number}/part" for number in range(4)]
 
 
 # Tenants ----------------------------------------------------------------------------------------------------------

@@ -108,9 +108,7 @@ def plan_for(format_name: str, tables: list[str] | None = None) -> ExportPlan:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], dict[str, Any]]:
+def exported(sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], dict[str, Any]]:
     """``exported(defence, format)``: keys of the rows that left, by table, and the files' bytes."""
 
     @cache

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from alembic import op
+from export_pipelines.stores.migrations.scripts import run_script_of
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    # Straight to the driver: SQLAlchemy would read the % of RAISE as a placeholder.
-    with op.get_bind().connection.cursor() as cursor:
-        cursor.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    run_script_of(__file__)
 
 
 def downgrade() -> None:
