@@ -1,12 +1,11 @@
 #!/bin/sh
-# Debian packages that the tests drive as strangers would: xmllint, 7z, a browser.
+# Debian packages that the tests drive as strangers would: xmllint.
 # Installed when root or passwordless sudo allows; otherwise it says what is missing and stops.
 set -eu
 
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need xmllint libxml2-utils
-need chromium chromium
 
 [ -n "$missing" ] || exit 0
 

@@ -48,7 +48,8 @@ def list_requests(
         if as_json:
             output.say_json([asdict(request) for request in found])
             return
-        grid = Grid(Column("id", no_wrap=True, min_width=36), "tenant", "status", "%", "rows", "size", "attempt", "created", "error")
+        identity = Column("id", no_wrap=True, min_width=36)
+        grid = Grid(identity, "tenant", "status", "%", "rows", "size", "attempt", "created", "error")
         for request in found:
             grid.add_row(
                 request.id,
