@@ -77,14 +77,13 @@ def _stranger(connection: psycopg.Connection[Any], catalog: Catalog) -> str | No
     if make is None:
         return None
     schema, _, name = catalog.tenant.table.rpartition(".")
-    query = sql.SQL("SELECT 1 FROM {} WHERE {}::text = %s LIMIT 1").format(
-        sql.Identifier(schema or catalog.schema_, name), sql.Identifier(catalog.tenant.key)
-    )
+    table, key = sql.Identifier(schema or catalog.schema_, name), sql.Identifier(catalog.tenant.key)
+    query = sql.SQL("SELECT 1 FROM {} WHERE {}::text = {} LIMIT 1")
     for _ in range(_ATTEMPTS):
         candidate = make()
         try:
             with connection.transaction():
-                taken = connection.execute(query, [candidate]).fetchone()
+                taken = connection.execute(query.format(table, key, sql.Literal(candidate))).fetchone()
         except errors.InsufficientPrivilege:
             return candidate  # whoever may not look still gets an id that is improbable enough
         if taken is None:

@@ -69,7 +69,7 @@ def init(
                 f"{out}: {tables} tables, {excluded} excluded with a reason. Read it, then `catalog rls --apply`."
             )
         for note in reflection.notes:
-            output.err.print(f"note: {note}", markup=False)
+            output.err.print(output.plain(f"note: {note}"))
 
 
 @app.command("check")
@@ -85,7 +85,7 @@ def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_js
             output.say_json({"catalog": known.name, "findings": [vars(finding) for finding in findings]})
         else:
             for finding in findings:
-                output.out.print(str(finding), markup=False)
+                output.say(str(finding))
             output.say(f"{known.name}: {len(errors)} errors, {len(findings) - len(errors)} warnings")
         if errors:
             raise typer.Exit(output.INTEGRITY)
@@ -133,19 +133,20 @@ def show(
 
 
 def _tables(catalog: Catalog) -> Grid:
-    grid = Grid("table", "columns", "tenant", "time", "partition", "description", title=catalog.title or catalog.name)
+    title = output.plain(catalog.title or catalog.name)
+    grid = Grid("table", "columns", "tenant", "time", "partition", "description", title=title)
     for name, table in catalog.tables.items():
         path = table.tenant.column or (f"through {table.tenant.through}" if table.tenant.through else "shared")
         grid.add_row(
             name,
             str(len(table.exported_columns)),
-            path,
-            table.time_column or "",
+            output.plain(path),
+            output.plain(table.time_column or ""),
             table.partition.grain,
-            table.description,
+            output.plain(table.description or ""),
         )
     for name, reason in catalog.excluded.items():
-        grid.add_row(name, "", "", "", "", f"excluded: {reason}", style="dim")
+        grid.add_row(output.plain(name), "", "", "", "", output.plain(f"excluded: {reason}"), style="dim")
     return grid
 
 
@@ -156,7 +157,8 @@ def _columns(catalog: Catalog, name: str) -> Grid:
             f"excluded: {spec.exclude}" if spec.exclude else f"masked: {spec.mask}" if spec.mask else spec.description
         )
         null = "yes" if spec.nullable else "no"
-        grid.add_row(column, spec.type, null, spec.classification, fate, style="dim" if spec.exclude else None)
+        words = (output.plain(column), output.plain(spec.type), null, spec.classification, output.plain(fate or ""))
+        grid.add_row(*words, style="dim" if spec.exclude else None)
     return grid
 
 

@@ -212,11 +212,11 @@ def _tell(
         return
     for file in files:
         rows = f"{file['rows']:,} rows" if file["rows"] else ""
-        output.out.print(f"  {file['path']:44} {rows:>17}  {output.size(file['size_bytes']):>9}", markup=False)
+        output.say(f"  {file['path']:44} {rows:>17}  {output.size(file['size_bytes']):>9}")
     for delivery in sent:
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
-        output.out.print(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}", markup=False)
-    output.out.print(f"{request.package_rows:,} rows, verified against the source, in {where}", markup=False)
+        output.say(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}")
+    output.say(f"{request.package_rows:,} rows, verified against the source, in {where}")
 
 
 def verify(
@@ -231,7 +231,7 @@ def verify(
             output.say_json({**asdict(found), "valid": found.valid})
         else:
             for problem in found.problems:
-                output.out.print(f"  problem: {problem}", markup=False)
+                output.say(f"  problem: {problem}")
             verdict = "valid" if found.valid else "NOT VALID"
             output.say(
                 f"{verdict}: export {found.export_id}, {found.files} files, {found.rows:,} rows re-read "

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from export_pipelines.core.errors import Cancelled, ExportError, IntegrityViolation, RequestRejected, Unavailable
 
@@ -49,7 +50,7 @@ def stop(message: str, error_type: str, *, as_json: bool) -> NoReturn:
     if as_json:
         say_json({"error": {"type": error_type, "message": message}})
     else:
-        err.print(f"[bold red]error[/] {_escaped(message)}")
+        err.print(Text.assemble(("error", "bold red"), " ", plain(message, lines=True)))
     raise typer.Exit(exit_code(error_type))
 
 
@@ -60,11 +61,20 @@ def say_json(document: Any) -> None:
 
 
 def say(line: str = "") -> None:
-    out.print(line)
+    out.print(plain(line))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def plain(text: object, *, lines: bool = False) -> Text:
+    """Words of others as a terminal may show them: no markup, and whatever would steer the terminal or forge a line is
+    spelled out. ``lines`` keeps line breaks.
+    """
+    return Text(
+        "".join(char if char.isprintable() or (lines and char == "\n") else _spelled(char) for char in str(text))
+    )
+
+
+def _spelled(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def size(size_bytes: int | None) -> str:

@@ -53,14 +53,14 @@ def list_requests(
         for request in found:
             grid.add_row(
                 request.id,
-                request.tenant_id,
+                output.plain(request.tenant_id),
                 request.status,
                 f"{request.percentage:.0f}",
                 f"{request.package_rows or request.rows_processed:,}",
                 output.size(request.package_bytes) if request.package_bytes else "",
                 str(request.attempt),
                 f"{request.created_at:%Y-%m-%d %H:%M}",
-                request.error_message or "",
+                output.plain(request.error_message or ""),
             )
         output.out.print(grid)
 
@@ -81,17 +81,15 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
             return
         for name, value in asdict(request).items():
             if value is not None:
-                output.out.print(f"{name:18} {value}", markup=False)
+                output.say(f"{name:18} {value}")
         for event in events:
             line = f"{event['at']:%Y-%m-%d %H:%M:%S}  {event['old_status'] or '':10} → {event['new_status']:10}"
-            output.out.print(f"{line} attempt {event['attempt']} {event['detail'] or ''}", markup=False)
+            output.say(f"{line} attempt {event['attempt']} {event['detail'] or ''}")
         for file in files:
-            output.out.print(
-                f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}", markup=False
-            )
+            output.say(f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}")
         for delivery in sent:
             line = f"{delivery['method']} to {delivery['recipient']}: {delivery['status']}"
-            output.out.print(f"{line} {delivery['error_message'] or ''}", markup=False)
+            output.say(f"{line} {delivery['error_message'] or ''}")
 
 
 @app.command()

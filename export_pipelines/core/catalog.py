@@ -213,7 +213,7 @@ class Catalog(_Spec):
     @classmethod
     def _table_names(cls, tables: dict[str, Table]) -> dict[str, Table]:
         for name in tables:
-            if not re.match(_NAME, name):
+            if not re.fullmatch(_NAME, name):
                 raise ValueError(f"table key {name!r}: use lower-case letters, digits and underscores")
         return tables
 

@@ -15,6 +15,7 @@ from export_pipelines.core.errors import RequestRejected
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
+Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
 
 class _Part(BaseModel):
@@ -41,7 +42,7 @@ class DataSource(_Part):
 
 class EmailTarget(_Part):
     method: Literal["email"] = "email"
-    recipients: tuple[str, ...] = Field(min_length=1, max_length=50)
+    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=50)
     subject: str | None = Field(default=None, max_length=500)
     body: str | None = Field(default=None, max_length=20_000)
 

@@ -16,7 +16,7 @@ from export_pipelines.core.model import EmailDelivery, ExportPlan, TableSelectio
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.windows import Window, parse_window
 
-_EMAIL = re.compile(r"^[^@\s,;<>\"\r\n]+@[^@\s,;<>\"\r\n]+\.[^@\s,;<>\"\r\n]+$")
+_EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\".]+(?:\.[^@\s,;<>\".]+)+")
 _DEFAULT_NAME = "Data export"
 
 
@@ -132,8 +132,9 @@ def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mappin
 
 def _email(target: EmailTarget) -> EmailDelivery:
     for address in target.recipients:
-        if not _EMAIL.match(address):
+        if not _EMAIL.fullmatch(address):
             raise RequestRejected(f"{address!r} is not an email address", field="delivery.recipients")
+        _check_text(address, "delivery.recipients")
     _check_text(target.subject or "", "delivery.subject")
     return EmailDelivery(recipients=tuple(dict.fromkeys(target.recipients)), subject=target.subject, body=target.body)
 

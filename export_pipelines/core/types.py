@@ -143,7 +143,7 @@ def value_type(pg_type: str) -> ValueType:
 def _numeric(name: str) -> ValueType:
     digits = [int(part) for part in re.findall(r"-?\d+", name)]
     precision, scale = [*digits, 0][:2] if digits else (0, 0)
-    if digits and precision <= MAX_DECIMAL_PRECISION and 0 <= scale <= precision:
+    if 1 <= precision <= MAX_DECIMAL_PRECISION and 0 <= scale <= precision:
         return ValueType(pg_type=name, kind=Kind.DECIMAL, arrow=pa.decimal128(precision, scale), cast="text")
     return ValueType(pg_type=name, kind=Kind.NUMERIC, arrow=pa.string(), cast="text")
 

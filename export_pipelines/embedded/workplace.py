@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.embedded.account import make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
@@ -105,7 +106,8 @@ def _role(server: EmbeddedPostgres, name: str, *, member_of: tuple[str, ...] = (
 def _workplace(settings: Settings, home: Path, source: str, control: str, admin: str | None) -> Workplace:
     migrate(control)
     dagster_home = home / "dagster"
-    dagster_home.mkdir(exist_ok=True)
+    for folder in (dagster_home, home / "objects"):  # tenants' rows and addresses are for no other account
+        make_folder(folder, 0o700)
     shutil.copyfile(DAGSTER_YAML, dagster_home / "dagster.yaml")
     environment = {
         "EXPORT_SOURCE_URL": source,

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from export_pipelines.core.escaping import neutralise
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import kind_of
 from export_pipelines.formats.csv_reading import BOM, NEUTRALISED, labels_of, read_csv
@@ -45,6 +46,8 @@ class CsvWriter:
         titles = list(table.schema.names)
         if self._options.headers == "labels":
             titles = labels_of(table)
+        if self._excel:
+            titles = [neutralise(title) for title in titles]
         header = io.StringIO(newline="")
         csv.writer(header, lineterminator="\r\n").writerow(titles)
         self._sink.write((BOM if self._excel else b"") + header.getvalue().encode())
@@ -53,7 +56,9 @@ class CsvWriter:
         frame = text_frame(batch)
         if self._excel:
             frame = frame.with_columns(
-                neutralised(pl.col(field.name)) for field in batch.schema if kind_of(field) in NEUTRALISED
+                neutralised(pl.col(name))
+                for name, field in zip(frame.columns, batch.schema, strict=True)
+                if kind_of(field) in NEUTRALISED
             )
         rows = io.BytesIO()
         frame.write_csv(rows, include_header=False, line_terminator="\r\n", quote_style="necessary")

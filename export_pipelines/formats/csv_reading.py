@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from export_pipelines.core.errors import IntegrityViolation
-from export_pipelines.core.escaping import ESCAPED
+from export_pipelines.core.escaping import ESCAPED, restore
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import conformed, unreadable
@@ -52,6 +52,8 @@ def _check_header(path: Path, head: TableHead) -> bool:
         excel = raw.read(len(BOM)) == BOM
     with path.open(encoding="utf-8-sig" if excel else "utf-8", newline="") as text:
         titles = next(csv.reader(text), [])
+    if excel:
+        titles = [restore(title) for title in titles]
     if titles not in (list(head.schema.names), labels_of(head)):
         raise IntegrityViolation(
             f"{path.name} has a header of {len(titles)} columns that is not the one of table {head.name}, "

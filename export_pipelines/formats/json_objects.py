@@ -19,6 +19,7 @@ from export_pipelines.formats.rendering import text_of
 
 _RAW = (Kind.DECIMAL, Kind.NUMERIC, Kind.FLOAT, Kind.JSON)
 _NON_NUMBERS = ("NaN", "Infinity", "-Infinity")
+Member = tuple[str, pa.Field]  # its name, and its column in the frame
 _AS_IT_IS = (Kind.BOOLEAN, Kind.INTEGER)
 # A JSON null in a column that also has NULLs: one more blank keeps the two apart for our reader, for others both are
 # null. Blanks in front are counted, as type json keeps them.
@@ -26,13 +27,14 @@ _JSON_NULL = "^( *null)$"
 
 
 def object_text(schema: pa.Schema) -> pl.Expr:
-    """One JSON object a row; the frame's columns are those of ``schema``. Never NULL, never a newline.
+    """One JSON object a row; the frame's columns are those of ``schema`` by position. Never NULL, never a newline.
 
     Runs of columns that polars encodes natively are encoded at once, which is three times faster than one by one.
     """
     parts: list[pl.Expr] = []
     lead = "{"
-    for raw, run in itertools.groupby(schema, key=lambda field: kind_of(field) in _RAW):
+    members = [(field.name, field.with_name(f"c{i}")) for i, field in enumerate(schema)]
+    for raw, run in itertools.groupby(members, key=lambda member: kind_of(member[1]) in _RAW):
         fields = list(run)
         parts += _raw_members(fields, lead) if raw else _native_members(fields, lead)
         lead = ","
@@ -49,10 +51,10 @@ def key(name: str) -> str:
     return json.dumps(name, ensure_ascii=False) + ":"
 
 
-def _raw_members(run: Iterable[pa.Field], lead: str) -> list[pl.Expr]:
+def _raw_members(run: Iterable[Member], lead: str) -> list[pl.Expr]:
     parts: list[pl.Expr] = []
-    for field in run:
-        parts += [pl.lit(lead + key(field.name)), _raw(field).fill_null("null")]
+    for name, field in run:
+        parts += [pl.lit(lead + key(name)), _raw(field).fill_null("null")]
         lead = ","
     return parts
 
@@ -67,7 +69,9 @@ def _raw(field: pa.Field) -> pl.Expr:
     return pl.when(text.is_in(_NON_NUMBERS)).then(pl.lit('"') + text + pl.lit('"')).otherwise(text)
 
 
-def _native_members(run: Iterable[pa.Field], lead: str) -> list[pl.Expr]:
-    values = [pl.col(field.name) if kind_of(field) in _AS_IT_IS else text_of(field) for field in run]
+def _native_members(run: Iterable[Member], lead: str) -> list[pl.Expr]:
+    values = [
+        (pl.col(field.name) if kind_of(field) in _AS_IT_IS else text_of(field)).alias(name) for name, field in run
+    ]
     members = pl.struct(values).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
     return [pl.lit(lead), members]

@@ -29,6 +29,7 @@ _NULL = "null"
 _BLANKS = " \t\n\r"
 _blank = re.compile(f"[{_BLANKS}]*")
 _scalar = re.compile(r'"[^"]*"|[^,}\]]*')
+_bracket = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
 _json_null = re.compile(r" +null")
 # (text, start) → (value, end), in C; numbers are not converted, only their end is wanted
 _scan = make_scanner(json.JSONDecoder(parse_float=str, parse_int=str))  # type: ignore[arg-type]  # typeshed: itself
@@ -54,8 +55,20 @@ def member_end(text: str, start: int) -> int:
     try:
         _, end = _scan(text, start if text[start] not in _BLANKS else _skip(text, start))
         return end if text[end] not in _BLANKS else _skip(text, end)
+    except RecursionError:
+        return _skip(text, _deep_end(text, start))
     except (StopIteration, ValueError, IndexError):  # without the cause: it carries the text
         raise IntegrityViolation("a JSON value in the file is incomplete; export again") from None
+
+
+def _deep_end(text: str, start: int) -> int:
+    """The end of a value with more levels than the scanner's stack: PostgreSQL stores thousands of them."""
+    depth = 0
+    for match in _bracket.finditer(text, start):
+        depth += (match[0] in "[{") - (match[0] in "]}")
+        if depth == 0:
+            return match.end()
+    raise IntegrityViolation("a JSON value in the file is incomplete; export again")
 
 
 def _skip(text: str, start: int) -> int:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.formats.json_objects import object_text
 from export_pipelines.formats.json_reading import CHUNK_BYTES, rows_of
-from export_pipelines.formats.rendering import frame_of
+from export_pipelines.formats.rendering import by_position, frame_of
 
 
 class NdjsonOptions(BaseModel):
@@ -45,7 +45,7 @@ class NdjsonWriter:
 def record_lines(batch: pa.RecordBatch, terminator: str) -> memoryview:
     """The rows as JSON objects, each followed by ``terminator``."""
     lines = io.BytesIO()
-    objects = frame_of(batch).select(object_text(batch.schema))
+    objects = frame_of(by_position(batch)).select(object_text(batch.schema))
     objects.write_csv(lines, include_header=False, quote_style="never", line_terminator=terminator)
     return lines.getbuffer()
 

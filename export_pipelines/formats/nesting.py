@@ -26,7 +26,7 @@ from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import field_of
 from export_pipelines.formats.json_objects import object_text
 from export_pipelines.formats.nest_sorting import ChildCursor, Matched, count_below, match, ordinals, spill
-from export_pipelines.formats.rendering import frame_of
+from export_pipelines.formats.rendering import by_position, frame_of
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 Route = tuple[str, ...]  # field names from a document's root down to a nested table
@@ -155,7 +155,7 @@ def _record_schema(child: _Arranged) -> pa.Schema:
 def _record_parts(child: _Arranged) -> Iterator[list[pa.Array]]:
     record = object_text(child.head.schema)
     for batch in _stream(child):
-        text = frame_of(batch).select(record).to_series().to_arrow(compat_level=pl.CompatLevel.oldest())
+        text = frame_of(by_position(batch)).select(record).to_series().to_arrow(compat_level=pl.CompatLevel.oldest())
         yield [*(batch.column(name) for name in (*child.node.key, *child.node.order)), text]
 
 

@@ -7,6 +7,7 @@ Where files lie and how the lake is cut into them belongs elsewhere.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -111,11 +112,13 @@ class ParquetWriter:
 def read_parquet(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
     """The rows of a file, by DuckDB; `IntegrityViolation` when a column's name or type is not the table's."""
     what = f"{path.name} (table {head.name})"
+    exact = glob.escape(str(path))  # a name with an asterisk stands for one file, not for many
     with reading_session() as session, unreadable(what):
         session.execute("SET TimeZone = 'UTC'")
         # DuckDB renames columns that differ in case only; the file's own schema has the true names, its root first.
-        names = [name for (name,) in session.sql("SELECT name FROM parquet_schema($1)", params=[str(path)]).fetchall()]
-        rows = session.sql("SELECT * FROM read_parquet($1)", params=[str(path)]).to_arrow_reader(BATCH_ROWS)
+        names = [name for (name,) in session.sql("SELECT name FROM parquet_schema($1)", params=[exact]).fetchall()]
+        query = "SELECT * FROM read_parquet($1, hive_partitioning = false)"
+        rows = session.sql(query, params=[exact]).to_arrow_reader(BATCH_ROWS)
         if names[1:] != head.schema.names or rows.schema.types != head.schema.types:
             raise IntegrityViolation(
                 f"{what} has {len(rows.schema)} columns whose names and types are not those of the table's "

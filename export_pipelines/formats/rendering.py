@@ -36,6 +36,12 @@ def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
     return frame
 
 
+def by_position(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with columns ``c0``, ``c1``, …: to polars a column called ``*`` or ``^a.*$`` is a pattern."""
+    schema = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(batch.schema)])
+    return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
 def text_of(field: pa.Field) -> pl.Expr:
     """The canonical text of the column of that name; NULL stays NULL."""
     column = pl.col(field.name)
@@ -44,8 +50,9 @@ def text_of(field: pa.Field) -> pl.Expr:
 
 
 def text_frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    """Every column as its canonical text."""
-    return frame_of(batch).select(text_of(field) for field in batch.schema)
+    """Every column as its canonical text, named by position."""
+    plain = by_position(batch)
+    return frame_of(plain).select(text_of(field) for field in plain.schema)
 
 
 def neutralised(text: pl.Expr) -> pl.Expr:

@@ -24,6 +24,7 @@ from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import conformed, reading_session, typed, unreadable
 from export_pipelines.formats.xlsx_cutting import Malformed, cell_contents, expect, unescaped
 
+_MOST_PART_BYTES = 16 << 20  # of what describes the sheets; it is read as a whole
 _CHUNK_BYTES = 4 << 20  # of XML; the pieces of a chunk take about ten times as much
 _EPOCH_MS = 25_569 * 86_400_000  # 1970-01-01 as a serial in milliseconds
 _SERIALS = {
@@ -70,6 +71,7 @@ def _sheet_parts(archive: zipfile.ZipFile, table: str) -> list[str]:
 
 
 def _parsed(archive: zipfile.ZipFile, part: str) -> etree._Element:
+    expect(archive.getinfo(part).file_size <= _MOST_PART_BYTES, "what describes its sheets is too large")
     return etree.fromstring(archive.read(part), etree.XMLParser(resolve_entities=False, no_network=True))
 
 

@@ -7,8 +7,8 @@ hash of each whole row, so that a value that moved to another row or changed to 
 from __future__ import annotations
 
 import gzip
-import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +21,8 @@ from export_pipelines.core.ports import FormatSpec, Progress, TableHead
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.heads import table_head
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.unpacking import copy_within_space
 from export_pipelines.validation.account import Account, account, differences
-
-_COPY_BYTES = 1 << 20
 
 
 def validate_files(
@@ -65,8 +64,11 @@ def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         plain = Path(folder) / Path(name).stem
         # The standard library's gzip, not the ISA-L that wrote the file.
-        with gzip.open(stored, "rb") as source, plain.open("wb") as target:
-            shutil.copyfileobj(source, target, _COPY_BYTES)
+        try:
+            with gzip.open(stored, "rb") as source, plain.open("wb") as target:
+                copy_within_space(source, target, plain.parent)  # type: ignore[arg-type]  # typeshed: no BinaryIO
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise IntegrityViolation(f"{name} is not a whole gzip file; export again") from error
         yield plain
 
 

@@ -57,6 +57,11 @@ def connected(url: str, *, what: str = "source database") -> Iterator[psycopg.Co
     except psycopg.OperationalError as error:
         problem = "refuses the login" if "authentication failed" in str(error) else "does not answer"
         raise Unavailable(f"{what} {describe(url)} {problem}: {str(error).strip()}") from error
+    except psycopg.ProgrammingError:  # without its message, which quotes the URL and with it the password
+        raise RequestRejected(
+            f"the URL of the {what} cannot be parsed; write postgresql://user:password@host:port/database with "
+            "special characters percent-encoded"
+        ) from None
     with connection:
         yield connection
 

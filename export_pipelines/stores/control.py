@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_loads
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
 
@@ -20,6 +22,7 @@ _OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
+_MOST_DIGITS = 1000  # of an integer; jsonb takes `1e5000` and prints every digit of it
 _BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
@@ -96,7 +99,15 @@ class ControlDatabase:
             self._connection = psycopg.connect(
                 self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
             )
+            set_json_loads(_json_of, self._connection)
         return self._connection
+
+
+def _json_of(text: str | bytes) -> Any:
+    """A jsonb value. Python refuses integers of thousands of digits, and one row that cannot be read would stop the
+    reading of all; as a float such a number is infinite, and whoever checks the configuration names the field.
+    """
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else float(digits))
 
 
 def _no_answer(error: psycopg.Error) -> Unavailable:

@@ -165,7 +165,7 @@ class DeliveryStore:
             UPDATE export_control.export_links l SET uses = uses + 1, last_used_at = now()
             FROM export_control.export_requests r
             WHERE l.token_sha256 = %(hash)s AND l.expires_at > now() AND l.revoked_at IS NULL
-              AND r.id = l.request_id AND r.status = 'completed'
+              AND r.id = l.request_id AND r.status = 'completed' AND r.expires_at > now()
             RETURNING l.request_id::text, nullif(r.config ->> 'name', '') AS name, r.package_rows AS rows,
                       r.package_bytes AS size_bytes, r.completed_at,
                       least(l.expires_at, r.expires_at) AS available_until

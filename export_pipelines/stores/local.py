@@ -82,8 +82,8 @@ class LocalStore:
             for path, size in self._files(prefix):
                 path.unlink(missing_ok=True)
                 freed += size
-        for path, _, _ in os.walk(folder, topdown=False):
-            _remove_if_empty(Path(path))
+        for emptied, _, _ in os.walk(folder, topdown=False):
+            _remove_if_empty(Path(emptied))
         while folder != self._root and (not folder.exists() or _remove_if_empty(folder)):
             folder = folder.parent
         return freed

@@ -6,8 +6,8 @@ which figure stands for which type is `export_pipelines.core.types.total_of`.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
+import ctypes
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -40,31 +40,49 @@ class Account:
 
 
 def account(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Account:
-    """Read all batches once; memory is bounded by one batch."""
-    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    """Read all batches once; memory is bounded by one batch. What ends their reading is raised as it is."""
+    # By position: DuckDB takes names that differ only in case for one.
+    columns = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(schema)])
+    ended: list[BaseException] = []
+    reader = pa.RecordBatchReader.from_batches(columns, _renamed(batches, columns, ended))
     with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("rows_read", reader)
-        row = connection.execute(_query(schema)).fetchone()
+        try:
+            row = connection.execute(_query(columns)).fetchone()
+        except duckdb.Error:
+            if ended:  # DuckDB keeps no more of it than its text
+                raise ended[0] from None
+            raise
     assert row is not None
     figures = iter(row)
     rows, digest = next(figures), int(next(figures) or 0)
-    columns = {
+    aggregates = {
         field.name: ColumnAggregate(
             non_null=next(figures), total=plain_number(_text(next(figures))), low=next(figures), high=next(figures)
         )
         for field in schema
     }
-    return Account(aggregates=TableAggregates(rows=rows, columns=columns), digest=digest)
+    return Account(aggregates=TableAggregates(rows=rows, columns=aggregates), digest=digest)
+
+
+def _renamed(
+    batches: Iterable[pa.RecordBatch], columns: pa.Schema, ended: list[BaseException]
+) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=columns)
+    except BaseException as error:
+        ended.append(error)
+        raise
 
 
 def _query(schema: pa.Schema) -> str:
-    names = [_quoted(name) for name in schema.names]
-    hashed = ", ".join(_hashed(name, field) for name, field in zip(names, schema, strict=True))
+    hashed = ", ".join(_hashed(field.name, field) for field in schema)
     figures = ["count(*)", f"sum(hash({hashed})::HUGEINT)"]
-    for name, field in zip(names, schema, strict=True):
-        figures += _figures(name, field)
-    return f"SELECT {', '.join(figures)} FROM rows_read"  # noqa: S608 - names are quoted, there are no values
+    for field in schema:
+        figures += _figures(field.name, field)
+    return f"SELECT {', '.join(figures)} FROM rows_read"  # noqa: S608 - positions and functions only
 
 
 def _hashed(name: str, field: pa.Field) -> str:
@@ -99,7 +117,7 @@ def differences(expected: TableAggregates, found: TableAggregates, schema: pa.Sc
 
 def _comparable(figures: ColumnAggregate, *, narrow: bool) -> tuple[object, ...]:
     def as_float(value: float | None) -> float | None:
-        return value if value is None or not narrow else float(struct.unpack("f", struct.pack("f", value))[0])
+        return value if value is None or not narrow else ctypes.c_float(value).value
 
     total = figures.total if figures.total not in (None, "0") else None  # the sum of nothing is NULL, a count is 0
     return figures.non_null, total, as_float(figures.low), as_float(figures.high)
@@ -120,7 +138,3 @@ def _added(one: ColumnAggregate, other: ColumnAggregate) -> ColumnAggregate:
 
 def _text(figure: object) -> str | None:
     return f"{figure:f}" if isinstance(figure, Decimal) else None if figure is None else str(figure)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -201,7 +201,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
         {f"tenant={TENANTS[0]}/month=2023-02/part-00000.parquet"},
     ),
     "months of one tenant": (
-        ["--select", "clinic/medical_records", "--partition-range", f"2023-02-01|{TENANTS[1]}...2023-05-01|{TENANTS[1]}"],
+        ["--select", "clinic/lab_results", "--partition-range", f"2023-02-01|{TENANTS[1]}...2023-05-01|{TENANTS[1]}"],
         {f"tenant={TENANTS[1]}/month=2023-0{month}/part-00000.parquet" for month in (2, 3, 4, 5)},
     ),
     "months of several tenants": (

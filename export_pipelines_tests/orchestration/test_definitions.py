@@ -133,7 +133,9 @@ def test_no_secret_is_in_what_the_code_server_tells(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("target", [["-m", "export_pipelines.definitions"], ["-w", "workspace.yaml"]])
-def test_dagster_validates_the_definitions_without_a_warning(target: list[str], control_url: str, tmp_path: Path) -> None:
+def test_dagster_validates_the_definitions_without_a_warning(
+    target: list[str], control_url: str, tmp_path: Path
+) -> None:
     url = {"DAGSTER_HOME": str(PROJECT), "DAGSTER_POSTGRES_URL": dagster_url(control_url)}
     environment = {**os.environ, **url, "EXPORT_HOME": str(tmp_path), "PYTHONWARNINGS": "default"}
     command = [sys.executable, "-m", "dagster", "definitions", "validate", *target]

@@ -121,9 +121,7 @@ def losing_rows_of(monkeypatch: pytest.MonkeyPatch, reader: int) -> None:
     "table", ["clients", "pets", "medical_records", "lab_results", "prescriptions", "appointments", "inventory",
               "invoices", "invoice_items"],
 )  # fmt: skip
-def test_a_month_holds_exactly_the_rows_of_its_tenant_and_month(
-    lake: Lake, clinic: ClinicSource, table: str
-) -> None:
+def test_a_month_holds_exactly_the_rows_of_its_tenant_and_month(lake: Lake, clinic: ClinicSource, table: str) -> None:
     month = a_day_with_rows(clinic, table).replace(day=1)
     assert lake.materialize(table, partition(OURS, month)).success
     stored = lake.stored(table, lake.folder(table, period=f"month={month:%Y-%m}"))

@@ -23,7 +23,7 @@ UTC = dt.UTC
 def rendered(pg_type: str, values: list[Any]) -> list[str | None]:
     schema = pa.schema([field_of("value", pg_type)])
     batch = pa.RecordBatch.from_arrays([pa.array(values, schema.field(0).type)], schema=schema)
-    return text_frame(batch)["value"].to_list()
+    return text_frame(batch).to_series().to_list()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""A package's manifest as a stranger hands it over: parsed into types, so that whoever checks the package can trust
+their shape. What the figures say is for `export_pipelines.pipeline.verify` to judge.
+
+Fields that a check does not need are not read; `export_pipelines.packaging.manifest` writes them all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.packaging.manifest import MANIFEST_VERSION
+
+_MAX_BYTES = 64 * 1024 * 1024
+_MAX_DEPTH = 100  # of tables nested in each other; each level is a reader above a reader
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class ReadColumn(_Part):
+    """A column as it travelled."""
+
+    name: Name
+    type: Name
+    kind: Name
+    nullable: bool
+    label: str | None = None
+
+
+class ReadFigures(_Part):
+    """The source's account of one column."""
+
+    non_null: Count
+    total: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class ReadTable(_Part):
+    """A table with the source's own figures."""
+
+    name: Name
+    rows: Count
+    columns: tuple[ReadColumn, ...] = Field(min_length=1)
+    aggregates: dict[str, ReadFigures]
+
+    @model_validator(mode="after")
+    def _each_column_once_with_figures(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names) or set(names) != self.aggregates.keys():
+            raise ValueError("names a column twice, or has other aggregates than columns")
+        return self
+
+
+class ReadRows(_Part):
+    """Rows of one table in a file."""
+
+    table: Name
+    rows: Count
+    route: tuple[Name, ...] = Field(default=(), max_length=_MAX_DEPTH)
+
+
+class ReadFile(_Part):
+    """A file and what it should be."""
+
+    path: Name
+    size_bytes: Count
+    sha256: Name
+    parts: tuple[ReadRows, ...] = ()
+
+
+class _Export(_Part):
+    id: Name
+
+
+class _Format(_Part):
+    name: Name
+
+
+class ReadManifest(_Part):
+    """As much of a manifest as a check needs."""
+
+    export: _Export
+    format: _Format
+    tables: tuple[ReadTable, ...]
+    files: tuple[ReadFile, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        tables, paths = {table.name for table in self.tables}, {file.path for file in self.files}
+        if len(tables) != len(self.tables) or len(paths) != len(self.files):
+            raise ValueError("names a table or a file twice")
+        if any(part.table not in tables for file in self.files for part in file.parts):
+            raise ValueError("has a file with rows of a table that it does not name")
+        return self
+
+
+class _Version(_Part):
+    manifest_version: int
+
+
+def read_manifest(path: Path) -> ReadManifest:
+    """The manifest in a file; `RequestRejected` where it is none, or of another version."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise RequestRejected(f"{path} is larger than {_MAX_BYTES} bytes", field="PACKAGE")
+    content = path.read_bytes()
+    try:
+        version = _Version.model_validate_json(content).manifest_version
+        if version != MANIFEST_VERSION:
+            raise RequestRejected(f"{path} has a version this program does not know; upgrade it", field="PACKAGE")
+        return ReadManifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        problem = str(first["msg"]).removeprefix("Value error, ")
+        raise RequestRejected(f"{path} is not a manifest: {place}: {problem}", field="PACKAGE") from error

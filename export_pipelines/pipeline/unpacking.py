@@ -1,0 +1,94 @@
+"""Packages from strangers as folders: what an archive may hold, and how much of the disk it may take.
+
+Nothing of a package is believed here; whether its files are what they should be is
+`export_pipelines.pipeline.verify`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.naming import MANIFEST
+
+_MAX_MEMBERS = 100_000  # a thousand tables make some thousand files
+_SHARE_OF_FREE_SPACE = 0.9  # the rest is for the others on this disk
+_COPY_BYTES = 1 << 20
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+"""What `zipfile` raises for damaged, encrypted and unknown members, and the file system for names it cannot hold."""
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The folder of a package given as folder, manifest or archive; an archive is unpacked until the context ends."""
+    if path.is_dir():
+        yield path
+    elif path.is_file() and path.name == MANIFEST:
+        yield path.parent
+    elif is_archive(path):
+        with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
+            yield _extract(path, Path(scratch))
+    else:
+        raise RequestRejected(f"{path} is not a package: give its folder, its .zip or its {MANIFEST}", field="PACKAGE")
+
+
+def is_archive(path: Path) -> bool:
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def copy_within_space(source: BinaryIO, target: BinaryIO, folder: Path) -> None:
+    """Copy to a file in ``folder``; `Unavailable` once that would fill the disk: a stream may unpack to any size."""
+    room = _room(folder)
+    while piece := source.read(_COPY_BYTES):
+        room -= len(piece)
+        if room < 0:
+            raise _too_large(folder)
+        target.write(piece)
+
+
+def _extract(path: Path, scratch: Path) -> Path:
+    """The one folder that the archive holds; another program must find the same files in it as this one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            folder = _only_folder(path, [member.filename for member in members])
+            # A member ends at the size it declares, whatever its compressed bytes would give.
+            if sum(member.file_size for member in members) > _room(scratch):
+                raise _too_large(scratch)
+            archive.extractall(scratch)
+    except _UNREADABLE as error:
+        raise RequestRejected(f"{path} cannot be unpacked: {error}", field="PACKAGE") from error
+    if not (scratch / folder / MANIFEST).is_file():
+        raise RequestRejected(f"{path} holds no {MANIFEST} in its top folder", field="PACKAGE")
+    return scratch / folder
+
+
+def _only_folder(path: Path, names: list[str]) -> str:
+    problem = None
+    tops = {PurePosixPath(name).parts[:1] for name in names}
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name for name in names):
+        problem = "has a member that leaves its folder"
+    elif len(set(names)) != len(names):
+        problem = "has two members of one name, of which programs show one or the other"
+    elif len(names) > _MAX_MEMBERS:
+        problem = f"has more than {_MAX_MEMBERS} members"
+    elif len(tops) != 1 or tops == {()}:
+        problem = f"holds no {MANIFEST} in its top folder, or more than that folder"
+    if problem is not None:
+        raise RequestRejected(f"{path} {problem}", field="PACKAGE")
+    return str(next(iter(tops))[0])
+
+
+def _room(folder: Path) -> int:
+    return int(shutil.disk_usage(folder).free * _SHARE_OF_FREE_SPACE)
+
+
+def _too_large(folder: Path) -> Unavailable:
+    return Unavailable(f"the package unpacks to more than {folder} has room for; set TMPDIR to a larger disk")
