@@ -45,7 +45,8 @@ def compressed(sink: BinaryIO, compression: str) -> Iterator[BinaryIO]:
         yield sink
         return
     with igzip.GzipFile(  # type: ignore[no-untyped-call]
-        filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=sink, mtime=0) as stream:
+        filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=sink, mtime=0
+    ) as stream:
         buffered = io.BufferedWriter(cast("io.RawIOBase", stream), _BUFFER_BYTES)
         yield cast("BinaryIO", buffered)
         buffered.flush()

@@ -5,8 +5,6 @@ A value that the travelling type cannot hold is refused here, before anything is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +22,10 @@ _RANGES = {
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema, table: str) -> pa.RecordBatch:
-    """The batch in ``schema``; `RequestRejected` when the source sends something else than the catalog says."""
+    """The leading columns of the batch in ``schema``.
+
+    `RequestRejected` when the source sends something else than the catalog says.
+    """
     columns = [_column(batch.column(i), field, table) for i, field in enumerate(schema)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -68,17 +69,11 @@ def _check_range(values: pa.Array, kind: Kind, name: str) -> None:
         )
 
 
-def tenant_guard(column: str, tenant_id: str, table: str) -> Callable[[pa.RecordBatch], None]:
-    """A check that every row of a batch carries the tenant's id; the last line of defence."""
-
-    def check(batch: pa.RecordBatch) -> None:
-        if batch.num_rows == 0:
-            return
-        own = pc.all(pc.equal(pc.cast(batch.column(column), pa.string()), tenant_id), skip_nulls=False).as_py()
-        if own is not True:
-            raise IntegrityViolation(f"{table}: rows of another tenant arrived; nothing was written")
-
-    return check
+def require_tenant(batch: pa.RecordBatch, tenant_id: str, table: str) -> None:
+    """That the last column, the tenant of each row, is this tenant throughout; the last line of defence."""
+    owners = batch.column(batch.num_columns - 1)
+    if batch.num_rows and pc.all(pc.equal(owners, tenant_id), skip_nulls=False).as_py() is not True:
+        raise IntegrityViolation(f"{table}: rows of another tenant arrived; nothing was written")
 
 
 _CHECK = "run `export-pipelines catalog check`"

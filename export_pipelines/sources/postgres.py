@@ -21,7 +21,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
-from export_pipelines.sources.conform import conform, tenant_guard
+from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.query import from_where, select_rows
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, snapshot_info
 from export_pipelines.sources.stream import first_line, open_arrow_session, stream
@@ -121,13 +121,12 @@ class PostgresSnapshot:
         self.require_sound([selection.table])
         table = self._catalog.tables[selection.table]
         schema = table.arrow_schema(selection.columns)
-        guard = self._guard(selection)
         query = select_rows(self._catalog, selection, self._scope).as_string()
         with self._reader() as connection:
             for received in stream(connection, query, self._url):
-                batch = conform(received, schema, selection.table)
-                guard(batch)
-                yield batch
+                if table.tenant.column is not None:
+                    require_tenant(received, self._scope.tenant_id, selection.table)
+                yield conform(received, schema, selection.table)
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
@@ -171,12 +170,6 @@ class PostgresSnapshot:
                 self._idle.append(connection)
             else:
                 connection.close()
-
-    def _guard(self, selection: TableSelection) -> Callable[[pa.RecordBatch], None]:
-        column = self._catalog.tables[selection.table].tenant.column
-        if column is None or column not in selection.columns:
-            return lambda _batch: None
-        return tenant_guard(column, self._scope.tenant_id, selection.table)
 
     def _one(self, query: sql.Composed) -> tuple[Any, ...]:
         with self._lock, _translated(self._url):

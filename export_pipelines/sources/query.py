@@ -17,6 +17,8 @@ from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.core.types import Kind, value_type
 
 _ROW = "t0"
+_EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
+GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
@@ -39,12 +41,16 @@ def projected(name: str, column: Column) -> sql.Composable:
 
 
 def select_rows(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
-    """``SELECT`` of the selection's columns in catalog order, scoped to the tenant."""
-    columns = catalog.tables[selection.table].columns
-    listed = sql.SQL(", ").join(
-        sql.SQL("{} AS {}").format(projected(name, columns[name]), sql.Identifier(name)) for name in selection.columns
-    )
-    return sql.SQL("SELECT {} {}").format(listed, from_where(catalog, selection, scope))
+    """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
+    table = catalog.tables[selection.table]
+    listed = [
+        sql.SQL("{} AS {}").format(projected(name, table.columns[name]), sql.Identifier(name))
+        for name in selection.columns
+    ]
+    if table.tenant.column is not None:
+        own = sql.Identifier(_ROW, table.tenant.column)
+        listed.append(sql.SQL("{}::text AS {}").format(own, sql.Identifier(GUARD)))
+    return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 
 
 def from_where(catalog: Catalog, selection: TableSelection, scope: TenantScope | None) -> sql.Composed:
@@ -69,15 +75,18 @@ def tenant_condition(catalog: Catalog, table: str, scope: TenantScope) -> sql.Co
         return sql.SQL("TRUE")
     route = catalog.tenant_route(table)
     owner = catalog.tables[route[-1][1].references if route else table]
-    condition: sql.Composable = sql.SQL("{} = {}::{}").format(
+    condition: sql.Composable = sql.SQL("{} {} {}::{}").format(
         sql.Identifier(f"t{len(route)}", str(owner.tenant.column)),
+        _EQUALS,
         sql.Literal(scope.tenant_id),
         sql.SQL(catalog.tenant.type),
     )
     for depth in range(len(route), 0, -1):
         relation = route[depth - 1][1]
         joined = sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(f"t{depth}", there), sql.Identifier(f"t{depth - 1}", here))
+            sql.SQL("{} {} {}").format(
+                sql.Identifier(f"t{depth}", there), _EQUALS, sql.Identifier(f"t{depth - 1}", here)
+            )
             for here, there in zip(relation.columns, relation.referenced_columns, strict=True)
         )
         condition = sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -205,13 +206,18 @@ def test_without_both_defences_foreign_rows_would_leave(
     assert theirs <= keys_in(files, services, "csv")[table]
 
 
+@pytest.mark.parametrize("columns", [None, ("id", "name")])
 def test_without_both_defences_the_last_guard_stops_tables_with_a_tenant_column(
-    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: tuple[str, ...] | None
 ) -> None:
+    """Also where the tenant's column is not among the exported ones."""
     monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     services = services_on(sources["open"], tmp_path, checked=False)
+    plan = plan_for("csv", ["pets"])
+    if columns:
+        plan = replace(plan, selections=(replace(plan.selections[0], columns=columns),))
     with pytest.raises(IntegrityViolation, match="rows of another tenant arrived"):
-        stage_tables(plan_for("csv", ["pets"]), services, Unwatched())
+        stage_tables(plan, services, Unwatched())
     assert services.store.list("") == []
 
 
