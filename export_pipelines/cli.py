@@ -5,6 +5,9 @@ Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from export_pipelines.commands import catalog, exports, requests, service
@@ -17,6 +20,23 @@ app = typer.Typer(
     help="Verified, tenant-isolated data exports from PostgreSQL. Exit codes: 0 ok, 1 unexpected failure, "
     "2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled.",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("export-pipelines"))
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """What all commands have in common."""
+
+
 app.command()(service.up)
 app.command()(service.demo)
 app.command()(exports.export)

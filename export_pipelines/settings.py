@@ -9,7 +9,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export_pipelines.core.errors import RequestRejected
@@ -107,6 +107,13 @@ class Settings(BaseSettings):
                 "use starttls or tls, or leave SMTP_USER out"
             )
         return self
+
+    @field_validator("source_url", "control_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/database")
+        return url
 
     @property
     def link_lifetime(self) -> dt.timedelta:

@@ -84,8 +84,8 @@ def _stranger(connection: psycopg.Connection[Any], catalog: Catalog) -> str | No
         try:
             with connection.transaction():
                 taken = connection.execute(query.format(table, key, sql.Literal(candidate))).fetchone()
-        except errors.InsufficientPrivilege:
-            return candidate  # whoever may not look still gets an id that is improbable enough
+        except (errors.InsufficientPrivilege, errors.UndefinedTable, errors.UndefinedColumn):
+            return candidate  # without a look at the tenants an id is still improbable enough
         if taken is None:
             return candidate
     return None

@@ -63,17 +63,28 @@ def export(
         config = _configuration(
             tables, format_, compression, name, (from_, to), fields or [], option or [], email or [], include_deleted
         )
+        _make_folder(output_)
         with prepared(load_settings()) as workplace:
+            store = open_object_store(workplace.settings)  # refused here, before there is a request
             os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
             _check(config, tenant, workplace)
             request = run_here(config, tenant, workplace, quiet=as_json)
             if request.status is not RequestStatus.COMPLETED:
                 message = f"request {request.id} {request.status}: {request.error_message}"
                 output.stop(message, request.error_type or "internal", as_json=as_json)
-            store = open_object_store(workplace.settings)
             if output_ is not None:
                 copy_package(store, str(request.package_prefix), output_)
             _tell(request, store, output_, workplace, as_json=as_json)
+
+
+def _make_folder(folder: Path | None) -> None:
+    """Before the export, so that a place that cannot be written to costs nothing."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestRejected(f"{folder} cannot be made: {error.strerror}", field="--output") from error
 
 
 def _configuration(
@@ -89,6 +100,8 @@ def _configuration(
 ) -> dict[str, Any]:
     """The request's JSON, in the words of the API."""
     chosen = dict(_field_choice(text) for text in fields)
+    if not tables.strip(" ,"):
+        raise RequestRejected("is empty; name at least one table", field="--tables")
     named = [table.strip() for table in tables.split(",") if table.strip()]
     unknown = chosen.keys() - set(named)
     if unknown:
@@ -122,6 +135,8 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
     """Refuse what the plan would refuse, before there is a request."""
+    if not tenant.strip():
+        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
     plan_export(
         parse_configuration(config),
         open_catalog(workplace.settings),

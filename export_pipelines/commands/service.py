@@ -21,7 +21,7 @@ from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.embedded.services import Services, running_services
+from export_pipelines.embedded.services import SERVICES_LOCK, Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.assembly import open_object_store
@@ -54,7 +54,7 @@ def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
             output.say("starting …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
-                _watch(services)
+                _watch(workplace, services)
 
 
 def demo(
@@ -76,7 +76,7 @@ def demo(
                 output.say(f"done in {time.monotonic() - started:.1f} s")
                 if stay:
                     output.say("Ctrl-C stops everything.")
-                    _watch(services)
+                    _watch(workplace, services)
 
 
 def reset(
@@ -93,6 +93,7 @@ def reset(
         EmbeddedPostgres(home).delete_data()
         for folder in HOME_FOLDERS:
             shutil.rmtree(home / folder, ignore_errors=True)
+        (home / SERVICES_LOCK).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there as well
             home.rmdir()
         output.say(f"{home} is reset")
@@ -123,12 +124,14 @@ def _order(workplace: Workplace, services: Services) -> ExportRequest:
             last = request.status
         if request.status in TERMINAL:
             break
-        services.revive()
+        _revive(services)
         time.sleep(0.25)
     else:
         raise Unavailable(f"the export did not finish in {DEMO_TIMEOUT_SECONDS} s; see {services.logs}")
     if request.status is not RequestStatus.COMPLETED:
         raise IntegrityViolation(f"the export ended {request.status}: {request.error_message}")
+    while services.run_is_open(str(request.run_id)) and time.monotonic() < deadline:
+        time.sleep(0.25)  # deliveries follow the export; a run must not be cut off by our own stop
     return request
 
 
@@ -167,12 +170,20 @@ def _without_password(url: str) -> str:
     return f"{head.rsplit(':', 1)[0]}@{tail}" if head else url
 
 
-def _watch(services: Services) -> None:
-    """Keep every service alive until somebody stops us."""
-    while True:
-        for name in services.revive():
-            output.err.print(f"{name} ended and was started again; see {services.child(name).log}", markup=False)
-        time.sleep(_WATCH_SECONDS)
+def _watch(workplace: Workplace, services: Services) -> None:
+    """Keep database and services alive until somebody stops us, which is how this is meant to end."""
+    try:
+        while True:
+            workplace.keep_database()
+            _revive(services)
+            time.sleep(_WATCH_SECONDS)
+    except KeyboardInterrupt:
+        output.say("stopping …")
+
+
+def _revive(services: Services) -> None:
+    for name in services.revive():
+        output.err.print(f"{name} ended and was started again; see {services.child(name).log}", markup=False)
 
 
 def _stop_on_terminate() -> None:

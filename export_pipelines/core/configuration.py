@@ -104,4 +104,6 @@ def explain(problem: Any) -> str:
     """One pydantic error as a sentence with a next step."""
     if problem["type"] == "extra_forbidden":
         return "is not a known field; remove it or check its spelling"
+    if problem["type"] == "too_short":
+        return "is empty; name at least one"
     return str(problem["msg"]).removeprefix("Value error, ")

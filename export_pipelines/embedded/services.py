@@ -6,6 +6,8 @@ order; and on Linux the kernel interrupts a child whose parent was killed.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import socket
@@ -17,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import yaml
 
@@ -25,10 +27,13 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded.workplace import Workplace
 
 HOST = "127.0.0.1"
+SERVICES_LOCK = "services.lock"
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 15
 RESTART_SECONDS = 3  # a service that cannot start must not keep the machine busy with trying
 _POLL_SECONDS = 0.2
+_RUN_STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+_OPEN_RUN = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 _LOG_TAIL_BYTES = 2000
 _CHILD = Path(__file__).with_name("child.py")
 
@@ -88,6 +93,14 @@ class Services:
     def child(self, name: str) -> Child:
         return next(child for child in self.children if child.name == name)
 
+    def run_is_open(self, run_id: str) -> bool:
+        """Whether Dagster still works on a run, by its webserver."""
+        body = json.dumps({"query": _RUN_STATUS, "variables": {"id": run_id}}).encode()
+        question = Request(f"{self.ui_url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310 - loopback
+        with urlopen(question, timeout=10) as answer:  # noqa: S310 - loopback
+            run = json.load(answer)["data"]["runOrError"]
+        return run.get("status") in _OPEN_RUN
+
     def revive(self) -> list[str]:
         """Start again whatever ended, each at most every few seconds; the names of those."""
         now = time.monotonic()
@@ -99,7 +112,15 @@ class Services:
 
 @contextmanager
 def running_services(workplace: Workplace) -> Iterator[Services]:
-    """All services, answering; stopped in reverse order when the context ends."""
+    """All services, answering; stopped in reverse order when the context ends.
+
+    `Unavailable` when another process runs the services of this home: two daemons would launch every run twice.
+    """
+    with _alone(workplace.settings.home):
+        yield from _running(workplace)
+
+
+def _running(workplace: Workplace) -> Iterator[Services]:
     services = _describe(workplace)
     try:
         for child in services.children:
@@ -109,6 +130,18 @@ def running_services(workplace: Workplace) -> Iterator[Services]:
         yield services
     finally:
         stop(services)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    with (home / SERVICES_LOCK).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"the service of {home} is already running; stop it, or set another EXPORT_HOME"
+            ) from error
+        yield
 
 
 def stop(services: Services) -> None:

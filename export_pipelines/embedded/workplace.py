@@ -48,19 +48,30 @@ class Workplace:
     settings: Settings
     environment: dict[str, str]
     admin_url: str | None  # superuser of the embedded source; None where the source is the user's own
+    server: EmbeddedPostgres | None = None
+
+    def keep_database(self) -> None:
+        """Start the embedded server again if it is gone: the process that owned it may have been another one."""
+        if self.server is not None and not self.server.is_running():
+            self.server.start()
 
 
 @contextmanager
 def prepared(settings: Settings, *, sample: SampleSize | None = None) -> Iterator[Workplace]:
     """Databases up, migrated and, where embedded, filled with the sample; an embedded server stops at the end."""
     home = settings.home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestRejected(
+            f"{home} cannot be made: {error.strerror}; name another folder", field="EXPORT_HOME"
+        ) from error
     if settings.source_url is not None and settings.control_url is not None:
         yield _workplace(settings, home, settings.require_source_url(), settings.require_control_url(), None)
         return
     with EmbeddedPostgres(home) as server:
         source, control, admin = _embedded_urls(settings, server, sample or SampleSize())
-        yield _workplace(settings, home, source, control, admin)
+        yield _workplace(settings, home, source, control, admin, server)
 
 
 def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[str, str, str | None]:
@@ -103,7 +114,9 @@ def _role(server: EmbeddedPostgres, name: str, *, member_of: tuple[str, ...] = (
     return password
 
 
-def _workplace(settings: Settings, home: Path, source: str, control: str, admin: str | None) -> Workplace:
+def _workplace(
+    settings: Settings, home: Path, source: str, control: str, admin: str | None, server: EmbeddedPostgres | None = None
+) -> Workplace:
     migrate(control)
     dagster_home = home / "dagster"
     for folder in (dagster_home, home / "objects"):  # tenants' rows and addresses are for no other account
@@ -118,7 +131,7 @@ def _workplace(settings: Settings, home: Path, source: str, control: str, admin:
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
     known = settings.model_copy(update={"home": home, **_secrets(source, control)})
-    return Workplace(settings=known, environment=environment, admin_url=admin)
+    return Workplace(settings=known, environment=environment, admin_url=admin, server=server)
 
 
 def _secrets(source: str, control: str) -> dict[str, object]:

@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.naming import MANIFEST
 
 _MAX_MEMBERS = 100_000  # a thousand tables make some thousand files
 _SHARE_OF_FREE_SPACE = 0.9  # the rest is for the others on this disk
 _COPY_BYTES = 1 << 20
+_ZIP_MARK = b"PK\x03\x04"
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 """What `zipfile` raises for damaged, encrypted and unknown members, and the file system for names it cannot hold."""
 
@@ -35,8 +36,16 @@ def unpacked(path: Path) -> Iterator[Path]:
     elif is_archive(path):
         with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
             yield _extract(path, Path(scratch))
+    elif path.is_file() and _starts_as_archive(path):
+        raise IntegrityViolation(f"{path} is a damaged or incomplete archive; fetch it again")
     else:
         raise RequestRejected(f"{path} is not a package: give its folder, its .zip or its {MANIFEST}", field="PACKAGE")
+
+
+def _starts_as_archive(path: Path) -> bool:
+    """A ZIP that was cut has its first member's mark and no directory."""
+    with path.open("rb") as stream:
+        return stream.read(len(_ZIP_MARK)) == _ZIP_MARK
 
 
 def is_archive(path: Path) -> bool:
