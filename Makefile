@@ -21,12 +21,12 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a venv; install it (Debian: apt install python3-venv)"; exit 1; }
 
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
-	$(PIP) --no-compile --no-deps --require-hashes -r requirements.lock
+	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
-	$(PIP) --no-compile --no-deps --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: setup ## Set up, start everything, run one verified export
