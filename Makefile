@@ -36,7 +36,7 @@ up: setup ## Set up and start everything
 	@$(BIN)/export-pipelines up
 
 test: $(DEVELOPMENT) debian-packages ## Set up and run all tests against real parts
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: debian-packages
 debian-packages:
