@@ -106,4 +106,6 @@ def explain(problem: Any) -> str:
         return "is not a known field; remove it or check its spelling"
     if problem["type"] == "too_short":
         return "is empty; name at least one"
+    if problem["type"] == "string_too_short":
+        return "must not be empty"
     return str(problem["msg"]).removeprefix("Value error, ")

@@ -109,9 +109,9 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
     ("change", "field", "message"),
     [
         ({"format": "docx"}, "format", "choose from csv"),
-        ({"format": ""}, "format", "at least one"),
+        ({"format": ""}, "format", "must not be empty"),
         ({"tables": []}, "tables", "at least one"),
-        ({"tables": [""]}, "tables.0", "at least one"),
+        ({"tables": [""]}, "tables.0", "must not be empty"),
         ({"tables": ["x" * 64]}, "tables.0", "at most 63"),
         ({"tables": ["orders", "orders"]}, "tables", "named twice"),
         ({"tables": ["sessions"]}, "tables", "login tokens"),
