@@ -5,18 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from export_pipelines.commands import output
+from export_pipelines.commands.local_run import run_here
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
@@ -30,11 +27,9 @@ from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
-from export_pipelines.stores.requests import ExportRequest, RequestStore
+from export_pipelines.stores.requests import ExportRequest
 
-_POLL_SECONDS = 0.5
 _COPY_BYTES = 1 << 20
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the outcome is said once, by us
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -68,7 +63,7 @@ def export(
             store = open_object_store(workplace.settings)  # refused here, before there is a request
             os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
             _check(config, tenant, workplace)
-            request = run_here(config, tenant, workplace, quiet=as_json)
+            request = run_here(config, tenant, workplace, store, quiet=as_json)
             if request.status is not RequestStatus.COMPLETED:
                 message = f"request {request.id} {request.status}: {request.error_message}"
                 output.stop(message, request.error_type or "internal", as_json=as_json)
@@ -146,64 +141,6 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
     )
-
-
-def run_here(config: dict[str, Any], tenant: str, workplace: Workplace, *, quiet: bool) -> ExportRequest:
-    """Insert the request and run its job in this process; the request as it ended."""
-    from dagster import DagsterInstance
-
-    from export_pipelines.definitions import defs
-    from export_pipelines.orchestration.jobs import EXPORT_JOB
-    from export_pipelines.orchestration.reconcile import run_tags
-    from export_pipelines.orchestration.sensors import export_run_config
-
-    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
-    request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
-    job = defs.resolve_job_def(EXPORT_JOB)
-    with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
-        job.execute_in_process(
-            run_config={**export_run_config(request.id), **_QUIET},
-            instance=instance,
-            tags=run_tags(request),
-            raise_on_error=False,
-        )
-    return requests.get(request.id)
-
-
-@contextmanager
-def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[None]:
-    """A progress bar fed from the request row, as everybody else sees it."""
-    if quiet or not output.err.is_terminal:
-        yield
-        return
-    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
-    ended = threading.Event()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:>12} rows"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), console=output.err, transient=True) as bars:
-        bar = bars.add_task("exporting", total=100, rows=0)
-
-        def follow() -> None:
-            while not ended.wait(_POLL_SECONDS):
-                seen = requests.get(request_id)
-                bars.update(
-                    bar,
-                    completed=seen.percentage,
-                    rows=seen.rows_processed,
-                    description=seen.current_table or "exporting",
-                )
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 def copy_package(store: ObjectStore, prefix: str, folder: Path) -> None:

@@ -100,7 +100,7 @@ def _said(services: ExportServices, request_id: str, run_id: str, say: Callable[
         request = services.requests.get(request_id)
         if request.run_id == run_id and request.status is RequestStatus.PROCESSING:
             say(request)
-            abandon(request, services)
+            abandon(request, services.requests, services.store)
     except Unavailable:
         return  # the control database is down as well; the heartbeat has stopped and the reconciler will see it
 

@@ -123,7 +123,7 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
             return SkipReason(f"request {request_id} is gone")
         outcome = ended(request, context.dagster_run, context.instance, requests)
         if outcome is not None:
-            abandon(request, export.services)
+            abandon(request, export.services.requests, export.services.store)
         return SkipReason(outcome or "the request knows")
 
     return run_ended
@@ -137,7 +137,7 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
     for request in requests.silent(older_than=export.stale_after):
         outcome = reconcile(request, instance, requests)
         if outcome is not None:
-            abandon(request, export.services)
+            abandon(request, export.services.requests, export.services.store)
             done.append(f"{request.id}: {outcome}")
     now = dt.datetime.now(dt.UTC)
     begun = RunsFilter(job_name=EXPORT_JOB, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])

@@ -11,7 +11,7 @@ from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.package import StagedPackage
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.stores.requests import ExportRequest
+from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 
 def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
@@ -49,13 +49,13 @@ def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *
     return package
 
 
-def abandon(request: ExportRequest, services: ExportServices) -> None:
+def abandon(request: ExportRequest, requests: RequestStore, store: ObjectStore) -> None:
     """Take away what an attempt that was given up has left: its stage and, once nobody goes on, half a package."""
-    services.store.delete(stage_prefix(request.id, request.attempt))
-    if services.requests.get(request.id).status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
+    store.delete(stage_prefix(request.id, request.attempt))
+    if requests.get(request.id).status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         scope = TenantScope(tenant_id=request.tenant_id)
         export_type = str(request.config.get("export_type", "selective"))
-        _clear(services.store, export_prefix(scope, export_type, request.created_at, request.id))
+        _clear(store, export_prefix(scope, export_type, request.created_at, request.id))
 
 
 def _clear(store: ObjectStore, prefix: str) -> None:

@@ -23,11 +23,12 @@ from typing import Any
 
 import psycopg
 
-from export_pipelines.commands.exports import run_here
+from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.service import DEMO_TENANT
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.workplace import SOURCE_DATABASE, prepared
+from export_pipelines.pipeline.assembly import open_object_store
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import load_settings
 
@@ -59,7 +60,7 @@ def measure_once(format_name: str, compression: str) -> dict[str, Any]:
     with prepared(load_settings()) as workplace:
         os.environ.update(workplace.environment)
         started = time.perf_counter()
-        request = run_here(config, DEMO_TENANT, workplace, quiet=True)
+        request = run_here(config, DEMO_TENANT, workplace, open_object_store(workplace.settings), quiet=True)
         seconds = time.perf_counter() - started
         if request.status is not RequestStatus.COMPLETED:
             raise SystemExit(f"the export ended {request.status}: {request.error_message}")

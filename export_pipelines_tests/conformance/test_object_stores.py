@@ -505,7 +505,7 @@ def test_a_presigned_link_dies_with_its_time(s3_store: S3Store) -> None:
     while (status := httpx.get(url).status_code) == 200 and time.monotonic() < signed_at + 30:
         time.sleep(0.2)
     assert status == 403
-    assert 2.5 < time.monotonic() - signed_at < 30  # it lived, and it ended
+    assert 1.9 < time.monotonic() - signed_at < 30  # it lived (signatures count whole seconds), and it ended
 
 
 def test_a_presigned_link_opens_nothing_else(s3_store: S3Store) -> None:

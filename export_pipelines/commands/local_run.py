@@ -1,0 +1,128 @@
+"""A request and its run inside the process of a command, with a progress bar, and an end whatever happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from export_pipelines.commands import output
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.embedded.workplace import Workplace
+from export_pipelines.pipeline.publish import abandon
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.requests import ExportRequest, RequestStore
+
+_POLL_SECONDS = 0.5
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the outcome is said once, by us
+_OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
+
+
+def run_here(
+    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, quiet: bool
+) -> ExportRequest:
+    """Insert the request and run its job in this process; the request as it ended."""
+    from dagster import DagsterInstance
+
+    from export_pipelines.definitions import defs
+    from export_pipelines.orchestration.jobs import EXPORT_JOB
+    from export_pipelines.orchestration.reconcile import run_tags
+    from export_pipelines.orchestration.sensors import export_run_config
+
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
+    job = defs.resolve_job_def(EXPORT_JOB)
+    with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
+        ended = threading.Event()
+
+        def run() -> None:
+            try:
+                job.execute_in_process(
+                    run_config={**export_run_config(request.id), **_QUIET},
+                    instance=instance,
+                    tags=run_tags(request),
+                    raise_on_error=False,
+                )
+            finally:
+                ended.set()
+
+        # In a thread of its own, since Ctrl-C inside a callback of some library is lost or turned into another error.
+        threading.Thread(target=run, name="run", daemon=True).start()
+        _wait(ended, request.id, requests, store)
+    _close(request.id, requests, store)
+    return requests.get(request.id)
+
+
+def _wait(ended: threading.Event, request_id: str, requests: RequestStore, store: ObjectStore) -> None:
+    """Ctrl-C cancels the request, which its run notices soon; a second one does not wait for that."""
+    try:
+        _until(ended)
+    except KeyboardInterrupt:
+        with suppress(RequestRejected):  # it has ended meanwhile
+            requests.request_cancel(request_id)
+        try:
+            _until(ended)
+        except KeyboardInterrupt:
+            _close(request_id, requests, store)
+            raise
+
+
+def _until(ended: threading.Event) -> None:
+    """Wait in pieces: the signal may reach another thread, and this one has to wake up to act on it."""
+    while not ended.wait(_POLL_SECONDS):
+        pass
+
+
+def _close(request_id: str, requests: RequestStore, store: ObjectStore) -> None:
+    """Steps speak for the request; before the first of them, and when nobody waits for them, this does."""
+    request = requests.get(request_id)
+    if request.status not in _OPEN:
+        return
+    attempt, run_id = request.attempt, request.run_id
+    if request.cancel_requested:
+        requests.end_cancelled(request.id, attempt=attempt, run_id=run_id, message="interrupted")
+    else:
+        message = "the run ended outside of its steps; see its log in Dagster"
+        requests.fail(request.id, attempt=attempt, run_id=run_id, error_type="internal", message=message)
+    abandon(request, requests, store)
+
+
+@contextmanager
+def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[None]:
+    """A progress bar fed from the request row, as everybody else sees it."""
+    if quiet or not output.err.is_terminal:
+        yield
+        return
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    ended = threading.Event()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:>12} rows"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=output.err, transient=True) as bars:
+        bar = bars.add_task("exporting", total=100, rows=0)
+
+        def follow() -> None:
+            while not ended.wait(_POLL_SECONDS):
+                seen = requests.get(request_id)
+                bars.update(
+                    bar,
+                    completed=seen.percentage,
+                    rows=seen.rows_processed,
+                    description=seen.current_table or "exporting",
+                )
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
