@@ -1,11 +1,14 @@
 #!/bin/sh
-# Debian packages that the tests drive as strangers would: xmllint.
+# Debian packages that open finished exports as strangers would: xmllint, 7z, age, LibreOffice.
 # Installed when root or passwordless sudo allows; otherwise it says what is missing and stops.
 set -eu
 
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need xmllint libxml2-utils
+need 7z p7zip-full
+need age age
+need soffice libreoffice-calc-nogui
 
 [ -n "$missing" ] || exit 0
 
