@@ -71,6 +71,14 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedSnapshot:
+    """A snapshot that other sessions may join while the one that took it lasts."""
+
+    exported_id: str  # of pg_export_snapshot()
+    info: SnapshotInfo
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColumnAggregate:
     """Figures the database computed for one column; the meaning of ``total`` follows the column's kind.
 

@@ -12,14 +12,16 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
-from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSelection, TenantScope
 
 
 class Snapshot(Protocol):
     """One consistent, tenant-scoped state of a source; usable until its context ends."""
 
     @property
-    def info(self) -> SnapshotInfo: ...
+    def shared(self) -> SharedSnapshot:
+        """What other readers, of this or another tenant, join it by."""
+        ...
 
     def require_sound(self, tables: Iterable[str]) -> None:
         """`RequestRejected` unless the database itself keeps other tenants' rows of these tables away, and the tables
@@ -47,8 +49,12 @@ class Snapshot(Protocol):
 class Source(Protocol):
     """Where rows come from."""
 
-    def snapshot(self, scope: TenantScope) -> AbstractContextManager[Snapshot]:
-        """Raises `RequestRejected` when isolation cannot be enforced, `Unavailable` when the server is down."""
+    def snapshot(self, scope: TenantScope, *, join: SharedSnapshot | None = None) -> AbstractContextManager[Snapshot]:
+        """The state as it is now, or the one that another session holds.
+
+        Raises `RequestRejected` when isolation cannot be enforced, `Unavailable` when the server is down or the session
+        to join has ended.
+        """
         ...
 
     def tenants(self) -> list[str]:

@@ -121,7 +121,7 @@ def package(
     """Add README, datapackage.json, SHA256SUMS and the manifest; zip where asked for."""
     services = export.services
     with step(context, services, plan, "package", expected_rows=0):
-        return assemble_package(plan, staged, tuple(files), tuple(verdicts), services, run_id=context.run_id)
+        return assemble_package(plan, staged, tuple(files), tuple(verdicts), services)
 
 
 @op

@@ -21,10 +21,12 @@ def build_manifest(
     stage: Stage,
     files: Iterable[ExportFile],
     verdicts: Iterable[TableVerdict],
-    *,
-    run_id: str,
 ) -> dict[str, Any]:
-    """Everything a third party needs, as plain JSON values."""
+    """Everything a third party needs, as plain JSON values.
+
+    Nothing that differs between two runs of one request on one snapshot: which run and attempt made a package is in the
+    request's events.
+    """
     staged = {table.table: table for table in stage.tables}
     found = {verdict.table: verdict for verdict in verdicts}
     return {
@@ -35,8 +37,6 @@ def build_manifest(
             "type": plan.export_type,
             "tenant_id": plan.scope.tenant_id,
             "requested_at": plan.requested_at.isoformat(),
-            "run_id": run_id,
-            "attempt": plan.attempt,
         },
         "format": {"name": plan.format, "options": plan.format_options, "compression": plan.compression},
         "source": {

@@ -38,8 +38,6 @@ def assemble_package(
     files: tuple[ExportFile, ...],
     verdicts: tuple[TableVerdict, ...],
     services: ExportServices,
-    *,
-    run_id: str,
 ) -> StagedPackage:
     """README, datapackage.json, SHA256SUMS, manifest.json; with ``compression: zip`` all of it in one archive."""
     spec = services.find_format(plan.format)
@@ -55,7 +53,7 @@ def assemble_package(
     ]
     named = [*files, *papers]
     named.append(_paper(plan, services, CHECKSUMS, "text/plain", checksums(named)))
-    manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts, run_id=run_id))
+    manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts))
     named.append(_paper(plan, services, MANIFEST, "application/json", manifest))
     rows = sum(table.rows for table in stage.tables)
     if plan.compression != "zip":

@@ -5,20 +5,22 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from export_pipelines.core.errors import IntegrityViolation
-from export_pipelines.core.model import ExportPlan, Stage, StagedTable, TableAggregates, TableSelection
+from export_pipelines.core.model import ExportPlan, SharedSnapshot, Stage, StagedTable, TableAggregates, TableSelection
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.services import ExportServices
 
 
-def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress) -> Stage:
-    """All tables of the plan as they are at one instant.
+def stage_tables(
+    plan: ExportPlan, services: ExportServices, progress: Progress, *, join: SharedSnapshot | None = None
+) -> Stage:
+    """All tables of the plan as they are at one instant: now, or that of a snapshot that somebody holds.
 
     Counting runs on the connection that holds the snapshot while another reads the rows.
     """
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
-    with services.source.snapshot(plan.scope) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
+    with services.source.snapshot(plan.scope, join=join) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
         snapshot.require_sound(selection.table for selection in plan.selections)
         progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
@@ -31,7 +33,7 @@ def stage_tables(plan: ExportPlan, services: ExportServices, progress: Progress)
             counting.shutdown(wait=False, cancel_futures=True)
             raise
         progress.expect(sum(table.rows for table in tables))
-        return Stage(snapshot=snapshot.info, tables=tuple(tables))
+        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables))
 
 
 def _stage_table(

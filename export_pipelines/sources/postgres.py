@@ -19,11 +19,11 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.query import from_where, select_rows
-from export_pipelines.sources.session import begin, begin_statements, connected, describe, snapshot_info
+from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
 from export_pipelines.sources.stream import first_line, open_arrow_session, stream
 
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
@@ -43,13 +43,14 @@ class PostgresSource:
         return self._catalog
 
     @contextmanager
-    def snapshot(self, scope: TenantScope) -> Iterator[PostgresSnapshot]:
+    def snapshot(self, scope: TenantScope, *, join: SharedSnapshot | None = None) -> Iterator[PostgresSnapshot]:
         """A consistent state of the tenant's rows, held until the context ends."""
         with connected(self._url) as connection:
             with _translated(self._url):
                 self._require_tenant(connection, scope)
-                begin(connection, self._catalog, scope)
-                snapshot = PostgresSnapshot(self._url, self._catalog, scope, connection, self._check_tables)
+                begin(connection, self._catalog, scope, join.exported_id if join else None)
+                shared = share_snapshot(connection, join.info if join else None)
+                snapshot = PostgresSnapshot(self._url, self._catalog, scope, connection, shared, self._check_tables)
             try:
                 yield snapshot
             finally:
@@ -91,6 +92,7 @@ class PostgresSnapshot:
         catalog: Catalog,
         scope: TenantScope,
         connection: psycopg.Connection,
+        shared: SharedSnapshot,
         check_tables: TableCheck,
     ) -> None:
         self._url = url
@@ -102,11 +104,11 @@ class PostgresSnapshot:
         self._checked: set[str] = set()
         self._idle: list[adbc.Connection] = []
         self._closed = False
-        self._exported_id, self._info = snapshot_info(connection)
+        self._shared = shared
 
     @property
-    def info(self) -> SnapshotInfo:
-        return self._info
+    def shared(self) -> SharedSnapshot:
+        return self._shared
 
     def require_sound(self, tables: Iterable[str]) -> None:
         """Checked once for each table; `RequestRejected` when a policy is missing or not enforced."""
@@ -159,7 +161,7 @@ class PostgresSnapshot:
         try:
             connection = self._idle.pop()
         except IndexError:
-            begin_sql = begin_statements(self._catalog, self._scope, self._exported_id)
+            begin_sql = begin_statements(self._catalog, self._scope, self._shared.exported_id)
             connection = open_arrow_session(self._url, [statement.as_string() for statement in begin_sql])
         usable = False
         try:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import SnapshotInfo, TenantScope
+from export_pipelines.core.model import SharedSnapshot, SnapshotInfo, TenantScope
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -31,19 +31,32 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
 }
 
+# What makes rows come in the order in which the table holds them, which one snapshot sees but one way: no scan that
+# joins another's half-way, no workers that race, no index whose use depends on statistics (a bitmap of it is in order).
+PHYSICAL_ORDER = {
+    "synchronize_seqscans": "off",
+    "max_parallel_workers_per_gather": "0",
+    "enable_seqscan": "on",
+    "enable_bitmapscan": "on",
+    "enable_indexscan": "off",
+    "enable_indexonlyscan": "off",
+}
+
+_JOINING = 1  # place of SET TRANSACTION SNAPSHOT, which must come before any query
+
 
 def begin_statements(
     catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None
 ) -> list[sql.SQL | sql.Composed]:
-    """The statements that open a session, in order; ``snapshot_id`` joins another session's snapshot."""
+    """The statements that open a session, in order; with ``snapshot_id`` a reader's, inside that snapshot."""
     statements: list[sql.SQL | sql.Composed] = [sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")]
     if snapshot_id is not None:
         statements.append(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
     role = catalog.reader_role if scope is not None else catalog.directory_role
     statements.append(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-    settings = dict(SETTINGS)
+    settings = SETTINGS if snapshot_id is None else SETTINGS | PHYSICAL_ORDER
     if scope is not None:
-        settings[catalog.tenant.setting] = scope.tenant_id
+        settings = settings | {catalog.tenant.setting: scope.tenant_id}
     for name, value in settings.items():
         statements.append(sql.SQL("SELECT set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value)))
     return statements
@@ -72,26 +85,30 @@ def describe(url: str) -> str:
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
-def begin(connection: psycopg.Connection, catalog: Catalog, scope: TenantScope | None) -> None:
+def begin(
+    connection: psycopg.Connection, catalog: Catalog, scope: TenantScope | None, snapshot_id: str | None = None
+) -> None:
     """Open the session's transaction; `RequestRejected` when the login may not become the reader role."""
-    try:
-        for statement in begin_statements(catalog, scope):
+    for number, statement in enumerate(begin_statements(catalog, scope, snapshot_id)):
+        try:
             connection.execute(statement)
-    except (
-        psycopg.errors.InsufficientPrivilege,
-        psycopg.errors.InvalidParameterValue,
-        psycopg.errors.UndefinedObject,
-    ) as error:
-        role = catalog.reader_role if scope is not None else catalog.directory_role
-        raise RequestRejected(
-            f"the source login cannot become role {role!r} ({str(error).strip()}); run `catalog rls --apply` as an "
-            f"administrator and grant the role to the login",
-            field="EXPORT_SOURCE_URL",
-        ) from error
+        except (
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.InvalidParameterValue,
+            psycopg.errors.UndefinedObject,
+        ) as error:
+            if snapshot_id is not None and number == _JOINING:
+                raise Unavailable(f"the snapshot to join is no longer held: {str(error).strip()}") from error
+            role = catalog.reader_role if scope is not None else catalog.directory_role
+            raise RequestRejected(
+                f"the source login cannot become role {role!r} ({str(error).strip()}); run `catalog rls --apply` as an "
+                f"administrator and grant the role to the login",
+                field="EXPORT_SOURCE_URL",
+            ) from error
 
 
-def snapshot_info(connection: psycopg.Connection) -> tuple[str, SnapshotInfo]:
-    """Export this transaction's snapshot: the id that other sessions join it by, and what it is."""
+def share_snapshot(connection: psycopg.Connection, known: SnapshotInfo | None = None) -> SharedSnapshot:
+    """Export this transaction's snapshot; ``known`` is what it is when it was joined, not taken."""
     row = connection.execute(
         """
         SELECT pg_export_snapshot(), pg_current_snapshot()::text, transaction_timestamp(),
@@ -101,6 +118,7 @@ def snapshot_info(connection: psycopg.Connection) -> tuple[str, SnapshotInfo]:
     ).fetchone()
     assert row is not None
     exported_id, snapshot_id, taken_at, version, role, lsn = row
-    return exported_id, SnapshotInfo(
+    info = SnapshotInfo(
         snapshot_id=snapshot_id, lsn=lsn, taken_at=taken_at.astimezone(dt.UTC), server_version=version, role=role
     )
+    return SharedSnapshot(exported_id=exported_id, info=known or info)
