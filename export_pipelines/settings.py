@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     keep_seconds: Annotated[int, Field(ge=3600)] = Field(
         default=30 * 86_400, validation_alias=_named("EXPORT_KEEP_SECONDS"), description="How long a package is kept."
     )
+    keep_canonical: bool = Field(
+        default=True,
+        validation_alias=_named("EXPORT_KEEP_CANONICAL"),
+        description="Keep what an export has read, so that it can be converted to other formats.",
+    )
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),

@@ -15,12 +15,11 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.model import TenantScope
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.orchestration.jobs import EXPORT_JOB
-from export_pipelines.orchestration.reconcile import run_tags
 from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.orchestration.sensors import export_run_config
+from export_pipelines.orchestration.runs import job_name, run_config, run_tags
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import Settings
@@ -68,8 +67,8 @@ class Workshop:
     def run(self, request_id: str, **tags: str) -> ExecuteInProcessResult:
         """Run the request's job in this process, as the CLI does."""
         request = self.services.requests.get(request_id)
-        return self.definitions.resolve_job_def(EXPORT_JOB).execute_in_process(
-            run_config={**export_run_config(request_id), **_QUIET},
+        return self.definitions.resolve_job_def(job_name(request)).execute_in_process(
+            run_config={**run_config(request), **_QUIET},
             instance=self.instance,
             tags={**run_tags(request), **tags},
             raise_on_error=False,
@@ -80,6 +79,9 @@ class Workshop:
         request_id = self.order(config, tenant, launched_by="cli")
         self.run(request_id)
         return self.services.requests.get(request_id)
+
+    def scope(self, tenant: str = TENANTS[0]) -> TenantScope:
+        return TenantScope(tenant_id=tenant)
 
     def package(self, request: ExportRequest) -> Path:
         """Folder of a published package."""

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,23 +54,40 @@ def export(
 ) -> None:
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
-        if output_ is not None and output_.exists() and (not output_.is_dir() or any(output_.iterdir())):
-            raise RequestRejected(f"{output_} exists and is not an empty folder", field="--output")
         config = _configuration(
             tables, format_, compression, name, (from_, to), fields or [], option or [], email or [], include_deleted
         )
-        _make_folder(output_)
-        with prepared(load_settings()) as workplace:
-            store = open_object_store(workplace.settings)  # refused here, before there is a request
-            os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-            _check(config, tenant, workplace)
-            request = run_here(config, tenant, workplace, store, quiet=as_json)
-            if request.status is not RequestStatus.COMPLETED:
-                message = f"request {request.id} {request.status}: {request.error_message}"
-                output.stop(message, request.error_type or "internal", as_json=as_json)
-            if output_ is not None:
-                copy_package(store, str(request.package_prefix), output_)
-            _tell(request, store, output_, workplace, as_json=as_json)
+        carry_out(config, tenant, output_, _check, as_json=as_json)
+
+
+def carry_out(
+    config: dict[str, Any],
+    tenant: str,
+    folder: Path | None,
+    check: Callable[[dict[str, Any], str, Workplace], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Run the request here, copy its package into the folder, and tell; leaves with an exit code when it failed.
+
+    ``check`` refuses what the plan would refuse, before there is a request.
+    """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RequestRejected(f"{folder} exists and is not an empty folder", field="--output")
+    if not tenant.strip():
+        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
+    _make_folder(folder)
+    with prepared(load_settings()) as workplace:
+        store = open_object_store(workplace.settings)  # refused here, before there is a request
+        os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
+        check(config, tenant, workplace)
+        request = run_here(config, tenant, workplace, store, quiet=as_json)
+        if request.status is not RequestStatus.COMPLETED:
+            message = f"request {request.id} {request.status}: {request.error_message}"
+            output.stop(message, request.error_type or "internal", as_json=as_json)
+        if folder is not None:
+            copy_package(store, str(request.package_prefix), folder)
+        _tell(request, store, folder, workplace, as_json=as_json)
 
 
 def _make_folder(folder: Path | None) -> None:
@@ -109,7 +127,7 @@ def _configuration(
         "data_sources": [{"type": table, "filters": filters, "fields": chosen.get(table)} for table in named],
         "format": format_,
         "compression": compression,
-        "options": dict(_option(text) for text in options),
+        "options": format_options(options),
         "delivery": [{"method": "email", "recipients": emails}] if emails else [],
     }
 
@@ -121,6 +139,11 @@ def _field_choice(text: str) -> tuple[str, list[str]]:
     return table.strip(), [column.strip() for column in columns.split(",")]
 
 
+def format_options(options: list[str]) -> dict[str, Any]:
+    """``name=value`` as the configuration has them."""
+    return dict(_option(text) for text in options)
+
+
 def _option(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator:
@@ -129,9 +152,6 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
-    """Refuse what the plan would refuse, before there is a request."""
-    if not tenant.strip():
-        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
     plan_export(
         parse_configuration(config),
         open_catalog(workplace.settings),

@@ -30,20 +30,18 @@ def run_here(
     from dagster import DagsterInstance
 
     from export_pipelines.definitions import defs
-    from export_pipelines.orchestration.jobs import EXPORT_JOB
-    from export_pipelines.orchestration.reconcile import run_tags
-    from export_pipelines.orchestration.sensors import export_run_config
+    from export_pipelines.orchestration.runs import job_name, run_config, run_tags
 
     requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
     request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
-    job = defs.resolve_job_def(EXPORT_JOB)
+    job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         ended = threading.Event()
 
         def run() -> None:
             try:
                 job.execute_in_process(
-                    run_config={**export_run_config(request.id), **_QUIET},
+                    run_config={**run_config(request), **_QUIET},
                     instance=instance,
                     tags=run_tags(request),
                     raise_on_error=False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -54,13 +55,14 @@ class DownloadTarget(_Part):
 
 
 class ExportConfig(_Part):
-    """One export."""
+    """One export: of tables, or of what an earlier export read, in another format."""
 
     name: str = Field(default="", max_length=200)
     export_type: Literal["selective"] = "selective"
     data_sources: tuple[DataSource, ...] | None = Field(default=None, min_length=1, max_length=1000)
     tables: tuple[TableName, ...] | None = Field(default=None, min_length=1, max_length=1000)
     filters: Filters | None = None
+    convert: UUID | None = Field(default=None, description="Id of a finished export to convert; instead of tables.")
     format: str = Field(min_length=1, max_length=40)
     options: dict[str, Any] = Field(default_factory=dict)
     compression: Literal["none", "gzip", "zip"] = "none"
@@ -68,10 +70,10 @@ class ExportConfig(_Part):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        if (self.data_sources is None) == (self.tables is None):
-            raise ValueError("name either tables or data_sources")
-        if self.data_sources is not None and self.filters is not None:
-            raise ValueError("filters goes with tables; with data_sources each has its own")
+        if [self.data_sources, self.tables, self.convert].count(None) != 2:  # noqa: PLR2004 - of three
+            raise ValueError("name either tables or data_sources, or an export to convert")
+        if self.tables is None and self.filters is not None:
+            raise ValueError("filters goes with tables; data_sources have their own, a conversion those of its export")
         return self
 
     def sources(self) -> tuple[DataSource, ...]:
@@ -106,6 +108,8 @@ def explain(problem: Any) -> str:
         return "is not a known field; remove it or check its spelling"
     if problem["type"] == "too_short":
         return "is empty; name at least one"
+    if problem["type"].startswith("uuid_"):
+        return "is not an id of a request, such as 0190b6c4-0000-7000-8000-000000000001"
     if problem["type"] == "string_too_short":
         return "must not be empty"
     return str(problem["msg"]).removeprefix("Value error, ")

@@ -57,6 +57,7 @@ class ExportPlan:
     compression: str = "none"
     requested_at: dt.datetime
     emails: tuple[EmailDelivery, ...] = ()
+    converted_from: str | None = None  # the export whose rows these are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,16 @@ class Stage:
 
     snapshot: SnapshotInfo
     tables: tuple[StagedTable, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptStage:
+    """What a finished export read, kept so that it can be written again in another format."""
+
+    request_id: str
+    catalog: str
+    selections: tuple[TableSelection, ...]
+    stage: Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,11 @@ def stage_prefix(request_id: str, attempt: int) -> str:
     return f"stage/{segment(request_id)}/{attempt}"
 
 
+def canonical_prefix(scope: TenantScope, request_id: str) -> str:
+    """Folder of the canonical Parquet kept for conversions of a finished export."""
+    return f"canonical/{segment(scope.tenant_id)}/{segment(request_id)}"
+
+
 def lake_stage_prefix(run_id: str = "") -> str:
     """Folder of what a run writes before it is checked and moved into the lake; without a run, that of all runs."""
     return f"stage/lake/{segment(run_id)}" if run_id else "stage/lake"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, explain
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import EmailDelivery, ExportPlan, TableSelection, TenantScope
+from export_pipelines.core.model import EmailDelivery, ExportPlan, KeptStage, TableSelection, TenantScope
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.windows import Window, parse_window
 
@@ -29,8 +29,12 @@ def plan_export(
     scope: TenantScope,
     requested_at: dt.datetime,
     formats: Mapping[str, FormatSpec],
+    kept: KeptStage | None = None,
 ) -> ExportPlan:
-    """A plan, or `RequestRejected` naming the field, the value's problem and the choices."""
+    """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
+
+    ``kept`` is what a conversion converts; its tables, columns and rows are given.
+    """
     _check_text(config.name, "name")
     spec = choose_format(config.format, formats)
     if config.compression == "gzip" and not spec.compressible:
@@ -44,12 +48,13 @@ def plan_export(
         catalog=catalog.name,
         export_type=config.export_type,
         name=config.name or _DEFAULT_NAME,
-        selections=tuple(_selections(config.sources(), catalog)),
+        selections=kept.selections if kept else tuple(_selections(config.sources(), catalog)),
         format=spec.name,
         format_options=format_options(spec, config.options, formats),
         compression=config.compression,
         requested_at=requested_at,
         emails=tuple(_email(target) for target in config.delivery if isinstance(target, EmailTarget)),
+        converted_from=kept.request_id if kept else None,
     )
 
 

@@ -26,16 +26,18 @@ from dagster import (
 from pydantic import Field
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import parse_configuration
-from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict, TenantScope
-from export_pipelines.core.planning import plan_export
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict
 from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import EXPORT_JOB, job_name
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
+from export_pipelines.pipeline.plan import plan_request
 from export_pipelines.pipeline.publish import publish as publish_package
+from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import validate_files
 
@@ -48,25 +50,22 @@ class PlanConfig(Config):
     request_id: str = Field(description="Id of the row in export_control.export_requests.")
 
 
+def planned(context: OpExecutionContext, request_id: str, services: ExportServices, *, job: str) -> ExportPlan:
+    """Take the request and check it; `RequestRejected` when it is the work of another job."""
+    with ending(context, services, request_id):
+        request = take(services.requests, request_id, context.run)
+        if job_name(request) != job:
+            raise RequestRejected(f"request {request_id} is the work of {job_name(request)}", field="job")
+        return plan_request(request, services)
+
+
 def plan_op(tables: list[str]) -> OpDefinition:
     """The first op; it depends on every table asset for lineage, and loads none of them."""
 
     @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
     def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
         """Take the request and check it against the catalog."""
-        services = export.services
-        with ending(context, services, config.request_id):
-            request = take(services.requests, config.request_id, context.run)
-            wanted = parse_configuration(request.config)
-            return plan_export(
-                wanted,
-                services.catalog,
-                request_id=request.id,
-                attempt=request.attempt,
-                scope=TenantScope(tenant_id=request.tenant_id),
-                requested_at=request.created_at,
-                formats=services.formats(),
-            )
+        return planned(context, config.request_id, export.services, job=EXPORT_JOB)
 
     return plan
 
@@ -125,11 +124,17 @@ def package(
 
 
 @op
-def publish(context: OpExecutionContext, export: ExportResource, plan: ExportPlan, assembled: StagedPackage) -> Package:
+def publish(
+    context: OpExecutionContext,
+    export: ExportResource,
+    plan: ExportPlan,
+    staged: Stage,
+    assembled: StagedPackage,
+) -> Package:
     """Make the package visible and the request completed."""
     services = export.services
     with step(context, services, plan, "publish", expected_rows=0):
-        return publish_package(plan, assembled, services, run_id=context.run_id)
+        return publish_package(plan, staged, assembled, services, run_id=context.run_id)
 
 
 @op
@@ -163,13 +168,13 @@ def export_asset(catalog: Catalog) -> AssetsDefinition:
         name="export",
         node_defs=[plan_op(tables), stage, convert, validate, package, publish, deliver, finish],
         dependencies={
-            "stage": _inputs(plan="plan"),
-            "convert": _inputs(plan="plan", staged="stage"),
-            "validate": _inputs(plan="plan", staged="stage", files="convert"),
-            "package": _inputs(plan="plan", staged="stage", files="convert", verdicts="validate"),
-            "publish": _inputs(plan="plan", assembled="package"),
-            "deliver": _inputs(plan="plan", published="publish"),
-            "finish": _inputs(plan="plan", delivered="deliver"),
+            "stage": inputs(plan="plan"),
+            "convert": inputs(plan="plan", staged="stage"),
+            "validate": inputs(plan="plan", staged="stage", files="convert"),
+            "package": inputs(plan="plan", staged="stage", files="convert", verdicts="validate"),
+            "publish": inputs(plan="plan", staged="stage", assembled="package"),
+            "deliver": inputs(plan="plan", published="publish"),
+            "finish": inputs(plan="plan", delivered="deliver"),
         },
         input_mappings=[
             InputMapping(graph_input_name=table, mapped_node_name="plan", mapped_node_input_name=table)
@@ -188,7 +193,8 @@ def export_asset(catalog: Catalog) -> AssetsDefinition:
     )
 
 
-def _inputs(**sources: str) -> dict[str, DependencyDefinition]:
+def inputs(**sources: str) -> dict[str, DependencyDefinition]:
+    """Dependencies of an op: input name → name of the op that makes it."""
     return {name: DependencyDefinition(node) for name, node in sources.items()}
 
 

@@ -12,23 +12,24 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.orchestration.assets import table_key
+from export_pipelines.orchestration.conversion import convert_job
 from export_pipelines.orchestration.export import EXPORT_KEY
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import EXPORT_JOB, RUN_LIMITS
 from export_pipelines.pipeline.deliver import deliver_due
 
-EXPORT_JOB = "export_job"
 DELIVERY_JOB = "delivery_job"
 _JOB_OF_GRAIN = {Grain.MONTH: "materialize_months", Grain.DAY: "materialize_days", Grain.NONE: "materialize_tenants"}
 
 
-def export_job() -> UnresolvedAssetJobDefinition:
-    """One run is one request, in one process."""
-    return define_asset_job(
-        EXPORT_JOB,
-        selection=AssetSelection.assets(EXPORT_KEY),
-        description="One export request, from plan to delivery.",
-        tags={"dagster/max_runtime": str(6 * 3600)},
-    )
+# One run is one request, in one process.
+export_job = define_asset_job(
+    EXPORT_JOB,
+    selection=AssetSelection.assets(EXPORT_KEY),
+    description="One export request, from plan to delivery.",
+    tags=RUN_LIMITS,
+)
+REQUEST_JOBS = (export_job, convert_job)
 
 
 def tables_of(catalog: Catalog, grain: Grain) -> list[str]:
@@ -64,4 +65,4 @@ def delivery_job() -> None:
 
 
 def all_jobs(catalog: Catalog) -> list[UnresolvedAssetJobDefinition | JobDefinition]:
-    return [export_job(), *materialize_jobs(catalog), delivery_job]
+    return [*REQUEST_JOBS, *materialize_jobs(catalog), delivery_job]

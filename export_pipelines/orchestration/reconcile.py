@@ -7,40 +7,17 @@ nothing.
 
 import datetime as dt
 
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.orchestration.runs import ATTEMPT_TAG, REQUEST_TAG, run_of
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
-REQUEST_TAG, ATTEMPT_TAG, TENANT_TAG = "export/request", "export/attempt", "export/tenant"
 _LOST = "lost"
 _NOT_BEGUN = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING)
 _BEGUN = (DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING)
 _AFTER_PUBLISHING = 10  # times the silence that is allowed elsewhere; sending mail reports no heartbeat
-
-
-def run_tags(request: ExportRequest) -> dict[str, str]:
-    """Tags by which a run and its request find each other."""
-    return {
-        REQUEST_TAG: request.id,
-        ATTEMPT_TAG: str(request.attempt),
-        TENANT_TAG: request.tenant_id,
-        "dagster/priority": str(request.priority),
-    }
-
-
-def run_key(request: ExportRequest) -> str:
-    return f"req-{request.id}-{request.attempt}"
-
-
-def run_of(request: ExportRequest, instance: DagsterInstance) -> DagsterRun | None:
-    """The run that holds the request, else the newest one made for this attempt."""
-    if request.run_id is not None:
-        return instance.get_run_by_id(request.run_id)
-    tags = {REQUEST_TAG: request.id, ATTEMPT_TAG: str(request.attempt)}
-    found = instance.get_runs(RunsFilter(tags=tags), limit=1)
-    return found[0] if found else None
 
 
 def reconcile(request: ExportRequest, instance: DagsterInstance, requests: RequestStore) -> str | None:

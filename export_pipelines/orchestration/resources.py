@@ -104,6 +104,7 @@ class ExportResource(ConfigurableResource):
     scratch: str = Field(description="Local folder for sorting and re-reading.")
     link_ttl_seconds: int
     keep_seconds: int
+    keep_canonical: bool = True
     public_url: str
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
@@ -143,6 +144,7 @@ class ExportResource(ConfigurableResource):
             link_ttl=dt.timedelta(seconds=self.link_ttl_seconds),
             public_url=self.public_url,
             keep_exports=dt.timedelta(seconds=self.keep_seconds),
+            keep_canonical=self.keep_canonical,
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
         )
@@ -178,6 +180,7 @@ def export_resource(settings: Settings) -> ExportResource:
         scratch=str(home / "scratch"),
         link_ttl_seconds=settings.link_ttl,
         keep_seconds=settings.keep_seconds,
+        keep_canonical=settings.keep_canonical,
         public_url=settings.pages_url,
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,

@@ -23,18 +23,19 @@ from dagster import (
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.orchestration.jobs import DELIVERY_JOB, EXPORT_JOB
+from export_pipelines.orchestration.jobs import DELIVERY_JOB, REQUEST_JOBS
 from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_partitions_name
-from export_pipelines.orchestration.reconcile import (
+from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
+from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import (
+    CONVERT_JOB,
+    EXPORT_JOB,
     REQUEST_TAG,
-    ended,
-    forgotten,
-    reconcile,
+    run_config,
     run_key,
     run_of,
     run_tags,
 )
-from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.pipeline.publish import abandon
 from export_pipelines.stores.requests import ExportRequest
 
@@ -69,22 +70,31 @@ def tenants_sensor(catalog: Catalog) -> SensorDefinition:
     return sync_tenants
 
 
-@sensor(job_name=EXPORT_JOB, minimum_interval_seconds=5, default_status=_RUNNING)
-def export_requests(context: SensorEvaluationContext, export: ExportResource) -> Iterator[RunRequest | SkipReason]:
-    """A run for every queued request, asked for again and again until it exists; the run key makes it one."""
-    requests = export.services.requests
-    queued = requests.launchable()
-    wanted = [request for request in queued if not _has_run(request, context, export)]
-    for request in wanted:
-        yield RunRequest(
-            run_key=run_key(request),
-            run_config=export_run_config(request.id),
-            tags=run_tags(request),
-        )
-    if queued:
-        requests.asked(queued)
-    if not wanted:
-        yield SkipReason("no request needs a run")
+def request_sensor(name: str, job: str) -> SensorDefinition:
+    """Asks for a run for every queued request that is this job's work."""
+
+    @sensor(name=name, job_name=job, minimum_interval_seconds=5, default_status=_RUNNING)
+    def ask(context: SensorEvaluationContext, export: ExportResource) -> Iterator[RunRequest | SkipReason]:
+        """A run for every queued request, asked for again and again until it exists; the run key makes it one."""
+        requests = export.services.requests
+        queued = requests.launchable(conversions=job == CONVERT_JOB)
+        wanted = [request for request in queued if not _has_run(request, context, export)]
+        for request in wanted:
+            yield RunRequest(
+                run_key=run_key(request),
+                run_config=run_config(request),
+                tags=run_tags(request),
+            )
+        if queued:
+            requests.asked(queued)
+        if not wanted:
+            yield SkipReason("no request needs a run")
+
+    return ask
+
+
+export_requests = request_sensor("export_requests", EXPORT_JOB)
+conversion_requests = request_sensor("conversion_requests", CONVERT_JOB)
 
 
 def _has_run(request: ExportRequest, context: SensorEvaluationContext, export: ExportResource) -> bool:
@@ -95,11 +105,6 @@ def _has_run(request: ExportRequest, context: SensorEvaluationContext, export: E
     if run.is_finished:
         ended(request, run, context.instance, export.services.requests)
     return True
-
-
-def export_run_config(request_id: str) -> dict[str, object]:
-    """Run config of ``export_job`` for one request."""
-    return {"ops": {"export": {"ops": {"plan": {"config": {"request_id": request_id}}}}}}
 
 
 def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
@@ -140,10 +145,11 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
             abandon(request, export.services.requests, export.services.store)
             done.append(f"{request.id}: {outcome}")
     now = dt.datetime.now(dt.UTC)
-    begun = RunsFilter(job_name=EXPORT_JOB, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+    statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     closed = (
         forgotten(record, instance, requests, silence=export.stale_after, now=now)
-        for record in instance.get_run_records(begun)
+        for job in REQUEST_JOBS
+        for record in instance.get_run_records(RunsFilter(job_name=job.name, statuses=statuses))
     )
     done.extend(line for line in closed if line is not None)
     for line in done:
@@ -163,6 +169,7 @@ def all_sensors(catalog: Catalog) -> list[SensorDefinition]:
     return [
         tenants_sensor(catalog),
         export_requests,
+        conversion_requests,
         ended_sensor(DagsterRunStatus.FAILURE),
         ended_sensor(DagsterRunStatus.CANCELED),
         silent_requests,

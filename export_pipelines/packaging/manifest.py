@@ -40,6 +40,7 @@ def build_manifest(
         },
         "format": {"name": plan.format, "options": plan.format_options, "compression": plan.compression},
         "source": {
+            **({"converted_from": plan.converted_from} if plan.converted_from else {}),
             "catalog": catalog.name,
             "server_version": stage.snapshot.server_version,
             "role": stage.snapshot.role,

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from export_pipelines.core.errors import Cancelled, IntegrityViolation
-from export_pipelines.core.model import ExportPlan, Package, TenantScope
+from export_pipelines.core.model import ExportPlan, Package, Stage, TenantScope
 from export_pipelines.core.naming import MANIFEST, export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.kept import keep_stage
 from export_pipelines.pipeline.package import StagedPackage
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 
-def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
+def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
     """The package under its public prefix and the request completed, or neither.
 
     The lock and the two checks under it keep a run that lost its request (a paused machine, a cancelled request)
@@ -45,6 +46,8 @@ def publish(plan: ExportPlan, staged: StagedPackage, services: ExportServices, *
         if not completed:
             _clear(services.store, prefix)
             raise Cancelled("cancelled on request, or taken over by another run, while publishing")
+    if services.keep_canonical and plan.converted_from is None:
+        keep_stage(plan, stage, services.store)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     return package
 

@@ -30,5 +30,6 @@ class ExportServices:
     link_ttl: dt.timedelta
     public_url: str  # where people reach the download pages, without a trailing slash
     keep_exports: dt.timedelta
+    keep_canonical: bool  # for conversions, as long as the package
     heartbeat_seconds: float
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

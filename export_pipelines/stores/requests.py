@@ -147,8 +147,8 @@ class RequestStore(Attempts):
         )
         return [ExportRequest.of(row) for row in rows]
 
-    def launchable(self, limit: int = 100) -> Found:
-        """Queued requests that are due and need a run asked for.
+    def launchable(self, limit: int = 100, *, conversions: bool = False) -> Found:
+        """Queued requests, of tables or to convert an export, that are due and need a run asked for.
 
         Never asked ones first, then those asked longest ago: one that waits long cannot keep the next from being
         asked. Tenants take turns and have a window each, so that one tenant's backlog neither delays another's first
@@ -160,12 +160,18 @@ class RequestStore(Attempts):
                 SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY priority DESC, created_at, id) AS place
                 FROM export_control.export_requests
                 WHERE status = 'queued' AND launched_by = 'sensor' AND not_before <= now()
+                  AND (config ? 'convert') = %(conversions)s
             )
             SELECT * FROM waiting
             WHERE place <= %(window)s AND (asked_at IS NULL OR asked_at < now() - %(again)s)
             ORDER BY asked_at NULLS FIRST, priority DESC, place, created_at, id LIMIT %(limit)s
             """,
-            {"limit": limit, "window": WAITING_RUNS_PER_TENANT, "again": ASK_AGAIN_AFTER},
+            {
+                "limit": limit,
+                "window": WAITING_RUNS_PER_TENANT,
+                "again": ASK_AGAIN_AFTER,
+                "conversions": conversions,
+            },
         )
         return [ExportRequest.of(row) for row in rows]
 

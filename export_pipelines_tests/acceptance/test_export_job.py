@@ -13,6 +13,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline.verify import verify_package
@@ -49,16 +50,20 @@ def test_every_format_and_compression_ends_in_a_package_that_verifies(
     assert pets["rows"] == source_count(clinic, "pets", TENANTS[0], "deleted_at IS NULL")
 
 
-def test_nothing_but_the_package_is_left_in_the_store(workshop: Workshop) -> None:
+def test_nothing_but_the_package_and_what_it_was_made_of_is_left_in_the_store(workshop: Workshop) -> None:
     request = workshop.export({"tables": ["pets", "clients"], "format": "csv", "compression": "gzip"})
     prefix = f"{request.package_prefix}/"
-    assert {key.removeprefix(prefix) for key in workshop.object_keys()} == {
+    kept = f"{canonical_prefix(workshop.scope(), request.id)}/"
+    assert {key.removeprefix(prefix).replace(kept, "kept/") for key in workshop.object_keys()} == {
         "data/pets.csv.gz",
         "data/clients.csv.gz",
         "README.md",
         "datapackage.json",
         "SHA256SUMS",
         "manifest.json",
+        "kept/pets.parquet",
+        "kept/clients.parquet",
+        "kept/stage.json",
     }
 
 

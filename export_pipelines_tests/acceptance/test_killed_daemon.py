@@ -162,10 +162,12 @@ def assert_published_once(control: psycopg.Connection[dict[str, object]]) -> Non
 
 
 def assert_only_packages(workplace: Workplace, control: psycopg.Connection[dict[str, object]]) -> None:
-    """The whole store: the files the table knows, nothing else, and every package verifies."""
+    """The whole store: the files the table knows, what they were made of, nothing else; every package verifies."""
     objects = workplace.settings.home / "objects"
     known = {str(row["key"]) for row in control.execute("SELECT key FROM export_control.export_files").fetchall()}
-    assert {path.relative_to(objects).as_posix() for path in objects.rglob("*") if path.is_file()} == known
+    stored = {path.relative_to(objects).as_posix() for path in objects.rglob("*") if path.is_file()}
+    assert {key for key in stored if not key.startswith("canonical/")} == known
+    assert len([key for key in stored if key.endswith("/stage.json")]) == REQUESTS
     assert not (objects / "stage").exists()
     prefixes = control.execute("SELECT package_prefix FROM export_control.export_requests").fetchall()
     assert len({row["package_prefix"] for row in prefixes}) == REQUESTS

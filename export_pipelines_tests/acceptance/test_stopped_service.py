@@ -106,7 +106,7 @@ def at_work(home: Path) -> str:
 
 
 def published(home: Path) -> list[Path]:
-    return [path for path in (home / "objects").rglob("*") if path.is_file()]
+    return [path for path in (home / "objects" / "exports").rglob("*") if path.is_file()]
 
 
 def terminate(ui_url: str, run_id: str) -> str:

@@ -96,6 +96,7 @@ def test_jobs_schedules_and_sensors_follow_the_grains_in_use(catalog: Catalog) -
     jobs = {Grain.MONTH: "materialize_months", Grain.DAY: "materialize_days", Grain.NONE: "materialize_tenants"}
     assert {name for name in repository.job_names if not name.startswith("__")} == {
         "export_job",
+        "convert_job",
         "delivery_job",
         *(jobs[grain] for grain in grains),
     }
@@ -103,7 +104,7 @@ def test_jobs_schedules_and_sensors_follow_the_grains_in_use(catalog: Catalog) -
         f"close_last_{grain}" for grain in grains - {Grain.NONE}
     }
     assert {found.name for found in repository.sensor_defs} >= {
-        f"{catalog.name}_tenants_sensor", "export_requests", "silent_requests", "due_deliveries",
+        f"{catalog.name}_tenants_sensor", "export_requests", "conversion_requests", "silent_requests", "due_deliveries",
     }  # fmt: skip
 
 

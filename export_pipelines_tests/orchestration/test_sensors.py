@@ -22,10 +22,9 @@ from dagster._core.test_utils import create_run_for_test
 from psycopg.types.json import Jsonb
 
 from export_pipelines.orchestration import sensors
-from export_pipelines.orchestration.jobs import EXPORT_JOB
 from export_pipelines.orchestration.partitions import tenant_partitions_name
-from export_pipelines.orchestration.reconcile import run_tags
 from export_pipelines.orchestration.resources import export_resource
+from export_pipelines.orchestration.runs import EXPORT_JOB, run_tags
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -47,6 +46,19 @@ def context(workshop: Workshop) -> Iterator[SensorEvaluationContext]:
 def tick(context: SensorEvaluationContext) -> list[RunRequest]:
     """What the request sensor asks for in one tick."""
     return [asked for asked in sensors.export_requests(context) or () if isinstance(asked, RunRequest)]
+
+
+
+def test_each_request_is_asked_for_as_the_job_whose_work_it_is(
+    workshop: Workshop, context: SensorEvaluationContext
+) -> None:
+    finished = workshop.export(CONFIG)
+    export, conversion = workshop.order(CONFIG), workshop.order({"convert": finished.id, "format": "json"})
+    asked = {
+        sensor.job_name: [run.tags["export/request"] for run in sensor(context) or () if isinstance(run, RunRequest)]
+        for sensor in (sensors.export_requests, sensors.conversion_requests)
+    }
+    assert asked == {"export_job": [export], "convert_job": [conversion]}
 
 
 def run_for(workshop: Workshop, request_id: str, status: DagsterRunStatus) -> None:

@@ -1,0 +1,54 @@
+"""The job that writes what a finished export has read in another format, without touching the source."""
+
+from dagster import GraphDefinition, JobDefinition, OpExecutionContext, op
+
+from export_pipelines.core.model import ExportPlan, Stage
+from export_pipelines.orchestration.export import (
+    PlanConfig,
+    convert,
+    deliver,
+    finish,
+    inputs,
+    package,
+    planned,
+    publish,
+    validate,
+)
+from export_pipelines.orchestration.holding import step
+from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import CONVERT_JOB, RUN_LIMITS
+from export_pipelines.pipeline.plan import kept_rows
+
+
+@op
+def plan_conversion(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
+    """Take the request and find what it converts."""
+    return planned(context, config.request_id, export.services, job=CONVERT_JOB)
+
+
+@op
+def canonical(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
+    """The canonical Parquet that the export left."""
+    services = export.services
+    with step(context, services, plan, "stage", expected_rows=0) as progress:
+        stage = kept_rows(plan, services)
+        progress.expect(sum(table.rows for table in stage.tables))
+        for table in stage.tables:
+            progress.advance(table=table.table, rows=table.rows)
+        return stage
+
+
+convert_job: JobDefinition = GraphDefinition(
+    name=CONVERT_JOB,
+    description="One conversion request: a finished export in another format.",
+    node_defs=[plan_conversion, canonical, convert, validate, package, publish, deliver, finish],
+    dependencies={
+        "canonical": inputs(plan="plan_conversion"),
+        "convert": inputs(plan="plan_conversion", staged="canonical"),
+        "validate": inputs(plan="plan_conversion", staged="canonical", files="convert"),
+        "package": inputs(plan="plan_conversion", staged="canonical", files="convert", verdicts="validate"),
+        "publish": inputs(plan="plan_conversion", staged="canonical", assembled="package"),
+        "deliver": inputs(plan="plan_conversion", published="publish"),
+        "finish": inputs(plan="plan_conversion", delivered="deliver"),
+    },
+).to_job(tags=RUN_LIMITS)
