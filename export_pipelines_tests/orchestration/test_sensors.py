@@ -48,7 +48,6 @@ def tick(context: SensorEvaluationContext) -> list[RunRequest]:
     return [asked for asked in sensors.export_requests(context) or () if isinstance(asked, RunRequest)]
 
 
-
 def test_each_request_is_asked_for_as_the_job_whose_work_it_is(
     workshop: Workshop, context: SensorEvaluationContext
 ) -> None:
