@@ -22,6 +22,7 @@ from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
@@ -140,6 +141,7 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         scope=TenantScope(tenant_id=tenant),
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
+        codecs=CODECS,
     )
 
 

@@ -32,6 +32,7 @@ from export_pipelines.core.planning import plan_export
 from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
@@ -66,6 +67,7 @@ def plan_op(tables: list[str]) -> OpDefinition:
                 scope=TenantScope(tenant_id=request.tenant_id),
                 requested_at=request.created_at,
                 formats=services.formats(),
+                codecs=CODECS,
             )
 
     return plan

@@ -31,4 +31,5 @@ class ExportServices:
     public_url: str  # where people reach the download pages, without a trailing slash
     keep_exports: dt.timedelta
     heartbeat_seconds: float
+    max_file_bytes: int | None = None  # of every file of a package; None: any size
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

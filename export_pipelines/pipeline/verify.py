@@ -24,7 +24,7 @@ from export_pipelines.core.types import as_text as text_form
 from export_pipelines.packaging.manifest_reading import ReadFile, ReadManifest, ReadTable, read_manifest
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
 from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.validation.account import Account, account, differences
+from export_pipelines.validation.account import Account, account, accounting, differences
 
 _READ_BYTES = 1 << 20
 
@@ -120,7 +120,7 @@ def _check_rows(
     spec = find_format(manifest.format.name)
     heads = {table.name: _head(table) for table in manifest.tables}
     accounts: dict[str, Account] = {}
-    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch, accounting() as session:
         for entry in manifest.files:
             if not entry.parts:
                 continue
@@ -128,7 +128,7 @@ def _check_rows(
             with _crafted(entry.path), plain_copy(folder / entry.path, entry.path, Path(scratch)) as path:
                 for part in _parts(entry, heads):
                     head = heads[part.table]
-                    read = account(read_part(spec, path, head, part), head.schema)
+                    read = account(read_part(spec, path, head, part), head.schema, session)
                     accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
                     if read.aggregates.rows != part.rows:
                         counted = f"{entry.path} has {read.aggregates.rows} rows of {part.table}"

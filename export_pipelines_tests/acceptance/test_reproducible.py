@@ -96,9 +96,7 @@ def test_the_same_requests_on_the_same_snapshot_give_the_same_bytes(
 ) -> None:
     with planning(clinic, "seqscan"):
         once = packages(tmp_path / "once", clinic, held, HERE, 0o022)
-    with psycopg.connect(
-        clinic.admin_url, autocommit=True
-    ) as connection:
+    with psycopg.connect(clinic.admin_url, autocommit=True) as connection:
         connection.execute("UPDATE clinic.invoices SET reference = reference WHERE number % 2 = 0")
     with planning(clinic, "indexscan"):
         again = packages(tmp_path / "again", clinic, held, ELSEWHERE, 0o077)
