@@ -33,6 +33,7 @@ from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
@@ -53,13 +54,13 @@ def plan_op(tables: list[str]) -> OpDefinition:
     """The first op; it depends on every table asset for lineage, and loads none of them."""
 
     @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
-    def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
+    def plan_request(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
         """Take the request and check it against the catalog."""
         services = export.services
         with ending(context, services, config.request_id):
             request = take(services.requests, config.request_id, context.run)
             wanted = parse_configuration(request.config)
-            return plan_export(
+            plan = plan_export(
                 wanted,
                 services.catalog,
                 request_id=request.id,
@@ -69,8 +70,11 @@ def plan_op(tables: list[str]) -> OpDefinition:
                 formats=services.formats(),
                 codecs=CODECS,
             )
+            if plan.sealing is not None:
+                open_lock(plan, plan.sealing, services)  # a missing password or a bad key is said before rows are read
+            return plan
 
-    return plan
+    return plan_request
 
 
 @op

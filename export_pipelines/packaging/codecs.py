@@ -113,6 +113,8 @@ def codec_of_file(name: str) -> Codec | None:
 @contextmanager
 def reading_plain(codec: Codec, path: Path, name: str) -> Iterator[BinaryIO]:
     """What the file holds; `IntegrityViolation` when it is cut or not of that codec."""
+    if path.stat().st_size == 0:  # which decoders take for the end of nothing
+        raise IntegrityViolation(f"{name} is not a whole {codec.name} file; export again")
     try:
         with codec.open_plain(path) as stream:
             yield stream

@@ -38,7 +38,10 @@ class DigestSink(io.RawIOBase):
 
 
 class CompressingSink(io.RawIOBase):
-    """Compresses what passes, some at a time. Only `finish` ends the stream, so an error never leaves a whole one."""
+    """Compresses what passes. Only `finish` ends the stream, so an error never leaves a whole one.
+
+    Always so many bytes at a time: where its input is cut changes what ISA-L makes of it.
+    """
 
     def __init__(self, below: BinaryIO, compressor: Compressor) -> None:
         self._below = below
@@ -50,17 +53,20 @@ class CompressingSink(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._waiting += data
-        if len(self._waiting) >= _BUFFER_BYTES:
-            self._drain()
+        start = 0
+        while len(self._waiting) - start >= _BUFFER_BYTES:
+            self._compress(start, start + _BUFFER_BYTES)
+            start += _BUFFER_BYTES
+        del self._waiting[:start]
         return memoryview(data).nbytes
 
     def finish(self) -> None:
-        self._drain()
+        self._compress(0, len(self._waiting))
+        self._waiting.clear()
         self._below.write(self._compressor.flush())
 
-    def _drain(self) -> None:
-        self._below.write(self._compressor.compress(bytes(self._waiting)))
-        self._waiting.clear()
+    def _compress(self, start: int, end: int) -> None:
+        self._below.write(self._compressor.compress(bytes(memoryview(self._waiting)[start:end])))
 
 
 @contextmanager
