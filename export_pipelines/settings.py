@@ -6,10 +6,11 @@ Names are the environment variables of `docs/settings.md`. Secrets are `SecretSt
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from export_pipelines.core.errors import RequestRejected
@@ -17,6 +18,24 @@ from export_pipelines.core.errors import RequestRejected
 
 def _named(*names: str) -> AliasChoices:
     return AliasChoices(*names)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_LEAST_SIZE = 10_000  # the papers of a package alone need some
+
+
+def _octets(value: object) -> object:
+    """``500MB``, ``1.5 GiB`` or a plain number of bytes."""
+    if value is None or isinstance(value, int):
+        return value
+    found = _SIZE.fullmatch(str(value))
+    if found is None or found[2].upper() not in _UNITS:
+        raise ValueError("must be bytes or a size such as 500MB, 2GB or 512MiB")
+    size = int(float(found[1]) * _UNITS[found[2].upper()])
+    if size < _LEAST_SIZE:
+        raise ValueError(f"must be at least {_LEAST_SIZE:,} bytes")
+    return size
 
 
 class Settings(BaseSettings):
@@ -95,6 +114,23 @@ class Settings(BaseSettings):
     )
     api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
+    max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(
+        default=None,
+        validation_alias=_named("EXPORT_MAX_FILE_SIZE"),
+        description="Most bytes of a file in a package, such as `500MB`; larger tables are split, a larger archive is "
+        "refused. Unset: any size.",
+    )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_SECRET_KEY"),
+        description="32 bytes in base64 that seal passwords of requests; default: EXPORT_HOME/secret.key, made when "
+        "first needed.",
+    )
+    password: SecretStr | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_PASSWORD"),
+        description="Password for `export --encrypt`, `requests retry` and `verify` at the command line.",
+    )
     heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
     stale_seconds: int = Field(
         default=60,

@@ -15,6 +15,7 @@ from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import SharedSnapshot, SnapshotInfo, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.orchestration.resources import export_resource
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.package import assemble_package
 from export_pipelines.pipeline.services import ExportServices
@@ -50,6 +51,7 @@ def make_package(
         scope=TenantScope(tenant_id=tenant),
         requested_at=REQUESTED_AT,
         formats=services.formats(),
+        codecs=CODECS,
     )
     stage = stage_tables(plan, services, Silent(), join=join)
     files = convert_tables(plan, stage, services, Silent())

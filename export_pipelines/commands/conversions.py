@@ -9,14 +9,27 @@ from typing import Annotated, Any
 import typer
 
 from export_pipelines.commands import output
-from export_pipelines.commands.exports import AsJson, carry_out, format_options
+from export_pipelines.commands.exports import AsJson, carry_out, require_recipients
+from export_pipelines.commands.ordering import (
+    Compression,
+    Encrypt,
+    MaxSize,
+    Recipients,
+    Split,
+    encryption,
+    format_option,
+    split_files,
+)
+from export_pipelines.commands.passwords import PasswordFile
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.formats.registry import all_formats
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.kept import find_kept
+from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import RequestStore
 
@@ -25,7 +38,12 @@ def convert(
     request: Annotated[str, typer.Argument(help="Id of a completed export.")],
     tenant: Annotated[str, typer.Option(help="Id of the tenant whose export it is.")],
     format_: Annotated[str, typer.Option("--format", help="csv, json, ndjson, parquet, xlsx or xml.")],
-    compression: Annotated[str, typer.Option(help="none, gzip or zip.")] = "none",
+    compression: Compression = "none",
+    split: Split = None,
+    max_size_mb: MaxSize = None,
+    encrypt: Encrypt = None,
+    recipient: Recipients = None,
+    password_file: PasswordFile = None,
     option: Annotated[
         list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")
     ] = None,
@@ -35,14 +53,17 @@ def convert(
 ) -> None:
     """Write what a finished export has read in another format; the source is not asked again."""
     with output.reported(as_json=as_json):
+        settings = load_settings()
         config = {
             "name": name,
             "convert": request,
             "format": format_,
             "compression": compression,
-            "options": format_options(option or []),
+            "options": dict(format_option(text) for text in option or []),
+            "split_files": split_files(split, max_size_mb),
+            "encryption": encryption(encrypt, recipient or [], password_file, settings),
         }
-        carry_out(config, tenant, output_, _check, as_json=as_json)
+        carry_out(config, tenant, output_, _check, settings, as_json=as_json)
 
 
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
@@ -55,7 +76,7 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         RequestStore(ControlDatabase(workplace.settings.require_control_url())),
         open_object_store(workplace.settings),
     )
-    plan_export(
+    plan = plan_export(
         wanted,
         catalog,
         request_id="check",
@@ -63,5 +84,7 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         scope=scope,
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
+        codecs=CODECS,
         kept=kept,
     )
+    require_recipients(plan)

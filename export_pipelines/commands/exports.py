@@ -13,19 +13,35 @@ from typing import Annotated, Any
 
 import typer
 
+from export_pipelines.archives.age_reading import identities_in
+from export_pipelines.archives.age_writing import recipients_of
 from export_pipelines.commands import output
 from export_pipelines.commands.local_run import run_here
+from export_pipelines.commands.ordering import (
+    Compression,
+    Encrypt,
+    MaxSize,
+    Recipients,
+    Split,
+    data_sources,
+    encryption,
+    format_option,
+    split_files,
+)
+from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
+from export_pipelines.core.model import ExportPlan, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.verify import verify_package
-from export_pipelines.settings import load_settings
+from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.requests import ExportRequest
@@ -42,7 +58,12 @@ def export(
     from_: Annotated[str | None, typer.Option("--from", help="First day or instant, included.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")] = None,
     fields: Annotated[list[str] | None, typer.Option(help="table:column,column; repeat for several tables.")] = None,
-    compression: Annotated[str, typer.Option(help="none, gzip or zip.")] = "none",
+    compression: Compression = "none",
+    split: Split = None,
+    max_size_mb: MaxSize = None,
+    encrypt: Encrypt = None,
+    recipient: Recipients = None,
+    password_file: PasswordFile = None,
     option: Annotated[
         list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")
     ] = None,
@@ -54,10 +75,18 @@ def export(
 ) -> None:
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
-        config = _configuration(
-            tables, format_, compression, name, (from_, to), fields or [], option or [], email or [], include_deleted
-        )
-        carry_out(config, tenant, output_, _check, as_json=as_json)
+        settings = load_settings()
+        config = {
+            "name": name,
+            "data_sources": data_sources(tables, fields or [], (from_, to), include_deleted=include_deleted),
+            "format": format_,
+            "compression": compression,
+            "options": dict(format_option(text) for text in option or []),
+            "split_files": split_files(split, max_size_mb),
+            "encryption": encryption(encrypt, recipient or [], password_file, settings),
+            "delivery": [{"method": "email", "recipients": email}] if email else [],
+        }
+        carry_out(config, tenant, output_, _check, settings, as_json=as_json)
 
 
 def carry_out(
@@ -65,6 +94,7 @@ def carry_out(
     tenant: str,
     folder: Path | None,
     check: Callable[[dict[str, Any], str, Workplace], None],
+    settings: Settings,
     *,
     as_json: bool,
 ) -> None:
@@ -77,7 +107,7 @@ def carry_out(
     if not tenant.strip():
         raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
     _make_folder(folder)
-    with prepared(load_settings()) as workplace:
+    with prepared(settings) as workplace:
         store = open_object_store(workplace.settings)  # refused here, before there is a request
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
         check(config, tenant, workplace)
@@ -100,59 +130,8 @@ def _make_folder(folder: Path | None) -> None:
         raise RequestRejected(f"{folder} cannot be made: {error.strerror}", field="--output") from error
 
 
-def _configuration(
-    tables: str,
-    format_: str,
-    compression: str,
-    name: str,
-    dates: tuple[str | None, str | None],
-    fields: list[str],
-    options: list[str],
-    emails: list[str],
-    include_deleted: bool,
-) -> dict[str, Any]:
-    """The request's JSON, in the words of the API."""
-    chosen = dict(_field_choice(text) for text in fields)
-    if not tables.strip(" ,"):
-        raise RequestRejected("is empty; name at least one table", field="--tables")
-    named = [table.strip() for table in tables.split(",") if table.strip()]
-    unknown = chosen.keys() - set(named)
-    if unknown:
-        raise RequestRejected(f"names {', '.join(sorted(unknown))}, which is not in --tables", field="--fields")
-    filters: dict[str, Any] = {"include_deleted": include_deleted}
-    if any(dates):
-        filters["date_range"] = {"start": dates[0], "end": dates[1]}
-    return {
-        "name": name,
-        "data_sources": [{"type": table, "filters": filters, "fields": chosen.get(table)} for table in named],
-        "format": format_,
-        "compression": compression,
-        "options": format_options(options),
-        "delivery": [{"method": "email", "recipients": emails}] if emails else [],
-    }
-
-
-def _field_choice(text: str) -> tuple[str, list[str]]:
-    table, separator, columns = text.partition(":")
-    if not separator or not columns:
-        raise RequestRejected(f"{text!r} is not table:column,column", field="--fields")
-    return table.strip(), [column.strip() for column in columns.split(",")]
-
-
-def format_options(options: list[str]) -> dict[str, Any]:
-    """``name=value`` as the configuration has them."""
-    return dict(_option(text) for text in options)
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise RequestRejected(f"{text!r} is not name=value", field="--option")
-    return name.strip(), {"true": True, "false": False}.get(value.lower(), value)
-
-
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
-    plan_export(
+    plan = plan_export(
         parse_configuration(config),
         open_catalog(workplace.settings),
         request_id="check",
@@ -160,7 +139,14 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         scope=TenantScope(tenant_id=tenant),
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
+        codecs=CODECS,
     )
+    require_recipients(plan)
+
+
+def require_recipients(plan: ExportPlan) -> None:
+    """`RequestRejected` for a public key that is none."""
+    recipients_of(plan.sealing.recipients if plan.sealing else ())
 
 
 def copy_package(store: ObjectStore, prefix: str, folder: Path) -> None:
@@ -192,13 +178,25 @@ def _tell(
 
 
 def verify(
-    package: Annotated[Path, typer.Argument(help="Folder, .zip or manifest.json of a package.")],
+    package: Annotated[Path, typer.Argument(help="Folder, .zip, .age or manifest.json of a package.")],
+    password_file: PasswordFile = None,
+    identity: Annotated[
+        list[Path] | None, typer.Option(help="File with a private key for age, also an SSH key; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a package offline: checksums, counts, schema and totals. Exit 0 valid, 2 not a package, 3 damaged."""
+    """Check a package offline: checksums, counts, schema and totals. Exit 0 valid, 2 not a package, 3 damaged.
+
+    An encrypted package needs its password or key; a missing or wrong one is exit 2.
+    """
     with output.reported(as_json=as_json):
         started = time.monotonic()
-        found = verify_package(package, find_format, told=lambda _file: None)
+        keys = Keys(
+            password=given_password(password_file, load_settings()),
+            identities=tuple(key for file in identity or [] for key in _identities(file)),
+            ask=lambda: asked_password(new=False),
+        )
+        found = verify_package(package, find_format, keys=keys)
         if as_json:
             output.say_json({**asdict(found), "valid": found.valid})
         else:
@@ -211,3 +209,10 @@ def verify(
             )
         if not found.valid:
             raise typer.Exit(output.INTEGRITY)
+
+
+def _identities(file: Path) -> list[Any]:
+    try:
+        return identities_in(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestRejected(f"{file} cannot be read as a key file", field="--identity") from error

@@ -14,6 +14,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
+from export_pipelines.pipeline.assembly import open_requests
 from export_pipelines.pipeline.publish import abandon
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import ExportRequest, RequestStore
@@ -32,7 +33,7 @@ def run_here(
     from export_pipelines.definitions import defs
     from export_pipelines.orchestration.runs import job_name, run_config, run_tags
 
-    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    requests = open_requests(workplace.settings, ControlDatabase(workplace.settings.require_control_url()))
     request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):

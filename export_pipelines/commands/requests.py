@@ -12,11 +12,14 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from export_pipelines.commands import output
+from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import prepared
-from export_pipelines.settings import load_settings
+from export_pipelines.pipeline.assembly import open_requests
+from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.requests import RequestStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at, cancel and retry export requests.")
@@ -27,10 +30,16 @@ RequestId = Annotated[str, typer.Argument(help="Id of the request.")]
 
 @contextmanager
 def _control() -> Iterator[ControlDatabase]:
-    with prepared(load_settings()) as workplace:
+    with _at_work(load_settings()) as (_, control):
+        yield control
+
+
+@contextmanager
+def _at_work(settings: Settings) -> Iterator[tuple[Settings, ControlDatabase]]:
+    with prepared(settings) as workplace:
         control = ControlDatabase(workplace.settings.require_control_url())
         try:
-            yield control
+            yield workplace.settings, control
         finally:
             control.close()
 
@@ -101,7 +110,11 @@ def cancel(request_id: RequestId) -> None:
 
 
 @app.command()
-def retry(request_id: RequestId) -> None:
-    """Queue a failed or cancelled request again; the daemon of `up` runs it."""
-    with output.reported(), _control() as control:
-        output.say(f"queued again as attempt {RequestStore(control).retry(request_id)}")
+def retry(request_id: RequestId, password_file: PasswordFile = None) -> None:
+    """Queue a failed or cancelled request again; the daemon of `up` runs it. A password is to be given again."""
+    with output.reported(), _at_work(load_settings()) as (settings, control):
+        requests = open_requests(settings, control)
+        password = None
+        if is_sealed(requests.get(request_id).config):
+            password = given_password(password_file, settings) or asked_password(new=True)
+        output.say(f"queued again as attempt {requests.retry(request_id, password=password)}")

@@ -30,6 +30,7 @@ from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate as migrate_database
 from export_pipelines.stores.requests import ExportRequest, RequestStore
+from export_pipelines.stores.secrets import KEY_FILE
 
 DEMO_TENANT = "00000000-0000-4000-8000-000000000001"  # the sample's first clinic
 DEMO_CONFIG = {
@@ -93,7 +94,8 @@ def reset(
         EmbeddedPostgres(home).delete_data()
         for folder in HOME_FOLDERS:
             shutil.rmtree(home / folder, ignore_errors=True)
-        (home / SERVICES_LOCK).unlink(missing_ok=True)
+        for file in (SERVICES_LOCK, KEY_FILE):
+            (home / file).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there as well
             home.rmdir()
         output.say(f"{home} is reset")

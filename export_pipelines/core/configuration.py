@@ -10,7 +10,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from export_pipelines.core.errors import RequestRejected
 
@@ -20,7 +20,18 @@ Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RF
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # one of them is a password
+
+
+class _Switched(_Part):
+    """A part that ``enabled: false`` turns off, whatever else it says."""
+
+    enabled: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignored_when_off(cls, raw: Any) -> Any:
+        return {"enabled": False} if isinstance(raw, dict) and raw.get("enabled") is False else raw
 
 
 class DateRange(_Part):
@@ -54,6 +65,33 @@ class DownloadTarget(_Part):
     method: Literal["download"] = "download"
 
 
+class SplitFiles(_Switched):
+    """Several files a table: by the period of its rows, by size, or both."""
+
+    split_by: Literal["month", "week", "size"] | None = None
+    max_size_mb: float | None = Field(default=None, description="Of a finished file; 1 MB is 1,000,000 bytes.")
+
+
+class SealedPassword(_Part):
+    """Stands in the request table for a password that is kept encrypted in a column of its own."""
+
+    sealed: Literal[True]
+
+
+class Encryption(_Switched):
+    """One encrypted archive instead of readable files."""
+
+    method: Literal["AES256", "age"] | None = None
+    password: SecretStr | SealedPassword | None = None
+    recipients: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(default=(), max_length=50)
+    hide_names: bool = Field(default=True, description="AES256: no name of a file can be seen without the password.")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _any_case(cls, method: Any) -> Any:
+        return {"aes256": "AES256", "age": "age"}.get(method.lower(), method) if isinstance(method, str) else method
+
+
 class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
@@ -65,7 +103,9 @@ class ExportConfig(_Part):
     convert: UUID | None = Field(default=None, description="Id of a finished export to convert; instead of tables.")
     format: str = Field(min_length=1, max_length=40)
     options: dict[str, Any] = Field(default_factory=dict)
-    compression: Literal["none", "gzip", "zip"] = "none"
+    compression: str = Field(default="none", min_length=1, max_length=40)
+    split_files: SplitFiles | None = None
+    encryption: Encryption | None = None
     delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(default=(), max_length=20)
 
     @model_validator(mode="after")

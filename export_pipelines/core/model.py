@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from export_pipelines.core.windows import Window
+from export_pipelines.core.windows import Period, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,27 @@ class EmailDelivery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Split:
+    """How the rows of a table are spread over files; both may hold."""
+
+    period: Period | None = None
+    max_bytes: int | None = None  # of a finished file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealing:
+    """How the package is encrypted. The password is never part of a plan."""
+
+    method: Literal["AES256", "age"]
+    recipients: tuple[str, ...] = ()
+    hide_names: bool = True
+
+    @property
+    def needs_password(self) -> bool:
+        return not self.recipients
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportPlan:
     """A validated request: what to read, how to write it, where it goes."""
 
@@ -55,6 +76,8 @@ class ExportPlan:
     format: str
     format_options: dict[str, Any] = field(default_factory=dict)
     compression: str = "none"
+    split: Split = Split()
+    sealing: Sealing | None = None
     requested_at: dt.datetime
     emails: tuple[EmailDelivery, ...] = ()
     converted_from: str | None = None  # the export whose rows these are

@@ -68,10 +68,10 @@ def export_prefix(scope: TenantScope, export_type: str, requested_at: dt.datetim
     return f"exports/{segment(scope.tenant_id)}/{segment(export_type)}/{requested_at:%Y/%m/%d}/{segment(request_id)}"
 
 
-def part_name(table: str, part: int, extension: str) -> str:
-    """``invoices.csv``, ``invoices.0002.csv``."""
+def part_name(name: str, part: int, extension: str, *, period: str | None = None) -> str:
+    """``invoices.csv``, ``invoices.0002.csv``, ``invoices.2024-03.csv``, ``invoices.2024-03.0002.csv``."""
     number = "" if part == 1 else f".{part:04d}"
-    return f"{segment(table)}{number}.{extension}"
+    return f"{segment(name)}{f'.{period}' if period else ''}{number}.{extension}"
 
 
 def download_name(name: str, request_id: str, extension: str) -> str:

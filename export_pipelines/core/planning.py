@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, explain
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import EmailDelivery, ExportPlan, KeptStage, TableSelection, TenantScope
+from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.windows import Window, parse_window
 
@@ -29,6 +30,7 @@ def plan_export(
     scope: TenantScope,
     requested_at: dt.datetime,
     formats: Mapping[str, FormatSpec],
+    codecs: Collection[str],
     kept: KeptStage | None = None,
 ) -> ExportPlan:
     """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
@@ -37,10 +39,7 @@ def plan_export(
     """
     _check_text(config.name, "name")
     spec = choose_format(config.format, formats)
-    if config.compression == "gzip" and not spec.compressible:
-        raise RequestRejected(
-            f"{spec.name} files are compressed already; use none, or zip for one archive", field="compression"
-        )
+    selections = kept.selections if kept else tuple(_selections(config.sources(), catalog))
     return ExportPlan(
         request_id=request_id,
         attempt=attempt,
@@ -48,10 +47,12 @@ def plan_export(
         catalog=catalog.name,
         export_type=config.export_type,
         name=config.name or _DEFAULT_NAME,
-        selections=kept.selections if kept else tuple(_selections(config.sources(), catalog)),
+        selections=selections,
         format=spec.name,
         format_options=format_options(spec, config.options, formats),
-        compression=config.compression,
+        compression=choose_compression(config.compression, spec, codecs),
+        split=split_of(config.split_files, selections, catalog),
+        sealing=sealing_of(config.encryption),
         requested_at=requested_at,
         emails=tuple(_email(target) for target in config.delivery if isinstance(target, EmailTarget)),
         converted_from=kept.request_id if kept else None,

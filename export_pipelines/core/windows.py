@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from export_pipelines.core.catalog import Grain
@@ -11,6 +12,21 @@ from export_pipelines.core.errors import RequestRejected
 
 EARLIEST = dt.date(1, 1, 2)  # one day inside what every zone offset can still express
 LATEST = dt.date(9999, 12, 30)
+
+
+UNDATED = "undated"  # the period of rows without a time
+
+
+class Period(StrEnum):
+    """What files are split by."""
+
+    MONTH = "month"
+    WEEK = "week"  # of ISO 8601: from Monday
+
+
+def period_label(period: Period, year: int, number: int) -> str:
+    """``2024-03`` for a month, ``2024-W09`` for a week of an ISO year; they sort as time does."""
+    return f"{year:04d}-{number:02d}" if period is Period.MONTH else f"{year:04d}-W{number:02d}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 Sheets are written while rows arrive; nothing but names is kept until the end. How a value becomes a cell is
 `export_pipelines.formats.xlsx_cells`, the parts around the sheets are `export_pipelines.formats.xlsx_parts`, the
-container is `export_pipelines.formats.zip_stream` and reading back is `export_pipelines.formats.xlsx_reading`.
+container is `export_pipelines.archives.zip_stream` and reading back is `export_pipelines.formats.xlsx_reading`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from export_pipelines.archives.zip_stream import ZipStream
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.formats.rendering import frame_of, text_of
@@ -21,7 +22,6 @@ from export_pipelines.formats.xlsx_cells import CellRule, cell_rule, rows_xml
 from export_pipelines.formats.xlsx_parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
 from export_pipelines.formats.xlsx_reading import read_xlsx
 from export_pipelines.formats.xlsx_sheets import MAX_COLUMNS, SheetStream
-from export_pipelines.formats.zip_stream import ZipStream
 
 _SAMPLE_ROWS = 200  # that the widths of columns are taken from
 _NARROWEST, _WIDEST = 8, 60  # characters

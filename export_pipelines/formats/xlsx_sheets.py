@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from export_pipelines.archives.zip_stream import ZipEntryStream
 from export_pipelines.formats.text_buffers import concatenated
 from export_pipelines.formats.xlsx_cells import column_letters, escaped
 from export_pipelines.formats.xlsx_parts import HEADER_STYLE
-from export_pipelines.formats.zip_stream import ZipEntryStream
 
 MAX_ROWS = 1_048_576  # of a sheet, its header included
 MAX_COLUMNS = 16_384

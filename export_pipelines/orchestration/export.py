@@ -32,6 +32,7 @@ from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import EXPORT_JOB, job_name
+from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
@@ -56,7 +57,10 @@ def planned(context: OpExecutionContext, request_id: str, services: ExportServic
         request = take(services.requests, request_id, context.run)
         if job_name(request) != job:
             raise RequestRejected(f"request {request_id} is the work of {job_name(request)}", field="job")
-        return plan_request(request, services)
+        plan = plan_request(request, services)
+        if plan.sealing is not None:
+            open_lock(plan, plan.sealing, services)  # a missing password or a bad key is said before rows are read
+        return plan
 
 
 def plan_op(tables: list[str]) -> OpDefinition:

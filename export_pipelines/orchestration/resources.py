@@ -23,6 +23,7 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.secrets import open_secret_box
 
 
 class SourceResource(ConfigurableResource):
@@ -108,6 +109,9 @@ class ExportResource(ConfigurableResource):
     public_url: str
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
+    max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
+    home: str = Field(description="Folder with the key that seals passwords of requests, unless one is given.")
+    secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
     _control: ControlDatabase | None = PrivateAttr(default=None)
 
@@ -135,7 +139,7 @@ class ExportResource(ConfigurableResource):
             catalog=source.catalog,
             source=source,
             store=self.store.open(),
-            requests=RequestStore(control),
+            requests=RequestStore(control, open_secret_box(self.secret_key or None, Path(self.home))),
             deliveries=DeliveryStore(control),
             formats=all_formats,
             find_format=find_format,
@@ -147,6 +151,7 @@ class ExportResource(ConfigurableResource):
             keep_canonical=self.keep_canonical,
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
+            max_file_bytes=self.max_file_bytes,
         )
 
 
@@ -184,6 +189,9 @@ def export_resource(settings: Settings) -> ExportResource:
         public_url=settings.pages_url,
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,
+        max_file_bytes=settings.max_file_size,
+        home=str(home),
+        secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
     )
 
 

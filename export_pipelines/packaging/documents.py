@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.model import ExportFile, ExportPlan, Stage
+from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage
 from export_pipelines.core.types import Kind, kind_of
+from export_pipelines.core.windows import UNDATED
+from export_pipelines.packaging.codecs import CODECS
 
 _FRICTIONLESS = {
     Kind.BOOLEAN: "boolean",
@@ -45,7 +47,7 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable
             continue
         table = catalog.tables[part.table]
         resource: dict[str, Any] = {
-            "name": part.table.replace("_", "-") if len(file.parts) == 1 else f"{part.table.replace('_', '-')}-sheet",
+            "name": _resource_name(file, part),
             "path": file.path,
             "mediatype": file.media_type,
             "format": plan.format,
@@ -55,9 +57,17 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable
         }
         if plan.format == "csv":
             resource |= {"type": "table", "schema": table_schema(table, by_table[part.table].columns)}
-            if plan.compression == "gzip":
-                resource["compression"] = "gz"
+            if plan.compression in CODECS:
+                resource["compression"] = CODECS[plan.compression].descriptor
         yield resource
+
+
+def _resource_name(file: ExportFile, part: FilePart) -> str:
+    """The table's name, with what tells this file from others of the table: its period and number."""
+    _, _, rest = file.path.rpartition("/")[2].partition(".")
+    own = [piece for piece in rest.split(".") if piece[:1].isdigit() or piece == UNDATED]
+    sheet = ["sheet"] if len(file.parts) > 1 else []
+    return "-".join([part.table.replace("_", "-"), *sheet, *own]).lower()
 
 
 def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:

@@ -9,7 +9,16 @@ from importlib.metadata import version
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.model import ExportFile, ExportPlan, Stage, StagedTable, TableSelection, TableVerdict
+from export_pipelines.core.model import (
+    ExportFile,
+    ExportPlan,
+    Sealing,
+    Stage,
+    StagedTable,
+    TableSelection,
+    TableVerdict,
+)
+from export_pipelines.core.packing import period_column
 from export_pipelines.core.types import kind_of
 
 MANIFEST_VERSION = 1
@@ -39,6 +48,8 @@ def build_manifest(
             "requested_at": plan.requested_at.isoformat(),
         },
         "format": {"name": plan.format, "options": plan.format_options, "compression": plan.compression},
+        "split": {"period": plan.split.period, "max_size_bytes": plan.split.max_bytes},
+        "encryption": plan.sealing.method if plan.sealing else None,
         "source": {
             **({"converted_from": plan.converted_from} if plan.converted_from else {}),
             "catalog": catalog.name,
@@ -51,14 +62,31 @@ def build_manifest(
             },
         },
         "tables": [
-            _table(selection, catalog, staged[selection.table], found[selection.table]) for selection in plan.selections
+            _table(plan, selection, catalog, staged[selection.table], found[selection.table])
+            for selection in plan.selections
         ],
         "files": [_file(file) for file in files],
         "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
     }
 
 
-def _table(selection: TableSelection, catalog: Catalog, staged: StagedTable, verdict: TableVerdict) -> dict[str, Any]:
+def sealed_manifest(plan: ExportPlan, sealing: Sealing, archive: ExportFile) -> dict[str, Any]:
+    """What may be read without the key: enough to tell whether the archive is whole, nothing of what is in it."""
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "export": {"id": plan.request_id},
+        "sealed": {
+            "path": archive.path,
+            "method": sealing.method,
+            "size_bytes": archive.size_bytes,
+            "sha256": archive.sha256,
+        },
+    }
+
+
+def _table(
+    plan: ExportPlan, selection: TableSelection, catalog: Catalog, staged: StagedTable, verdict: TableVerdict
+) -> dict[str, Any]:
     table = catalog.tables[selection.table]
     window = selection.window
     return {
@@ -83,6 +111,7 @@ def _table(selection: TableSelection, catalog: Catalog, staged: StagedTable, ver
             if name not in selection.columns
         },
         "primary_key": list(table.primary_key),
+        "split_column": period_column(selection.columns, selection.table, catalog) if plan.split.period else None,
         "filters": {
             "time_column": selection.window_column,
             "start": window.start_at.isoformat() if window and window.start_at else None,

@@ -102,19 +102,44 @@ class ReadManifest(_Part):
         return self
 
 
+class _Sealed(_Part):
+    path: Name
+    method: Name
+    size_bytes: Count
+    sha256: Name
+
+
+class SealedManifest(_Part):
+    """What lies beside an encrypted archive."""
+
+    export: _Export
+    sealed: _Sealed
+
+
 class _Version(_Part):
     manifest_version: int
+    sealed: object = None
 
 
 def read_manifest(path: Path) -> ReadManifest:
+    """The manifest of readable files; `RequestRejected` where it is none, or of another version."""
+    found = read_any_manifest(path)
+    if isinstance(found, SealedManifest):
+        raise RequestRejected(f"{path} is that of an encrypted package; give its archive or folder", field="PACKAGE")
+    return found
+
+
+def read_any_manifest(path: Path) -> ReadManifest | SealedManifest:
     """The manifest in a file; `RequestRejected` where it is none, or of another version."""
     if path.stat().st_size > _MAX_BYTES:
         raise RequestRejected(f"{path} is larger than {_MAX_BYTES} bytes", field="PACKAGE")
     content = path.read_bytes()
     try:
-        version = _Version.model_validate_json(content).manifest_version
-        if version != MANIFEST_VERSION:
+        version = _Version.model_validate_json(content)
+        if version.manifest_version != MANIFEST_VERSION:
             raise RequestRejected(f"{path} has a version this program does not know; upgrade it", field="PACKAGE")
+        if version.sealed is not None:
+            return SealedManifest.model_validate_json(content)
         return ReadManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

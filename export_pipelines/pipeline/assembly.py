@@ -17,7 +17,10 @@ from export_pipelines.core.ports import ObjectStore
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 from export_pipelines.sources.postgres import PostgresSource
+from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.objects import open_store
+from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.secrets import open_secret_box
 
 DEFAULT_SAMPLE = "clinic"
 
@@ -51,6 +54,12 @@ def open_object_store(settings: Settings) -> ObjectStore:
         sse=settings.s3_sse,
         sse_kms_key_id=settings.s3_sse_kms_key_id,
     )
+
+
+def open_requests(settings: Settings, control: ControlDatabase) -> RequestStore:
+    """The request table with the key to its passwords."""
+    key = settings.secret_key
+    return RequestStore(control, open_secret_box(key.get_secret_value() if key else None, settings.home.resolve()))
 
 
 def require_sound(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> None:

@@ -2,93 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
+from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split, Stage, StagedTable
 from export_pipelines.core.naming import part_name, slug, stage_prefix
 from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
+from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, compressed
 from export_pipelines.pipeline.canonical import read_canonical
+from export_pipelines.pipeline.fitting import Room
 from export_pipelines.pipeline.heads import TableRows, table_head
 from export_pipelines.pipeline.nested import nested_documents
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.spill import spilling
+from export_pipelines.pipeline.splitting import split_files
 
 DATA_FOLDER = "data"
-_GZIP_TYPE = "application/gzip"
+_NO_LIMIT = Room(limit_bytes=None, worth_growing=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What every file of one export is made by."""
+
+    plan: ExportPlan
+    spec: FormatSpec
+    codec: Codec | None
+    split: Split
+    services: ExportServices
+    progress: Progress
 
 
 def convert_tables(
     plan: ExportPlan, stage: Stage, services: ExportServices, progress: Progress
 ) -> tuple[ExportFile, ...]:
     """Every file of the export, durable under the attempt's stage folder."""
-    spec = services.find_format(plan.format)
-    if spec.nests:
-        with nested_documents(stage, services, progress) as documents:
-            return tuple(
-                _write(plan, spec, part_name(rows.head.name, 1, spec.extension), [rows], services, progress)
-                for rows in documents
-            )
-    tables = [_flat(table, services, progress) for table in stage.tables]
-    if spec.many_tables and plan.format_options.get(spec.together_option or "", True):
-        return (_write(plan, spec, f"{slug(plan.name)}.{spec.extension}", tables, services, progress),)
-    return tuple(
-        _write(plan, spec, part_name(rows.head.name, 1, spec.extension), [rows], services, progress) for rows in tables
+    order = _Order(
+        plan=plan,
+        spec=services.find_format(plan.format),
+        codec=CODECS.get(plan.compression),
+        split=replace(plan.split, max_bytes=_least(plan.split.max_bytes, services.max_file_bytes)),
+        services=services,
+        progress=progress,
     )
+    files: list[ExportFile] = []
+    with _documents(order, stage) as documents:
+        for name, tables in documents:
+            files += _files(order, name, tables)
+    return tuple(files)
 
 
-def _flat(staged: StagedTable, services: ExportServices, progress: Progress) -> TableRows:
-    head = table_head(staged.table, staged.columns, services)
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+@contextmanager
+def _documents(order: _Order, stage: Stage) -> Iterator[Iterator[tuple[str, Sequence[TableRows]]]]:
+    """What would be one file each if nothing were split, with its name."""
+    spec, options = order.spec, order.plan.format_options
+    if spec.nests:
+        with nested_documents(stage, order.services, order.progress) as documents:
+            yield ((rows.head.name, [rows]) for rows in documents)
+        return
+    tables = (_flat(table, order) for table in stage.tables)
+    if spec.many_tables and options.get(spec.together_option or "", True):
+        yield iter([(slug(order.plan.name), list(tables))])
+    else:
+        yield ((rows.head.name, [rows]) for rows in tables)
+
+
+def _flat(staged: StagedTable, order: _Order) -> TableRows:
+    head = table_head(staged.table, staged.columns, order.services)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in read_canonical(services.store, staged.keys, head.schema):
-            progress.advance(table=staged.table, rows=batch.num_rows)
+        for batch in read_canonical(order.services.store, staged.keys, head.schema):
+            order.progress.advance(table=staged.table, rows=batch.num_rows)
             yield batch
 
     part = FilePart(table=staged.table, rows=staged.rows, columns=staged.columns)
-    return TableRows(head=head, batches=batches(), parts=(part,))
+    return TableRows(head=head, batches=batches(), parts=lambda: (part,))
 
 
-def _write(
-    plan: ExportPlan,
-    spec: FormatSpec,
-    filename: str,
-    tables: Iterable[TableRows],
-    services: ExportServices,
-    progress: Progress,
-) -> ExportFile:
-    gzipped = plan.compression == "gzip"
-    path = f"{DATA_FOLDER}/{filename}{'.gz' if gzipped else ''}"
+def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[ExportFile]:
+    split, spec = order.split, order.spec
+    if split == Split() and spec.max_rows is None:
+        yield _write(order, part_name(name, 1, spec.extension), tables, _NO_LIMIT)
+        return
+
+    def write(period: str | None, number: int, held: Sequence[TableRows], room: Room) -> ExportFile:
+        return _write(order, part_name(name, number, spec.extension, period=period), held, room)
+
+    with spilling(order.services.scratch) as spill:
+        yield from split_files(tables, split, order.services.catalog, spill, write, max_rows=spec.max_rows)
+
+
+def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room) -> ExportFile:
+    """One finished file. `export_pipelines.pipeline.fitting.Misfit` when it does not fit; then it never appears."""
+    plan, spec, codec = order.plan, order.spec, order.codec
+    path = f"{DATA_FOLDER}/{filename}{codec.suffix if codec else ''}"
     key = f"{stage_prefix(plan.request_id, plan.attempt)}/package/{path}"
-    parts: list[FilePart] = []
-    with services.store.writing(key) as stored:
+    rows = 0
+    with order.services.store.writing(key) as stored:
         sink = DigestSink(stored)
-        with _document(spec, sink, plan) as document:
-            for rows in tables:
-                document.begin(rows.head)
-                for batch in rows.batches:
+        with _document(order, sink) as document:
+            for table in tables:
+                document.begin(table.head)
+                for batch in table.batches:
+                    order.progress.advance(table=table.head.name, rows=0)  # may be asked to stop while rewriting
                     document.write(batch)
-                parts += rows.parts
-    progress.file_created()
+                    rows += batch.num_rows
+                    room.check(rows, sink.size_bytes)
+        room.check(rows, sink.size_bytes, finished=True)
+    order.progress.file_created()
+    parts = tuple(part for table in tables for part in table.parts())
     return ExportFile(
         key=key,
         path=path,
         format=spec.name,
-        media_type=_GZIP_TYPE if gzipped else spec.media_type,
+        media_type=codec.media_type if codec else spec.media_type,
         rows=sum(part.rows for part in parts),
         size_bytes=sink.size_bytes,
         sha256=sink.sha256,
-        parts=tuple(parts),
+        parts=parts,
     )
 
 
 @contextmanager
-def _document(spec: FormatSpec, sink: DigestSink, plan: ExportPlan) -> Iterator[DocumentWriter]:
+def _document(order: _Order, sink: DigestSink) -> Iterator[DocumentWriter]:
     """A writer whose footer is written only when all rows were."""
     with ExitStack() as stack:
-        stream = stack.enter_context(compressed(sink, plan.compression))  # type: ignore[arg-type]
-        writer = spec.open(stream, plan.format_options)
+        stream = stack.enter_context(compressed(cast("BinaryIO", sink), order.codec))
+        writer = order.spec.open(stream, order.plan.format_options)
         yield writer
         writer.close()

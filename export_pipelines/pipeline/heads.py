@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,11 +14,11 @@ from export_pipelines.pipeline.services import ExportServices
 
 @dataclass(frozen=True, kw_only=True)
 class TableRows:
-    """Rows on their way into one file; ``parts`` says what they are."""
+    """Rows on their way into one file; ``parts`` says what they are, once the batches were taken."""
 
     head: TableHead
     batches: Iterable[pa.RecordBatch]
-    parts: tuple[FilePart, ...]
+    parts: Callable[[], tuple[FilePart, ...]]
 
 
 def table_head(name: str, columns: tuple[str, ...], services: ExportServices) -> TableHead:

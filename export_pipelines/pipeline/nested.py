@@ -6,8 +6,8 @@ export. How rows are brought together is `export_pipelines.formats.nesting`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,13 @@ def nested_documents(stage: Stage, services: ExportServices, progress: Progress)
     staged = {table.table: table for table in stage.tables}
     nests = nests_among(staged, services.catalog)
     services.scratch.mkdir(parents=True, exist_ok=True)
-    yield _documents(staged, nests, services, progress)
+    with closing(_documents(staged, nests, services, progress)) as documents:  # its scratch folder goes with it
+        yield documents
 
 
 def _documents(
     staged: Mapping[str, StagedTable], nests: Mapping[str, Nest], services: ExportServices, progress: Progress
-) -> Iterator[TableRows]:
+) -> Generator[TableRows, None, None]:
     for name in staged:
         if name in nests:
             continue
@@ -110,7 +111,8 @@ def _rows(document: Document, root: NestNode, staged: Mapping[str, StagedTable],
             progress.advance(table=top, rows=batch.num_rows)
             yield batch
 
-    return TableRows(head=document.head, batches=told(), parts=tuple(parts))
+    made = tuple(parts)
+    return TableRows(head=document.head, batches=told(), parts=lambda: made)
 
 
 def _table_at(root: NestNode, route: tuple[str, ...]) -> str:

@@ -1,23 +1,23 @@
-"""Put the papers beside the data, and the whole into one archive where asked for. The manifest is made last."""
+"""Put the papers beside the data, and the whole into one archive where asked for. The manifest is made last.
+
+How an archive is written, encrypted and checked is `export_pipelines.pipeline.archiving`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO
 
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableVerdict
-from export_pipelines.core.naming import CHECKSUMS, MANIFEST, download_name, slug, stage_prefix
-from export_pipelines.packaging.archive import write_zip
+from export_pipelines.core.naming import CHECKSUMS, MANIFEST, stage_prefix
+from export_pipelines.core.packing import ARCHIVE
 from export_pipelines.packaging.documents import checksums, datapackage, readme
-from export_pipelines.packaging.manifest import build_manifest, to_json
-from export_pipelines.packaging.sinks import DigestSink
+from export_pipelines.packaging.manifest import build_manifest, sealed_manifest, to_json
+from export_pipelines.pipeline.archiving import seal_package, zip_package
 from export_pipelines.pipeline.heads import table_head
 from export_pipelines.pipeline.services import ExportServices
-
-_STORED = frozenset({"application/gzip", "application/vnd.apache.parquet"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,10 @@ def assemble_package(
     verdicts: tuple[TableVerdict, ...],
     services: ExportServices,
 ) -> StagedPackage:
-    """README, datapackage.json, SHA256SUMS, manifest.json; with ``compression: zip`` all of it in one archive."""
+    """README, datapackage.json, SHA256SUMS, manifest.json; zipped or encrypted all of it in one archive.
+
+    `RequestRejected` when a file is larger than the service allows; nothing is public by then.
+    """
     spec = services.find_format(plan.format)
     papers = [
         _paper(plan, services, "README.md", "text/markdown", readme(plan, services.catalog, stage, files)),
@@ -56,10 +59,33 @@ def assemble_package(
     manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts))
     named.append(_paper(plan, services, MANIFEST, "application/json", manifest))
     rows = sum(table.rows for table in stage.tables)
-    if plan.compression != "zip":
-        return StagedPackage(files=tuple(named), rows=rows)
-    archive = _archive(plan, named, services, deflate=spec.compressible)
-    return StagedPackage(files=(archive, named[-1]), rows=rows)
+    files = _closed(plan, named, services, deflate=spec.compressible)
+    _require_within(files, services.max_file_bytes)
+    return StagedPackage(files=files, rows=rows)
+
+
+def _closed(
+    plan: ExportPlan, named: list[ExportFile], services: ExportServices, *, deflate: bool
+) -> tuple[ExportFile, ...]:
+    """The files as they are published: as they are, or as one archive with a manifest beside it."""
+    if plan.sealing is not None:
+        sealed = seal_package(plan, plan.sealing, named, services, deflate=deflate)
+        manifest = to_json(sealed_manifest(plan, plan.sealing, sealed))
+        return sealed, _paper(plan, services, MANIFEST, "application/json", manifest)
+    if plan.compression == ARCHIVE:
+        return zip_package(plan, named, services, deflate=deflate), named[-1]
+    return tuple(named)
+
+
+def _require_within(files: Iterable[ExportFile], limit_bytes: int | None) -> None:
+    for file in files:
+        if limit_bytes is not None and file.size_bytes > limit_bytes:
+            raise RequestRejected(
+                f"{file.path} would have {file.size_bytes:,} bytes, more than the {limit_bytes:,} that "
+                "EXPORT_MAX_FILE_SIZE allows, and cannot be split; export fewer tables or a shorter date range at a "
+                "time, or have the limit raised",
+                field="EXPORT_MAX_FILE_SIZE",
+            )
 
 
 def spec_documents(plan: ExportPlan, services: ExportServices) -> Iterable[tuple[str, bytes]]:
@@ -83,26 +109,4 @@ def _paper(plan: ExportPlan, services: ExportServices, path: str, media_type: st
         rows=0,
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-    )
-
-
-def _archive(plan: ExportPlan, named: list[ExportFile], services: ExportServices, *, deflate: bool) -> ExportFile:
-    path = download_name(plan.name, plan.request_id, "zip")
-    key = f"{stage_prefix(plan.request_id, plan.attempt)}/package/{path}"
-    members: list[tuple[str, AbstractContextManager[BinaryIO], bool]] = [
-        (file.path, services.store.reading(file.key), file.media_type not in _STORED and (deflate or file.rows == 0))
-        for file in named
-    ]
-    with services.store.writing(key) as stored:
-        sink = DigestSink(stored)
-        write_zip(sink, members, folder=slug(plan.name))  # type: ignore[arg-type]
-    return ExportFile(
-        key=key,
-        path=path,
-        format="zip",
-        media_type="application/zip",
-        rows=sum(file.rows for file in named),
-        size_bytes=sink.size_bytes,
-        sha256=sink.sha256,
-        parts=tuple(part for file in named for part in file.parts),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, KeptStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest
@@ -22,6 +23,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         scope=scope,
         requested_at=request.created_at,
         formats=services.formats(),
+        codecs=CODECS,
         kept=_kept(str(wanted.convert), scope, services) if wanted.convert else None,
     )
 

@@ -46,7 +46,7 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         if not completed:
             _clear(services.store, prefix)
             raise Cancelled("cancelled on request, or taken over by another run, while publishing")
-    if services.keep_canonical and plan.converted_from is None:
+    if services.keep_canonical and plan.sealing is None and plan.converted_from is None:
         keep_stage(plan, stage, services.store)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     return package

@@ -6,6 +6,7 @@ Nothing of a package is believed here; whether its files are what they should be
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 import zipfile
@@ -13,26 +14,38 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.naming import MANIFEST
+from export_pipelines.packaging.sealing import Keys, is_sealed, open_sealed
 
 _MAX_MEMBERS = 100_000  # a thousand tables make some thousand files
 _SHARE_OF_FREE_SPACE = 0.9  # the rest is for the others on this disk
 _COPY_BYTES = 1 << 20
+_PLAIN = "decrypted.zip"
 _ZIP_MARK = b"PK\x03\x04"
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 """What `zipfile` raises for damaged, encrypted and unknown members, and the file system for names it cannot hold."""
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
-    """The folder of a package given as folder, manifest or archive; an archive is unpacked until the context ends."""
+def unpacked(path: Path, keys: Keys) -> Iterator[Path]:
+    """The folder of a package given as folder, manifest or archive; an archive is unpacked until the context ends.
+
+    `RequestRejected` when the keys of an encrypted one are missing or wrong.
+    """
     if path.is_dir():
         yield path
     elif path.is_file() and path.name == MANIFEST:
         yield path.parent
+    elif path.is_file() and is_sealed(path):
+        with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
+            folder = Path(scratch)
+            with (folder / _PLAIN).open("w+b") as plain:
+                open_sealed(path, keys, cast("BinaryIO", SpaceKeeper(plain, folder)))
+            (folder / "content").mkdir()
+            yield _extract(folder / _PLAIN, folder / "content")
     elif is_archive(path):
         with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
             yield _extract(path, Path(scratch))
@@ -60,6 +73,33 @@ def copy_within_space(source: BinaryIO, target: BinaryIO, folder: Path) -> None:
         if room < 0:
             raise _too_large(folder)
         target.write(piece)
+
+
+class SpaceKeeper(io.RawIOBase):
+    """A file that stops growing before its disk is full; it does not close the file."""
+
+    def __init__(self, file: BinaryIO, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+        self._room = _room(folder)
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def write(self, data: Any) -> int:
+        self._room -= memoryview(data).nbytes
+        if self._room < 0:
+            raise _too_large(self._folder)
+        return self._file.write(data)
 
 
 def _extract(path: Path, scratch: Path) -> Path:

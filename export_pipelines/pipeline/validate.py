@@ -6,9 +6,7 @@ hash of each whole row, so that a value that moved to another row or changed to 
 
 from __future__ import annotations
 
-import gzip
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +16,12 @@ import pyarrow as pa
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable, TableVerdict
 from export_pipelines.core.ports import FormatSpec, Progress, TableHead
+from export_pipelines.packaging.codecs import codec_of_file, reading_plain
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.heads import table_head
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.unpacking import copy_within_space
-from export_pipelines.validation.account import Account, account, differences
+from export_pipelines.validation.account import Account, account, accounting, differences
 
 
 def validate_files(
@@ -31,12 +30,15 @@ def validate_files(
     """A verdict for each table; `IntegrityViolation` names what differs and nothing gets published."""
     spec = services.find_format(plan.format)
     found: dict[str, Account] = {}
-    for file in files:
-        with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
-            for part in file.parts:
-                head = table_head(part.table, part.columns, services)
-                read = account(_told(read_part(spec, path, head, part), part.table, progress), head.schema)
-                found[part.table] = found[part.table] + read if part.table in found else read
+    with accounting() as session:
+        for file in files:
+            with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
+                for part in file.parts:
+                    head = table_head(part.table, part.columns, services)
+                    batches = _told(read_part(spec, path, head, part), part.table, progress)
+                    read = account(batches, head.schema, session)
+                    _require_rows(file, part, read.aggregates.rows)
+                    found[part.table] = found[part.table] + read if part.table in found else read
     verdicts = tuple(_verdict(table, found.get(table.table), services) for table in stage.tables)
     problems = [f"{verdict.table}: {problem}" for verdict in verdicts for problem in verdict.problems]
     if problems:
@@ -54,21 +56,26 @@ def read_part(spec: FormatSpec, path: Path, head: TableHead, part: FilePart) -> 
     return spec.read(path, head)
 
 
+def _require_rows(file: ExportFile, part: FilePart, rows: int) -> None:
+    if rows != part.rows:
+        raise IntegrityViolation(
+            f"{file.path} holds {rows} rows of {part.table}, {part.rows} were written; nothing was published; "
+            "export again"
+        )
+
+
 @contextmanager
 def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
-    """The file without gzip; a scratch copy that vanishes with the context."""
-    if not name.endswith(".gz"):
+    """The file without its compression; a scratch copy that vanishes with the context."""
+    codec = codec_of_file(name)
+    if codec is None:
         yield stored
         return
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         plain = Path(folder) / Path(name).stem
-        # The standard library's gzip, not the ISA-L that wrote the file.
-        try:
-            with gzip.open(stored, "rb") as source, plain.open("wb") as target:
-                copy_within_space(source, target, plain.parent)  # type: ignore[arg-type]  # typeshed: no BinaryIO
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise IntegrityViolation(f"{name} is not a whole gzip file; export again") from error
+        with reading_plain(codec, stored, name) as source, plain.open("wb") as target:
+            copy_within_space(source, target, plain.parent)
         yield plain
 
 

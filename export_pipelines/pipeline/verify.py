@@ -21,12 +21,21 @@ from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import KIND, Kind, field_of
 from export_pipelines.core.types import as_text as text_form
-from export_pipelines.packaging.manifest_reading import ReadFile, ReadManifest, ReadTable, read_manifest
+from export_pipelines.packaging.manifest_reading import (
+    ReadFile,
+    ReadManifest,
+    ReadTable,
+    SealedManifest,
+    read_any_manifest,
+    read_manifest,
+)
+from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
 from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.validation.account import Account, account, differences
+from export_pipelines.validation.account import Account, account, accounting, differences
 
 _READ_BYTES = 1 << 20
+_NO_KEYS = Keys()
 
 
 @dataclass(kw_only=True)
@@ -44,13 +53,20 @@ class Verification:
 
 
 def verify_package(
-    path: Path, find_format: Callable[[str], FormatSpec], *, told: Callable[[str], None] = lambda _file: None
+    path: Path,
+    find_format: Callable[[str], FormatSpec],
+    *,
+    keys: Keys = _NO_KEYS,
+    told: Callable[[str], None] = lambda _file: None,
 ) -> Verification:
-    """Check a package folder, a package ``.zip`` or a manifest; ``told`` hears each file's path as it is checked.
+    """Check a package folder, an archive or a manifest; ``told`` hears each file's path as it is checked.
 
-    `RequestRejected` when there is no package at ``path``.
+    `RequestRejected` when there is no package at ``path``, or ``keys`` do not open it.
     """
-    with unpacked(path) as folder:
+    with unpacked(path, keys) as folder:
+        manifest = read_any_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+        if isinstance(manifest, SealedManifest):
+            return _verify_sealed(manifest, folder, find_format, keys, told)
         archives = sorted(folder.glob("*.zip")) if not is_archive(path) and not (folder / CHECKSUMS).exists() else []
         if archives:
             return _verify_archive(archives[0], folder, find_format, told)
@@ -71,12 +87,38 @@ def _verify_archive(
 ) -> Verification:
     """A published folder that holds the archive and a copy of its manifest, and nothing else."""
     _manifest_in(folder)
-    with unpacked(archive) as inside:
+    with unpacked(archive, _NO_KEYS) as inside:
         found = _verify_folder(inside, find_format, told)
         if (inside / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
             found.problems.append(f"{MANIFEST} beside the archive is not the one in it")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in (archive.name, MANIFEST))
+    _refuse_others(folder, archive.name, found)
+    return found
+
+
+def _refuse_others(folder: Path, archive: str, found: Verification) -> None:
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (archive, MANIFEST))
     found.problems += [f"{name} is not part of the package" for name in others]
+
+
+def _verify_sealed(
+    manifest: SealedManifest,
+    folder: Path,
+    find_format: Callable[[str], FormatSpec],
+    keys: Keys,
+    told: Callable[[str], None],
+) -> Verification:
+    """A published folder that holds an encrypted archive and says little about it."""
+    sealed, archive = manifest.sealed, folder / manifest.sealed.path
+    if archive.parent != folder or archive.is_symlink() or not archive.is_file():
+        return Verification(export_id=manifest.export.id, problems=[f"{sealed.path} is missing"])
+    told(sealed.path)
+    if archive.stat().st_size != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
+        return Verification(export_id=manifest.export.id, problems=[f"{sealed.path} is not what the manifest says"])
+    with unpacked(archive, keys) as inside:
+        found = _verify_folder(inside, find_format, told)
+    if found.export_id != manifest.export.id:
+        found.problems.append(f"{MANIFEST} beside the archive is of another export than the one in it")
+    _refuse_others(folder, archive.name, found)
     return found
 
 
@@ -120,7 +162,7 @@ def _check_rows(
     spec = find_format(manifest.format.name)
     heads = {table.name: _head(table) for table in manifest.tables}
     accounts: dict[str, Account] = {}
-    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch, accounting() as session:
         for entry in manifest.files:
             if not entry.parts:
                 continue
@@ -128,7 +170,7 @@ def _check_rows(
             with _crafted(entry.path), plain_copy(folder / entry.path, entry.path, Path(scratch)) as path:
                 for part in _parts(entry, heads):
                     head = heads[part.table]
-                    read = account(read_part(spec, path, head, part), head.schema)
+                    read = account(read_part(spec, path, head, part), head.schema, session)
                     accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
                     if read.aggregates.rows != part.rows:
                         counted = f"{entry.path} has {read.aggregates.rows} rows of {part.table}"

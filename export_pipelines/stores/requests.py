@@ -10,13 +10,18 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
+from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.attempts import Attempts
+from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.passwords import is_sealed, sealed_config
+from export_pipelines.stores.secrets import SecretBox
 
 WAITING_RUNS_PER_TENANT = 25  # runs asked for ahead of time; the rest of a tenant's backlog stays in the table
 ASK_AGAIN_AFTER = dt.timedelta(seconds=30)
@@ -74,7 +79,11 @@ Found = list[ExportRequest]  # the store's own `list` hides the type inside the 
 
 
 class RequestStore(Attempts):
-    """Reads and guarded changes of the request table."""
+    """Reads and guarded changes of the request table. Without a box it takes and tells no passwords."""
+
+    def __init__(self, control: ControlDatabase, secrets: SecretBox | None = None) -> None:
+        super().__init__(control)
+        self._secrets = secrets
 
     # Orders ---------------------------------------------------------------------------------------------------------
 
@@ -90,9 +99,14 @@ class RequestStore(Attempts):
     ) -> str:
         """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
 
+        A password in the configuration is sealed; the configuration that is kept only says that there is one.
         `RequestRejected` when that key belongs to another configuration.
         """
+        request_id = str(uuid4())
+        config, password = sealed_config(config)
         values = {
+            "id": request_id,
+            "sealed": self._sealed(password, request_id),
             "tenant_id": tenant_id,
             "config": Jsonb(config),
             "requested_by": requested_by,
@@ -103,8 +117,9 @@ class RequestStore(Attempts):
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
-                (tenant_id, config, requested_by, launched_by, idempotency_key, priority)
-            VALUES (%(tenant_id)s, %(config)s, %(requested_by)s, %(launched_by)s, %(idempotency_key)s, %(priority)s)
+                (id, tenant_id, config, requested_by, launched_by, idempotency_key, priority, sealed_secrets)
+            VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(launched_by)s, %(idempotency_key)s,
+                    %(priority)s, %(sealed)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,
@@ -122,6 +137,25 @@ class RequestStore(Attempts):
                 field="idempotency_key",
             )
         return str(rows[0]["id"])
+
+    def _sealed(self, password: SecretStr | None, request_id: str) -> bytes | None:
+        if password is None:
+            return None
+        if self._secrets is None:
+            raise RequestRejected("cannot be sealed here; order where the service's key is", field="EXPORT_SECRET_KEY")
+        return self._secrets.seal(password.get_secret_value(), request_id)
+
+    def password_of(self, request_id: str) -> SecretStr:
+        """The password of an open request; `RequestRejected` when it was wiped, or sealed with another key."""
+        rows = self._control.rows(
+            "SELECT sealed_secrets FROM export_control.export_requests WHERE id = %(id)s", {"id": request_id}
+        )
+        if not rows or rows[0]["sealed_secrets"] is None or self._secrets is None:
+            raise RequestRejected(
+                "was wiped when the request ended; retry it with `export-pipelines requests retry`, which asks for it",
+                field="encryption.password",
+            )
+        return SecretStr(self._secrets.open(bytes(rows[0]["sealed_secrets"]), request_id))
 
     def get(self, request_id: str) -> ExportRequest:
         """`RequestRejected` when there is no such request."""
@@ -215,18 +249,30 @@ class RequestStore(Attempts):
             raise RequestRejected(f"is already {self.get(request_id).status}; nothing to cancel", field="request_id")
         return RequestStatus(rows[0]["status"])
 
-    def retry(self, request_id: str) -> int:
-        """Queue a failed or cancelled request again, for the sensor; the new attempt's number."""
+    def retry(self, request_id: str, *, password: SecretStr | None = None) -> int:
+        """Queue a failed or cancelled request again, for the sensor; the new attempt's number.
+
+        One that is encrypted with a password needs it again: it was wiped when the request ended.
+        """
+        if not is_sealed(self.get(request_id).config):
+            password = None
+        elif password is None:
+            raise RequestRejected(
+                "was wiped when the request ended; give it again: --password-file, EXPORT_PASSWORD, or at a terminal",
+                field="encryption.password",
+            )
+        else:
+            check_password(password.get_secret_value())
         rows = self._control.rows(
             """
             UPDATE export_control.export_requests
             SET status = 'queued', attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + 1),
                 run_id = NULL, asked_at = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
-                error_type = NULL, error_message = NULL, completed_at = NULL
+                error_type = NULL, error_message = NULL, completed_at = NULL, sealed_secrets = %(sealed)s
             WHERE id = %(id)s AND status IN ('failed', 'cancelled')
             RETURNING attempt
             """,
-            {"id": request_id},
+            {"id": request_id, "sealed": self._sealed(password, request_id)},
         )
         if not rows:
             raise RequestRejected(

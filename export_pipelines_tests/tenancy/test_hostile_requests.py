@@ -24,6 +24,7 @@ from export_pipelines.core.planning import plan_export
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.orchestration.sensors import export_requests
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.progress import RunProgress
 from export_pipelines.sources.session import connected
 from export_pipelines_tests.workshop import TENANTS, Workshop
@@ -131,6 +132,7 @@ def plan(config: dict[str, Any], workshop_catalog: Any) -> None:
         scope=TenantScope(tenant_id="1"),
         requested_at=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
         formats=all_formats(),
+        codecs=CODECS,
     )
 
 

@@ -16,6 +16,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.formats.registry import all_formats
+from export_pipelines.packaging.codecs import CODECS
 
 CATALOG = Catalog.model_validate(
     {
@@ -53,6 +54,7 @@ def plan(raw: Any) -> ExportPlan:
         scope=TenantScope(tenant_id="t"),
         requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
         formats=all_formats(),
+        codecs=CODECS,
     )
 
 

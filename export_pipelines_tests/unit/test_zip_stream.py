@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from export_pipelines.formats import zip_stream
-from export_pipelines.formats.zip_stream import ZipStream
+from export_pipelines.archives import zip_stream
+from export_pipelines.archives.zip_stream import ZipStream
 
 
 class Pipe(io.RawIOBase):

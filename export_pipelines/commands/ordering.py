@@ -1,0 +1,71 @@
+"""The options of ``export`` and ``convert``, and as the JSON of a request, in the words of the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from export_pipelines.commands.passwords import asked_password, given_password
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.settings import Settings
+
+Compression = Annotated[str, typer.Option(help=f"{', '.join(['none', *CODECS])} for each file, or zip.")]
+Split = Annotated[str | None, typer.Option(help="month, week or size: several files a table.")]
+MaxSize = Annotated[float | None, typer.Option(help="Most megabytes of a finished file.")]
+Encrypt = Annotated[str | None, typer.Option(help="aes256 (a ZIP with a password) or age.")]
+Recipients = Annotated[list[str] | None, typer.Option(help="Public key for age; repeatable.")]
+
+
+def data_sources(
+    tables: str, fields: list[str], dates: tuple[str | None, str | None], *, include_deleted: bool
+) -> list[dict[str, Any]]:
+    """The tables with their columns and filters."""
+    chosen = dict(_field_choice(text) for text in fields)
+    if not tables.strip(" ,"):
+        raise RequestRejected("is empty; name at least one table", field="--tables")
+    named = [table.strip() for table in tables.split(",") if table.strip()]
+    unknown = chosen.keys() - set(named)
+    if unknown:
+        raise RequestRejected(f"names {', '.join(sorted(unknown))}, which is not in --tables", field="--fields")
+    filters: dict[str, Any] = {"include_deleted": include_deleted}
+    if any(dates):
+        filters["date_range"] = {"start": dates[0], "end": dates[1]}
+    return [{"type": table, "filters": filters, "fields": chosen.get(table)} for table in named]
+
+
+def _field_choice(text: str) -> tuple[str, list[str]]:
+    table, separator, columns = text.partition(":")
+    if not separator or not columns:
+        raise RequestRejected(f"{text!r} is not table:column,column", field="--fields")
+    return table.strip(), [column.strip() for column in columns.split(",")]
+
+
+def format_option(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise RequestRejected(f"{text!r} is not name=value", field="--option")
+    return name.strip(), {"true": True, "false": False}.get(value.lower(), value)
+
+
+def split_files(split: str | None, max_size_mb: float | None) -> dict[str, Any] | None:
+    return None if split is None and max_size_mb is None else {"split_by": split, "max_size_mb": max_size_mb}
+
+
+def encryption(
+    method: str | None, recipients: list[str], password_file: Path | None, settings: Settings
+) -> dict[str, Any] | None:
+    """With the password in clear where one is needed; the request store seals it."""
+    if method is None:
+        if recipients or password_file is not None:
+            raise RequestRejected("is needed with a recipient or a password; say aes256 or age", field="--encrypt")
+        return None
+    found: dict[str, Any] = {"method": method, "recipients": recipients}
+    password = given_password(password_file, settings) if password_file or not recipients else None
+    if password is None and not recipients:
+        password = asked_password(new=True)
+    if password is not None:
+        found["password"] = password.get_secret_value()
+    return found
