@@ -90,6 +90,11 @@ class Settings(BaseSettings):
     )
     api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
+    decoder: Literal["auto", "native", "adbc"] = Field(
+        default="auto",
+        validation_alias=_named("EXPORT_DECODER"),
+        description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
+    )
     heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
     stale_seconds: int = Field(
         default=60,

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Column
 from export_pipelines.core.model import TableSelection, TenantScope
-from export_pipelines.core.types import Kind, value_type
+from export_pipelines.core.types import Kind, base_type, value_type
 
 _ROW = "t0"
 _EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
@@ -25,8 +25,11 @@ def table_name(catalog: Catalog, table: str) -> sql.Composable:
     return sql.Identifier(*catalog.relation_name(table))
 
 
-def projected(name: str, column: Column) -> sql.Composable:
-    """The expression a column travels as; masked columns are NULL of the travelling type."""
+def projected(name: str, column: Column, uncast: frozenset[str] = frozenset()) -> sql.Composable:
+    """The expression a column travels as; masked columns are NULL of the travelling type.
+
+    ``uncast`` names the types that whoever reads the rows turns into their text, or decimals, itself.
+    """
     if column.mask is not None:
         pg_type = "text" if column.travels_as.cast else column.type
         return sql.SQL("NULL::{}").format(sql.SQL(pg_type))
@@ -35,21 +38,27 @@ def projected(name: str, column: Column) -> sql.Composable:
         case "array":
             return sql.SQL("to_json({})::text").format(value)
         case "text":
-            return sql.SQL("{}::text").format(value)
+            return _as_text(value, column.type, uncast)
         case _:
             return value
 
 
-def select_rows(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
+def _as_text(value: sql.Composable, pg_type: str, uncast: frozenset[str]) -> sql.Composable:
+    return value if base_type(pg_type) in uncast else sql.SQL("{}::text").format(value)
+
+
+def select_rows(
+    catalog: Catalog, selection: TableSelection, scope: TenantScope, uncast: frozenset[str] = frozenset()
+) -> sql.Composed:
     """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
     table = catalog.tables[selection.table]
     listed = [
-        sql.SQL("{} AS {}").format(projected(name, table.columns[name]), sql.Identifier(name))
+        sql.SQL("{} AS {}").format(projected(name, table.columns[name], uncast), sql.Identifier(name))
         for name in selection.columns
     ]
     if table.tenant.column is not None:
-        own = sql.Identifier(_ROW, table.tenant.column)
-        listed.append(sql.SQL("{}::text AS {}").format(own, sql.Identifier(GUARD)))
+        own = _as_text(sql.Identifier(_ROW, table.tenant.column), table.columns[table.tenant.column].type, uncast)
+        listed.append(sql.SQL("{} AS {}").format(own, sql.Identifier(GUARD)))
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 
 
