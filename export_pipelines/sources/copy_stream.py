@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -23,6 +24,7 @@ __all__ = ["UNCAST", "CopyReader"]
 
 BATCH_ROWS = 64 * 1024
 _CANCEL_TIMEOUT_SECONDS = 5
+_POLL_MILLISECONDS = 100
 
 
 class CopyReader:
@@ -44,8 +46,9 @@ class CopyReader:
         with translated(self._url):
             names, columns = self._describe(query, schema)
             decoder = open_decoder(columns, max_rows=BATCH_ROWS, max_bytes=BATCH_BYTES)
-            self._start_copy(query)
             try:
+                self._connection.pgconn.send_query(f"COPY ({query}) TO STDOUT (FORMAT binary)".encode())
+                self._answer(pq.ExecStatus.COPY_OUT)
                 while self._receive(decoder, schema, table):
                     yield take_batch(decoder, columns, names)
                 self._end_copy(decoder)
@@ -61,33 +64,44 @@ class CopyReader:
     def _describe(self, query: str, schema: pa.Schema) -> tuple[list[str], list[DecodedColumn]]:
         """Names and types of the result, by the server's parser: the stream itself tells no types."""
         connection = self._connection.pgconn
-        _require(connection.prepare(b"", query.encode()), pq.ExecStatus.COMMAND_OK)
-        described = _require(connection.describe_prepared(b""), pq.ExecStatus.COMMAND_OK)
+        connection.send_prepare(b"", query.encode())
+        self._answer(pq.ExecStatus.COMMAND_OK)
+        connection.send_describe_prepared(b"")
+        described = self._answer(pq.ExecStatus.COMMAND_OK)
         names = [(described.fname(i) or b"").decode() for i in range(described.nfields)]
         return names, decoded_columns([described.ftype(i) for i in range(described.nfields)], schema)
 
-    def _start_copy(self, query: str) -> None:
-        statement = f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()
-        _require(self._connection.pgconn.exec_(statement), pq.ExecStatus.COPY_OUT)
+    def _answer(self, status: pq.ExecStatus) -> pq.abc.PGresult:
+        """What the server answers to the last thing sent; signals are heard while it takes its time."""
+        connection = self._connection.pgconn
+        waiting = select.poll()
+        waiting.register(connection.socket, select.POLLIN)
+        while connection.is_busy():
+            waiting.poll(_POLL_MILLISECONDS)
+            connection.consume_input()
+        result = connection.get_result()
+        if result is None:
+            raise psycopg.OperationalError(connection.get_error_message())
+        if result.status != status:
+            raise error_from_result(result)
+        while status != pq.ExecStatus.COPY_OUT and connection.get_result() is not None:
+            pass
+        return result
 
     def _receive(self, decoder: Decoder, schema: pa.Schema, table: str) -> bool:
         """Fill a batch; False when the stream is at its end."""
         try:
-            return decoder.receive(self._connection.pgconn.pgconn_ptr or 0, functions())
+            return decoder.receive(self._connection.pgconn.pgconn_ptr or 0, functions())  # type: ignore[attr-defined]
         except Misfit as error:
             field = schema.field(error.args[1])
             raise decimal_misfit(field, f"{table}.{field.name}") from error
         except Malformed as error:
-            raise Unavailable(f"source database {describe(self._url)} sends what is no COPY: {error.args[0]}") from error
+            raise Unavailable(
+                f"source database {describe(self._url)} sends what is no COPY: {error.args[0]}"
+            ) from error
 
     def _end_copy(self, decoder: Decoder) -> None:
-        connection = self._connection.pgconn
-        result = connection.get_result()
-        while result is not None and connection.get_result() is not None:
-            pass
-        if result is None or connection.status != pq.ConnStatus.OK:
-            raise psycopg.OperationalError(connection.get_error_message())
-        _require(result, pq.ExecStatus.COMMAND_OK)
+        self._answer(pq.ExecStatus.COMMAND_OK)
         if not decoder.finished:
             raise psycopg.OperationalError("the stream ended before its trailer")
 
@@ -95,9 +109,3 @@ class CopyReader:
         """Have the server stop; whoever holds the connection closes it."""
         with suppress(psycopg.Error):
             self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT_SECONDS)
-
-
-def _require(result: pq.abc.PGresult, status: pq.ExecStatus) -> pq.abc.PGresult:
-    if result.status != status:
-        raise error_from_result(result)
-    return result

@@ -1,3 +1,5 @@
+from typing import Self
+
 from typing_extensions import Buffer as AnyBuffer
 
 class Malformed(ValueError):
@@ -10,7 +12,7 @@ class Buffer:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Decoder:
-    def __new__(cls, columns: tuple[tuple[str, int, int], ...], *, max_rows: int, max_bytes: int) -> Decoder: ...
+    def __new__(cls, columns: tuple[tuple[str, int, int], ...], *, max_rows: int, max_bytes: int) -> Self: ...
     @property
     def rows(self) -> int: ...
     @property
