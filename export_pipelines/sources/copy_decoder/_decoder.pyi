@@ -2,11 +2,9 @@ from typing import Self
 
 from typing_extensions import Buffer as AnyBuffer
 
-class Malformed(ValueError):
-    """The stream is not what the protocol says; args: problem, column or -1."""
-
-class Misfit(ValueError):
-    """A number is NaN, infinite or has more digits than its decimal; args: problem, column."""
+# Both carry (problem, column); the column is -1 where the stream itself is wrong.
+class Malformed(ValueError): ...  # not what the protocol says
+class Misfit(ValueError): ...  # NaN, infinite, or more digits than the decimal has
 
 class Buffer:
     def __buffer__(self, flags: int, /) -> memoryview: ...
