@@ -72,6 +72,18 @@ def plain(value: Any) -> str | None:
     return value if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value).lower()
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
+def test_text_arrives_as_unicode_whatever_the_database_stores(engine: Engine, postgres: Any, encoding: str) -> None:
+    """A server that is not asked to convert sends its own bytes, which Arrow would take for UTF-8."""
+    name = f"in_{encoding.lower()}_{engine.name}_{os.getpid()}"
+    create = sql.SQL("CREATE DATABASE {} ENCODING {} TEMPLATE template0 LOCALE 'C'")
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(create.format(sql.Identifier(name), sql.Literal(encoding)))
+    with reading(engine, postgres.url(name)) as reader:
+        read = table(reader, engine, typed(v="text"), "SELECT chr(246) || chr(233) AS v")
+    assert read.column("v").to_pylist() == ["öé"]
+
+
 # Both engines give the same ----------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
