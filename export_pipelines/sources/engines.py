@@ -24,6 +24,10 @@ class Engine:
     name: str
     open: Callable[[str, Sequence[str]], RowReader]  # (url, statements that open the session)
     uncast: frozenset[str]  # types it reads as they are, though they travel as text or decimals
+    note: str = ""  # why it was chosen, where one might wonder
+
+    def __str__(self) -> str:
+        return f"{self.name} decoder{self.note and f' ({self.note})'}"
 
 
 def choose_engine(choice: Choice = "auto") -> Engine:
@@ -35,7 +39,8 @@ def choose_engine(choice: Choice = "auto") -> Engine:
             field="EXPORT_DECODER",
         )
     if choice == "adbc" or problem is not None:
-        return Engine(name="adbc", open=adbc_stream.AdbcReader, uncast=adbc_stream.UNCAST)
+        note = f"native: {problem}" if problem and choice == "auto" else ""
+        return Engine(name="adbc", open=adbc_stream.AdbcReader, uncast=adbc_stream.UNCAST, note=note)
     from export_pipelines.sources import copy_stream  # only where its C part was built
 
     return Engine(name="native", open=copy_stream.CopyReader, uncast=copy_stream.UNCAST)
