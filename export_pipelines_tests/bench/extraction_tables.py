@@ -79,7 +79,6 @@ def catalog() -> Catalog:
             "tenant": {"table": "bench.tenants", "key": "id", "type": "uuid", "setting": "export.tenant_id"},
             "tables": {
                 name: {
-                    "primary_key": ["id"],
                     "tenant": {"column": "tenant_id"},
                     "columns": {
                         "tenant_id": {"type": "uuid", "nullable": False, "exclude": "measured without"},
