@@ -45,6 +45,12 @@ def numeric(value: Decimal) -> bytes:
     return struct.pack(f">hhHh{len(groups)}h", len(groups), weight if groups else 0, sign, scale, *groups)
 
 
+def array(element: int, lengths: list[int], elements: list[bytes | None]) -> bytes:
+    """As array_send packs it; ``element`` is the type's OID, lower bounds are 1."""
+    dimensions = b"".join(struct.pack(">ii", length, 1) for length in lengths)
+    return struct.pack(">iiI", len(lengths), 1, element) + dimensions + b"".join(map(_field, elements))
+
+
 def date(value: dt.date) -> bytes:
     return struct.pack(">i", (value - dt.date(2000, 1, 1)).days)
 

@@ -10,8 +10,6 @@ from adbc_driver_postgresql import StatementOptions
 
 from export_pipelines.sources.stream import BATCH_BYTES, joining_snapshot, translated
 
-UNCAST: frozenset[str] = frozenset()
-
 
 class AdbcReader:
     """A connection on which ``statements`` opened a transaction."""

@@ -15,12 +15,10 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.sources.conform import decimal_misfit
 from export_pipelines.sources.copy_decoder._decoder import Decoder, Malformed, Misfit
 from export_pipelines.sources.copy_decoder.batches import open_decoder, take_batch
-from export_pipelines.sources.copy_decoder.columns import UNCAST, DecodedColumn, decoded_columns
+from export_pipelines.sources.copy_decoder.columns import DecodedColumn, decoded_columns
 from export_pipelines.sources.copy_decoder.libpq import functions
 from export_pipelines.sources.session import CONNECT_TIMEOUT_SECONDS, describe
 from export_pipelines.sources.stream import BATCH_BYTES, joining_snapshot, translated
-
-__all__ = ["UNCAST", "CopyReader"]
 
 BATCH_ROWS = 64 * 1024
 _CANCEL_TIMEOUT_SECONDS = 5

@@ -11,7 +11,9 @@ from typing import Literal
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.sources import adbc_stream
+from export_pipelines.sources.copy_decoder.columns import UNCAST
 from export_pipelines.sources.copy_decoder.libpq import availability
+from export_pipelines.sources.query import NO_CASTS, Casts
 from export_pipelines.sources.stream import RowReader
 
 Choice = Literal["auto", "native", "adbc"]
@@ -23,7 +25,7 @@ class Engine:
 
     name: str
     open: Callable[[str, Sequence[str]], RowReader]  # (url, statements that open the session)
-    uncast: frozenset[str]  # types it reads as they are, though they travel as text or decimals
+    uncast: Casts  # that it makes itself
     note: str = ""  # why it was chosen, where one might wonder
 
     def __str__(self) -> str:
@@ -40,7 +42,7 @@ def choose_engine(choice: Choice = "auto") -> Engine:
         )
     if choice == "adbc" or problem is not None:
         note = f"native: {problem}" if problem and choice == "auto" else ""
-        return Engine(name="adbc", open=adbc_stream.AdbcReader, uncast=adbc_stream.UNCAST, note=note)
-    from export_pipelines.sources import copy_stream  # only where its C part was built
+        return Engine(name="adbc", open=adbc_stream.AdbcReader, uncast=NO_CASTS, note=note)
+    from export_pipelines.sources.copy_stream import CopyReader  # only where its C part was built
 
-    return Engine(name="native", open=copy_stream.CopyReader, uncast=copy_stream.UNCAST)
+    return Engine(name="native", open=CopyReader, uncast=UNCAST)

@@ -21,34 +21,33 @@ _EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a 
 GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
+Casts = frozenset[tuple[str, str]]
+"""Names of casts in `core.types`, each with the type that it is applied to."""
+
+NO_CASTS: Casts = frozenset()
+
+
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
     return sql.Identifier(*catalog.relation_name(table))
 
 
-def projected(name: str, column: Column, uncast: frozenset[str] = frozenset()) -> sql.Composable:
+def projected(name: str, column: Column, uncast: Casts = NO_CASTS) -> sql.Composable:
     """The expression a column travels as; masked columns are NULL of the travelling type.
 
-    ``uncast`` names the types that whoever reads the rows turns into their text, or decimals, itself.
+    ``uncast`` are the casts that whoever reads the rows makes itself.
     """
     if column.mask is not None:
         pg_type = "text" if column.travels_as.cast else column.type
         return sql.SQL("NULL::{}").format(sql.SQL(pg_type))
     value = sql.Identifier(_ROW, name)
-    match column.travels_as.cast:
-        case "array":
-            return sql.SQL("to_json({})::text").format(value)
-        case "text":
-            return _as_text(value, column.type, uncast)
-        case _:
-            return value
-
-
-def _as_text(value: sql.Composable, pg_type: str, uncast: frozenset[str]) -> sql.Composable:
-    return value if base_type(pg_type) in uncast else sql.SQL("{}::text").format(value)
+    cast = column.travels_as.cast
+    if cast is None or (cast, base_type(column.type)) in uncast:
+        return value
+    return sql.SQL("to_json({})::text" if cast == "array" else "{}::text").format(value)
 
 
 def select_rows(
-    catalog: Catalog, selection: TableSelection, scope: TenantScope, uncast: frozenset[str] = frozenset()
+    catalog: Catalog, selection: TableSelection, scope: TenantScope, uncast: Casts = NO_CASTS
 ) -> sql.Composed:
     """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
     table = catalog.tables[selection.table]
@@ -57,8 +56,9 @@ def select_rows(
         for name in selection.columns
     ]
     if table.tenant.column is not None:
-        own = _as_text(sql.Identifier(_ROW, table.tenant.column), table.columns[table.tenant.column].type, uncast)
-        listed.append(sql.SQL("{} AS {}").format(own, sql.Identifier(GUARD)))
+        own = table.columns[table.tenant.column]
+        text = projected(table.tenant.column, Column(type=own.type, as_text=True), uncast)
+        listed.append(sql.SQL("{} AS {}").format(text, sql.Identifier(GUARD)))
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 
 

@@ -58,18 +58,44 @@ PRINTED = {
 
 
 @pytest.mark.parametrize("pg_type", PRINTED)
-def test_values_arrive_as_postgresql_prints_them(engine: Engine, url: str, pg_type: str) -> None:
+@pytest.mark.parametrize("as_text", [False, True])
+def test_values_arrive_as_postgresql_prints_them(engine: Engine, url: str, pg_type: str, as_text: bool) -> None:
     values = sql.SQL(", ").join(sql.SQL("({})").format(sql.Literal(value)) for value in PRINTED[pg_type])
     rows = f"SELECT v::{pg_type} AS v FROM (VALUES {values.as_string()}, (NULL)) AS given (v)"
     with reading(engine, url) as reader, psycopg.connect(url) as connection:
-        read = table(reader, engine, typed(v=pg_type), rows).column("v").to_pylist()
+        read = table(reader, engine, {"v": Column(type=pg_type, as_text=as_text)}, rows).column("v").to_pylist()
         printed = [text for (text,) in connection.execute(f"SELECT v::text FROM ({rows}) AS t".encode())]
+    assert read == printed or not as_text
     assert [plain(value) for value in read] == [plain(value) for value in printed]
 
 
 def plain(value: Any) -> str | None:
     """``True`` as ``true`` and 0E-38 with its zeros."""
     return value if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value).lower()
+
+
+ARRAYS = {
+    "integer[]": ["{}", "{1,NULL,-2147483648}", "{{1,2},{3,NULL}}", "{{{1}}}", "[0:1]={5,6}"],
+    "smallint[]": ["{-32768}"],
+    "bigint[]": ["{-9223372036854775808,0}"],
+    "boolean[]": ["{t,f,NULL}"],
+    "uuid[]": ["{FFFFFFFF-0123-4567-89AB-CDEF01234567}"],
+    "text[]": ['{"", "NULL", NULL, "a\\"b\\\\c", "\b\f\n\r\t\x01\x1f\x7f/", "Zoë 🦉\u2028"}'],
+    "character varying(3)[]": ["{abc}"],
+    "numeric(5,2)[]": ["{1.50,NaN}"],
+    "inet[]": ["{::1}"],
+}
+
+
+@pytest.mark.parametrize("pg_type", ARRAYS)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_arrays_arrive_as_json_or_as_text(engine: Engine, url: str, pg_type: str, as_text: bool) -> None:
+    values = sql.SQL(", ").join(sql.SQL("({})").format(sql.Literal(value)) for value in ARRAYS[pg_type])
+    rows = f"SELECT v::{pg_type} AS v FROM (VALUES {values.as_string()}, (NULL)) AS given (v)"
+    printed = "v::text" if as_text else "to_json(v)::text"
+    with reading(engine, url) as reader, psycopg.connect(url) as connection:
+        read = table(reader, engine, {"v": Column(type=pg_type, as_text=as_text)}, rows).column("v").to_pylist()
+        assert read == [text for (text,) in connection.execute(f"SELECT {printed} FROM ({rows}) AS t".encode())]
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252"])
@@ -126,8 +152,12 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "json": JSON.map(psycopg.types.json.Json),
     "jsonb": JSON.map(psycopg.types.json.Jsonb),
     "uuid": st.uuids(),
+    "boolean[]": arrays(st.booleans()),
     "integer[]": arrays(st.integers(-(2**31), 2**31 - 1)),
+    "bigint[]": arrays(st.integers(-(2**63), 2**63 - 1)),
+    "uuid[]": arrays(st.uuids()),
     "text[]": arrays(TEXT),
+    "numeric[]": arrays(st.decimals(allow_nan=False, allow_infinity=False)),
     "interval": st.timedeltas(),
 }
 NAMES = {f"c{i}": pg_type for i, pg_type in enumerate(KINDS)}
@@ -152,7 +182,7 @@ def native(engines_here: dict[str, str | None]) -> None:
 @settings(max_examples=60, deadline=None)
 def test_both_engines_read_the_same_table(native: None, pair: list[tuple[Engine, Any]], rows: list[Any]) -> None:
     given_rows = [
-        "({})".format(", ".join(f"{sql.Literal(v).as_string()}::{t}" for v, t in zip(row, KINDS, strict=True)))
+        "({})".format(", ".join(f"({sql.Literal(v).as_string()})::{t}" for v, t in zip(row, KINDS, strict=True)))
         for row in rows
     ]
     query = f"SELECT * FROM (VALUES {', '.join(given_rows)}) AS given ({', '.join(NAMES)})"

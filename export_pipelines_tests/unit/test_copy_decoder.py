@@ -41,6 +41,7 @@ EVERY = (
     TEXT,
     DecodedColumn(kind="jsonb", arrow=pa.string()),
     DecodedColumn(kind="uuid", arrow=pa.string()),
+    DecodedColumn(kind="array", arrow=pa.string()),
 )
 ONE_OF_EACH = (
     b"\x01",
@@ -55,6 +56,7 @@ ONE_OF_EACH = (
     "Zoë 🦉".encode(),
     b'\x01{"a": 1}',
     uuid.UUID(int=2**127 + 5).bytes,
+    wire.array(25, [2, 2], [b"a", b'"\x01', None, b""]),
 )
 READ_BACK = (
     True,
@@ -69,6 +71,7 @@ READ_BACK = (
     "Zoë 🦉",
     '{"a": 1}',
     str(uuid.UUID(int=2**127 + 5)),
+    r'[["a","\"\u0001"],[null,""]]',
 )
 NULLS = (None,) * len(EVERY)
 
@@ -233,6 +236,22 @@ WRONG_VALUES = {
     "timestamp": [b"\x00" * 4],
     "jsonb": [b"", b"\x02{}"],
     "uuid": [b"", b"\x00" * 15, b"\x00" * 36],
+    "array": [
+        b"",
+        wire.array(25, [1], [b"a"])[:-1],
+        wire.array(25, [2], [b"a"]),
+        wire.array(25, [1], [b"a", b"b"]),
+        wire.array(25, [], [b"a"]),
+        wire.array(25, [0], []),
+        wire.array(25, [-1], []),
+        wire.array(25, [2**31 - 1] * 6, [b"a"]),
+        wire.array(25, [1] * 7, [b"a"]),
+        wire.array(23, [1], [b"\x00" * 8]),
+        wire.array(16, [1], [b"\x02"]),
+        wire.array(2950, [1], [b"\x00" * 15]),
+        wire.array(1700, [1], [b"\x00" * 8]),  # elements that are not decoded here
+        struct.pack(">iiIii", 1, 0, 25, 1, 1) + struct.pack(">i", -2),
+    ],
     "numeric": [
         b"",
         b"\x00" * 7,

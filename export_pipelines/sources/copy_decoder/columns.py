@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-UNCAST = frozenset({"numeric", "json", "jsonb", "uuid"})
-"""Types that need no cast to text on their way: their binary form holds exactly what their text says."""
+_ELEMENTS = ("boolean", "smallint", "integer", "bigint", "text", "character varying", "uuid")
+UNCAST = frozenset(
+    {("text", name) for name in ("numeric", "json", "jsonb", "uuid")}
+    | {("array", f"{element}[]") for element in _ELEMENTS}
+)
+"""Casts that are not needed, by their name in `core.types` and the type: the binary form says exactly the same."""
 
 _NUMERIC = 1700
 
@@ -44,6 +48,7 @@ _BY_OID = {
     1083: DecodedColumn(kind="int64", arrow=pa.time64("us")),
     1114: DecodedColumn(kind="timestamp", arrow=pa.timestamp("us")),
     1184: DecodedColumn(kind="timestamp", arrow=pa.timestamp("us", tz="UTC")),
+    **{oid: DecodedColumn(kind="array", arrow=pa.string()) for oid in (1000, 1005, 1007, 1009, 1015, 1016, 2951)},
     2950: DecodedColumn(kind="uuid", arrow=pa.string()),
     3802: DecodedColumn(kind="jsonb", arrow=pa.string()),
 }

@@ -3,6 +3,7 @@
 #include <Python.h>
 #include <poll.h>
 
+#include "numeric.h"
 #include "rows.h"
 
 static const int POLL_MILLISECONDS = 100; /* between two looks for a signal, such as Ctrl-C */
@@ -10,7 +11,7 @@ static const int POLL_MILLISECONDS = 100; /* between two looks for a signal, suc
 static const char *const KINDS[KIND_COUNT] = {
     [BOOLEAN] = "boolean", [INT16] = "int16",     [INT32] = "int32",     [INT64] = "int64",
     [DATE] = "date",       [TIMESTAMP] = "timestamp", [DECIMAL] = "decimal", [NUMERIC] = "numeric",
-    [BYTES] = "bytes",     [JSONB] = "jsonb",     [UUID] = "uuid",
+    [BYTES] = "bytes",     [JSONB] = "jsonb",     [UUID] = "uuid",       [ARRAY] = "array",
 };
 
 static PyObject *malformed_error, *misfit_error;

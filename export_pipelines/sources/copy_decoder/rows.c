@@ -1,7 +1,11 @@
 #include "rows.h"
 
+#include "array.h"
+#include "numeric.h"
+#include "uuid.h"
+
 static const uint8_t SIGNATURE[11] = "PGCOPY\n\377\r\n"; /* with its final NUL */
-enum { HEADER_SIZE = sizeof SIGNATURE + 8, JSONB_VERSION = 1, UUID_SIZE = 16, UUID_TEXT = 36 };
+enum { HEADER_SIZE = sizeof SIGNATURE + 8, JSONB_VERSION = 1 };
 static const uint32_t CRITICAL_FLAGS = 0xFFFF0000;
 
 static const int32_t DAYS_TO_2000 = 10957;
@@ -13,7 +17,7 @@ static const uint8_t WIDTHS[KIND_COUNT] = {
 
 bool kind_varies(Kind kind)
 {
-    return kind == NUMERIC || kind == BYTES || kind == JSONB || kind == UUID;
+    return kind == NUMERIC || kind == BYTES || kind == JSONB || kind == UUID || kind == ARRAY;
 }
 
 static bool append32(Block *block, uint32_t value)
@@ -106,16 +110,10 @@ static Outcome append_bytes(Block *values, const uint8_t *data, size_t size)
 
 static Outcome append_uuid(Block *values, const uint8_t *data)
 {
-    static const char DIGITS[] = "0123456789abcdef";
     uint8_t *at = block_extend(values, UUID_TEXT);
     if (at == NULL)
         return NO_MEMORY;
-    for (int i = 0; i < UUID_SIZE; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *at++ = '-';
-        *at++ = (uint8_t)DIGITS[data[i] >> 4];
-        *at++ = (uint8_t)DIGITS[data[i] & 15];
-    }
+    uuid_write(at, data);
     return DONE;
 }
 
@@ -151,6 +149,8 @@ static Outcome append_value(Column *column, int64_t row, const uint8_t *data, si
         return size > 0 && data[0] == JSONB_VERSION ? append_bytes(values, data + 1, size - 1) : MALFORMED;
     case UUID:
         return size == UUID_SIZE ? append_uuid(values, data) : MALFORMED;
+    case ARRAY:
+        return array_to_json(values, data, size);
     default:
         return MALFORMED;
     }

@@ -3,7 +3,7 @@
 #define EXPORT_PIPELINES_ROWS_H
 
 #include "block.h"
-#include "numeric.h"
+#include "outcome.h"
 
 /* How a column's bytes become an Arrow column. Python names them by `KINDS` in module.c. */
 typedef enum {
@@ -18,6 +18,7 @@ typedef enum {
     BYTES, /* text as well */
     JSONB,
     UUID,
+    ARRAY,
     KIND_COUNT
 } Kind;
 
