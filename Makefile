@@ -20,7 +20,7 @@ $(BIN)/python:
 	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a venv; install it (Debian: apt install python3-venv)"; exit 1; }
 
-$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+$(RUNTIME): requirements.lock pyproject.toml $(wildcard export_pipelines/sources/copy_decoder/*.[ch]) | $(BIN)/python
 	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -35,12 +35,15 @@ demo: setup ## Set up, start everything, run one verified export
 up: setup ## Set up and start everything
 	@$(BIN)/export-pipelines up
 
-test: $(DEVELOPMENT) debian-packages ## Set up and run all tests against real parts
+test: debian-packages $(DEVELOPMENT) native ## Set up and run all tests against real parts
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: debian-packages
+.PHONY: debian-packages native
 debian-packages:
-	@deployments/local/debian-packages.sh
+	@PYTHON="$(PYTHON)" deployments/local/debian-packages.sh
+
+native: $(RUNTIME) | debian-packages ## Build the native decoder where the installation could not
+	@$(BIN)/python -c 'import export_pipelines.sources.copy_decoder._decoder' 2>/dev/null || $(PIP) --no-deps --no-build-isolation --editable .
 
 check: lint types contracts ## Linters, types and import contracts
 
@@ -67,4 +70,4 @@ bench-export: $(RUNTIME) ## Measure an export of a million invoices
 
 clean: ## Remove the environment and the local state
 	@if [ -d .export-pipelines ]; then $(BIN)/export-pipelines reset --yes || true; fi
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info export_pipelines/sources/copy_decoder/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

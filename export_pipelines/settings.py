@@ -131,6 +131,11 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_PASSWORD"),
         description="Password for `export --encrypt`, `requests retry` and `verify` at the command line.",
     )
+    decoder: Literal["auto", "native", "adbc"] = Field(
+        default="auto",
+        validation_alias=_named("EXPORT_DECODER"),
+        description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
+    )
     heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
     stale_seconds: int = Field(
         default=60,

@@ -18,11 +18,14 @@ from psycopg import sql
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
+from export_pipelines.sources.copy_decoder.libpq import availability
+from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
 
 pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
 
+ENGINES = ("native", "adbc")
 MEMORY_BYTES = 2 * 1024**3  # free memory worth using for the test databases
 
 _numbers = itertools.count(1)
@@ -39,6 +42,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         finally:
             server.stop()
             server.delete_data()
+
+
+@pytest.fixture(scope="session")
+def engines_here() -> dict[str, str | None]:
+    """Why an engine cannot run here, or None."""
+    return {"native": availability(), "adbc": None}
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest, engines_here: dict[str, str | None]) -> Engine:
+    """Both ways to read rows; the native one is skipped where it was not built."""
+    if engines_here[request.param] is not None:
+        pytest.skip(f"no {request.param} decoder: {engines_here[request.param]}")
+    return choose_engine(request.param)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Debian packages that open finished exports as strangers would: xmllint, 7z, age, LibreOffice.
 # Installed when root or passwordless sudo allows; otherwise it says what is missing and stops.
+# A C compiler and Python's headers come along for the native decoder; without them its tests are skipped.
 set -eu
 
 missing=""
@@ -10,16 +11,25 @@ need 7z p7zip-full
 need age age
 need soffice libreoffice-calc-nogui
 
-[ -n "$missing" ] || exit 0
+wished=""
+command -v cc >/dev/null 2>&1 || wished="$wished gcc libc6-dev"
+headers='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+"${PYTHON:-python3}" -c "$headers" || wished="$wished python3-dev"
+
+[ -n "$missing$wished" ] || exit 0
 
 if [ "$(id -u)" = 0 ]; then run=""
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then run="sudo"
+elif [ -z "$missing" ]; then
+  echo "Without these Debian packages the native decoder is not built, and not tested:$wished" >&2
+  exit 0
 else
   echo "The tests need these Debian packages:$missing" >&2
   echo "Install them, then run make test again: sudo apt-get install$missing" >&2
   exit 1
 fi
 
+missing="$missing$wished"
 echo "installing for the tests:$missing"
 $run apt-get update -qq
 DEBIAN_FRONTEND=noninteractive $run apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -27,6 +27,7 @@ from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.assembly import open_object_store
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
+from export_pipelines.sources.engines import choose_engine
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate as migrate_database
 from export_pipelines.stores.requests import ExportRequest, RequestStore
@@ -51,7 +52,9 @@ def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
     """Start everything and stay in the foreground: database (embedded unless URLs are set), Dagster, download pages."""
     with output.reported():
         _stop_on_terminate()
-        with prepared(load_settings(), sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+        settings = load_settings()
+        choose_engine(settings.decoder)  # refused here rather than by every run
+        with prepared(settings, sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
             output.say("starting …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
@@ -68,7 +71,9 @@ def demo(
     with output.reported():
         _stop_on_terminate()
         started = time.monotonic()
-        with prepared(load_settings(), sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+        settings = load_settings()
+        choose_engine(settings.decoder)
+        with prepared(settings, sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
             output.say(f"database ready after {time.monotonic() - started:.1f} s; starting Dagster …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
@@ -165,6 +170,7 @@ def _addresses(workplace: Workplace, services: Services) -> None:
         markup=False,
     )
     output.out.print(f"objects, logs   {settings.home}", markup=False)
+    output.out.print(f"rows read by    {choose_engine(settings.decoder)}", markup=False)
 
 
 def _without_password(url: str) -> str:

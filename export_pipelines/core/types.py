@@ -123,11 +123,16 @@ def normalize(pg_type: str) -> str:
     return f"{head}{modifier}{_ + zone if _ else ''}{array}"
 
 
+def base_type(pg_type: str) -> str:
+    """``numeric(12,2)`` → ``numeric``; of a normalized name."""
+    return _MODIFIER.sub("", pg_type)
+
+
 @cache
 def value_type(pg_type: str) -> ValueType:
     """The travelling form of a PostgreSQL type, as written in the catalog."""
     name = normalize(pg_type)
-    base = _MODIFIER.sub("", name)
+    base = base_type(name)
     if name.endswith("[]"):
         return ValueType(pg_type=name, kind=Kind.JSON, arrow=pa.string(), cast="array")
     if base in ("json", "jsonb"):

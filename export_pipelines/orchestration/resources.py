@@ -31,9 +31,10 @@ class SourceResource(ConfigurableResource):
 
     url: str = Field(description="PostgreSQL URL of a login that may become the catalog's reader role.")
     catalog: str = Field(description="Path of the catalog file.")
+    decoder: Literal["auto", "native", "adbc"] = "auto"
 
     def open(self) -> PostgresSource:
-        return open_source(_given(self.url, "EXPORT_SOURCE_URL"), load_catalog(Path(self.catalog)))
+        return open_source(_given(self.url, "EXPORT_SOURCE_URL"), load_catalog(Path(self.catalog)), self.decoder)
 
 
 class ObjectStoreResource(ConfigurableResource):
@@ -160,7 +161,9 @@ def export_resource(settings: Settings) -> ExportResource:
     home = settings.home.resolve()
     return ExportResource(
         source=SourceResource(
-            url=_secret(settings.source_url, "EXPORT_SOURCE_URL"), catalog=str(catalog_path(settings).resolve())
+            url=_secret(settings.source_url, "EXPORT_SOURCE_URL"),
+            catalog=str(catalog_path(settings).resolve()),
+            decoder=settings.decoder,
         ),
         store=ObjectStoreResource(
             url=storage_url(settings),

@@ -16,6 +16,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
+from export_pipelines.sources.engines import Choice, choose_engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.objects import open_store
@@ -34,9 +35,9 @@ def open_catalog(settings: Settings) -> Catalog:
     return load_catalog(catalog_path(settings))
 
 
-def open_source(url: str, catalog: Catalog) -> PostgresSource:
+def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> PostgresSource:
     """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
-    return PostgresSource(url, catalog, check_tables=require_sound)
+    return PostgresSource(url, catalog, check_tables=require_sound, engine=choose_engine(decoder))
 
 
 def storage_url(settings: Settings) -> str:

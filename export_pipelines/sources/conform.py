@@ -50,11 +50,16 @@ def _decimal(values: pa.Array, field: pa.Field, name: str) -> pa.Array:
     try:
         return pc.cast(values, field.type)
     except pa.ArrowInvalid as error:
-        raise RequestRejected(
-            f"a value does not fit {field.type} (NaN, or more digits than the catalog says); declare the column "
-            f"`as_text: true` in the catalog, or run `export-pipelines catalog check`",
-            field=name,
-        ) from error
+        raise decimal_misfit(field, name) from error
+
+
+def decimal_misfit(field: pa.Field, name: str) -> RequestRejected:
+    """What a number that a decimal cannot hold means, whoever finds it; ``name`` is ``table.column``."""
+    return RequestRejected(
+        f"a value does not fit {field.type} (NaN, or more digits than the catalog says); declare the column "
+        f"`as_text: true` in the catalog, or run `export-pipelines catalog check`",
+        field=name,
+    )
 
 
 def _check_range(values: pa.Array, kind: Kind, name: str) -> None:

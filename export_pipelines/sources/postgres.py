@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 import pyarrow as pa
 from psycopg import sql
@@ -22,9 +21,10 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
+from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.query import from_where, select_rows
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
-from export_pipelines.sources.stream import first_line, open_arrow_session, stream
+from export_pipelines.sources.stream import RowReader, first_line
 
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 """Raises `RequestRejected` unless the session's role sees only its tenant's rows and the tables are as described."""
@@ -33,10 +33,11 @@ TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 class PostgresSource:
     """Reads the tables of a catalog from the server at ``url``."""
 
-    def __init__(self, url: str, catalog: Catalog, *, check_tables: TableCheck) -> None:
+    def __init__(self, url: str, catalog: Catalog, *, check_tables: TableCheck, engine: Engine | None = None) -> None:
         self._url = url
         self._catalog = catalog
         self._check_tables = check_tables
+        self._engine = engine or choose_engine()
 
     @property
     def catalog(self) -> Catalog:
@@ -50,7 +51,9 @@ class PostgresSource:
                 self._require_tenant(connection, scope)
                 begin(connection, self._catalog, scope, join.exported_id if join else None)
                 shared = share_snapshot(connection, join.info if join else None)
-                snapshot = PostgresSnapshot(self._url, self._catalog, scope, connection, shared, self._check_tables)
+                snapshot = PostgresSnapshot(
+                    self._url, self._catalog, scope, connection, shared, self._check_tables, self._engine
+                )
             try:
                 yield snapshot
             finally:
@@ -94,15 +97,17 @@ class PostgresSnapshot:
         connection: psycopg.Connection,
         shared: SharedSnapshot,
         check_tables: TableCheck,
+        engine: Engine,
     ) -> None:
         self._url = url
         self._catalog = catalog
         self._scope = scope
         self._connection = connection
         self._check_tables = check_tables
+        self._engine = engine
         self._lock = threading.Lock()  # psycopg answers one statement at a time
         self._checked: set[str] = set()
-        self._idle: list[adbc.Connection] = []
+        self._idle: list[RowReader] = []
         self._closed = False
         self._shared = shared
 
@@ -123,9 +128,9 @@ class PostgresSnapshot:
         self.require_sound([selection.table])
         table = self._catalog.tables[selection.table]
         schema = table.arrow_schema(selection.columns)
-        query = select_rows(self._catalog, selection, self._scope).as_string()
-        with self._reader() as connection:
-            for received in stream(connection, query, self._url):
+        query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
+        with self._reader() as reader:
+            for received in reader.read(query, schema, selection.table):
                 if table.tenant.column is not None:
                     require_tenant(received, self._scope.tenant_id, selection.table)
                 yield conform(received, schema, selection.table)
@@ -156,22 +161,22 @@ class PostgresSnapshot:
             self._idle.pop().close()
 
     @contextmanager
-    def _reader(self) -> Iterator[adbc.Connection]:
+    def _reader(self) -> Iterator[RowReader]:
         """A connection inside the snapshot for one reader; only one that ended well is used again."""
         try:
-            connection = self._idle.pop()
+            reader = self._idle.pop()
         except IndexError:
             begin_sql = begin_statements(self._catalog, self._scope, self._shared.exported_id)
-            connection = open_arrow_session(self._url, [statement.as_string() for statement in begin_sql])
+            reader = self._engine.open(self._url, [statement.as_string() for statement in begin_sql])
         usable = False
         try:
-            yield connection
+            yield reader
             usable = True
         finally:
             if usable and not self._closed:
-                self._idle.append(connection)
+                self._idle.append(reader)
             else:
-                connection.close()
+                reader.close()
 
     def _one(self, query: sql.Composed) -> tuple[Any, ...]:
         with self._lock, _translated(self._url):

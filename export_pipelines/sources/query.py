@@ -14,42 +14,51 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Column
 from export_pipelines.core.model import TableSelection, TenantScope
-from export_pipelines.core.types import Kind, value_type
+from export_pipelines.core.types import Kind, base_type, value_type
 
 _ROW = "t0"
 _EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
 GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
+Casts = frozenset[tuple[str, str]]
+"""Names of casts in `core.types`, each with the type that it is applied to."""
+
+NO_CASTS: Casts = frozenset()
+
+
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
     return sql.Identifier(*catalog.relation_name(table))
 
 
-def projected(name: str, column: Column) -> sql.Composable:
-    """The expression a column travels as; masked columns are NULL of the travelling type."""
+def projected(name: str, column: Column, uncast: Casts = NO_CASTS) -> sql.Composable:
+    """The expression a column travels as; masked columns are NULL of the travelling type.
+
+    ``uncast`` are the casts that whoever reads the rows makes itself.
+    """
     if column.mask is not None:
         pg_type = "text" if column.travels_as.cast else column.type
         return sql.SQL("NULL::{}").format(sql.SQL(pg_type))
     value = sql.Identifier(_ROW, name)
-    match column.travels_as.cast:
-        case "array":
-            return sql.SQL("to_json({})::text").format(value)
-        case "text":
-            return sql.SQL("{}::text").format(value)
-        case _:
-            return value
+    cast = column.travels_as.cast
+    if cast is None or (cast, base_type(column.type)) in uncast:
+        return value
+    return sql.SQL("to_json({})::text" if cast == "array" else "{}::text").format(value)
 
 
-def select_rows(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
+def select_rows(
+    catalog: Catalog, selection: TableSelection, scope: TenantScope, uncast: Casts = NO_CASTS
+) -> sql.Composed:
     """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
     table = catalog.tables[selection.table]
     listed = [
-        sql.SQL("{} AS {}").format(projected(name, table.columns[name]), sql.Identifier(name))
+        sql.SQL("{} AS {}").format(projected(name, table.columns[name], uncast), sql.Identifier(name))
         for name in selection.columns
     ]
     if table.tenant.column is not None:
-        own = sql.Identifier(_ROW, table.tenant.column)
-        listed.append(sql.SQL("{}::text AS {}").format(own, sql.Identifier(GUARD)))
+        own = table.columns[table.tenant.column]
+        text = projected(table.tenant.column, Column(type=own.type, as_text=True), uncast)
+        listed.append(sql.SQL("{} AS {}").format(text, sql.Identifier(GUARD)))
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 
 

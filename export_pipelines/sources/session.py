@@ -21,6 +21,7 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 # What makes the text of values independent of the server's and the user's defaults.
 SETTINGS = {
+    "client_encoding": "UTF8",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",

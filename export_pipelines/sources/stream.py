@@ -1,20 +1,20 @@
-"""Rows from PostgreSQL as Arrow batches, through ADBC's binary COPY."""
+"""What a connection that reads rows is to its users, whichever way it reads, and what its errors mean."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import adbc_driver_manager
-import adbc_driver_postgresql.dbapi as adbc
+import psycopg
 import pyarrow as pa
-from adbc_driver_postgresql import StatementOptions
 
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
 from export_pipelines.sources.session import describe
 
 BATCH_BYTES = 4 * 1024 * 1024
+SNAPSHOT_STATEMENT = "SET TRANSACTION SNAPSHOT"
 
 _LIES = {
     "42703": "column",
@@ -26,39 +26,14 @@ _LIES = {
 }
 
 
-def open_arrow_session(url: str, statements: list[str]) -> adbc.Connection:
-    """A connection on which ``statements`` opened a transaction; the caller closes it."""
-    with translated(url):
-        connection = adbc.connect(url, autocommit=True)
-        try:
-            with connection.cursor() as cursor:
-                for statement in statements:
-                    _begin(cursor, statement, url)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+class RowReader(Protocol):
+    """A connection inside the snapshot. A read that did not end well leaves it fit for nothing but closing."""
 
+    def read(self, query: str, schema: pa.Schema, table: str) -> Iterator[pa.RecordBatch]:
+        """The result in batches of about `BATCH_BYTES`; ``schema`` is what the catalog says of its leading columns."""
+        ...
 
-def _begin(cursor: adbc.Cursor, statement: str, url: str) -> None:
-    try:
-        cursor.execute(statement)
-    except adbc_driver_manager.Error as error:
-        if statement.startswith("SET TRANSACTION SNAPSHOT"):  # SQLSTATE 42704 or 22023, but nobody asked for too much
-            raise Unavailable(
-                f"source database {describe(url)} no longer holds the snapshot: {first_line(error)}"
-            ) from error
-        raise
-    if statement.startswith("SELECT"):
-        cursor.fetchall()
-
-
-def stream(connection: adbc.Connection, query: str, url: str) -> Iterator[pa.RecordBatch]:
-    """The result in batches of about `BATCH_BYTES`; memory is bounded by one batch."""
-    with translated(url), connection.cursor() as cursor:
-        cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(BATCH_BYTES)})
-        cursor.execute(query)
-        yield from cursor.fetch_record_batch()
+    def close(self) -> None: ...
 
 
 @contextmanager
@@ -68,8 +43,21 @@ def translated(url: str) -> Iterator[None]:
         yield
     except ExportError:
         raise
-    except (adbc_driver_manager.Error, OSError) as error:
+    except (adbc_driver_manager.Error, psycopg.Error, OSError) as error:
         raise _translate(error, url) from error
+
+
+@contextmanager
+def joining_snapshot(url: str, statement: str) -> Iterator[None]:
+    """For one statement that opens a session: a snapshot that is gone is nobody's wrong request."""
+    try:
+        yield
+    except (adbc_driver_manager.Error, psycopg.Error) as error:
+        if statement.startswith(SNAPSHOT_STATEMENT):  # SQLSTATE 42704 or 22023, but nobody asked for too much
+            raise Unavailable(
+                f"source database {describe(url)} no longer holds the snapshot: {first_line(error)}"
+            ) from error
+        raise
 
 
 def _translate(error: Exception, url: str) -> ExportError:

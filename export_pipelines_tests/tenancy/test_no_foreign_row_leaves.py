@@ -33,6 +33,7 @@ from export_pipelines.pipeline.validate import read_part, validate_files
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
 from export_pipelines.sources import query
+from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -73,12 +74,14 @@ def _open_all_policies(connection: psycopg.Connection[Any]) -> None:
             connection.execute(statement.format(sql.Identifier(policy), sql.Identifier(schema, table)))
 
 
-def services_on(url: str, folder: Path, *, checked: bool, catalog: Catalog = CATALOG) -> ExportServices:
+def services_on(
+    url: str, folder: Path, *, checked: bool, catalog: Catalog = CATALOG, engine: Engine | None = None
+) -> ExportServices:
     check = assembly.require_sound if checked else (lambda *_: None)
     control = ControlDatabase(url)  # never connected here
     return ExportServices(
         catalog=catalog,
-        source=PostgresSource(url, catalog, check_tables=check),
+        source=PostgresSource(url, catalog, check_tables=check, engine=engine),
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
@@ -182,6 +185,21 @@ def test_exactly_the_tenants_rows_leave(
     assert exported(defence, format_name)["keys"][table] == ours
 
 
+@pytest.mark.parametrize("defence", DEFENCES)
+def test_whichever_way_rows_are_read_only_the_tenants_arrive(
+    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defence: str, engine: Engine
+) -> None:
+    guarded = defence != "filter alone"
+    if defence == "policy alone":
+        monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+    services = services_on(sources["guarded" if guarded else "open"], tmp_path, checked=guarded, engine=engine)
+    with services.source.snapshot(TenantScope(tenant_id=OURS)) as snapshot:
+        for table, spec in CATALOG.tables.items():
+            rows = [row for batch in snapshot.read(whole_partition(CATALOG, table, None)) for row in batch.to_pylist()]
+            keys = {tuple(str(row[name]) for name in spec.primary_key) for row in rows}
+            assert keys == keys_of(sources["guarded admin"], table, OURS), table
+
+
 @pytest.mark.parametrize("format_name", list(all_formats()))
 @pytest.mark.parametrize("defence", DEFENCES)
 def test_the_other_tenants_id_is_nowhere_in_the_bytes(
@@ -208,11 +226,15 @@ def test_without_both_defences_foreign_rows_would_leave(
 
 @pytest.mark.parametrize("columns", [None, ("id", "name")])
 def test_without_both_defences_the_last_guard_stops_tables_with_a_tenant_column(
-    sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: tuple[str, ...] | None
+    sources: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: tuple[str, ...] | None,
+    engine: Engine,
 ) -> None:
     """Also where the tenant's column is not among the exported ones."""
     monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
-    services = services_on(sources["open"], tmp_path, checked=False)
+    services = services_on(sources["open"], tmp_path, checked=False, engine=engine)
     plan = plan_for("csv", ["pets"])
     if columns:
         plan = replace(plan, selections=(replace(plan.selections[0], columns=columns),))

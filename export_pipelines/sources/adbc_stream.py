@@ -1,0 +1,42 @@
+"""Rows from PostgreSQL as Arrow batches, through ADBC's binary COPY: what works wherever wheels do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+from adbc_driver_postgresql import StatementOptions
+
+from export_pipelines.sources.stream import BATCH_BYTES, joining_snapshot, translated
+
+
+class AdbcReader:
+    """A connection on which ``statements`` opened a transaction."""
+
+    def __init__(self, url: str, statements: Sequence[str]) -> None:
+        self._url = url
+        with translated(url):
+            self._connection = adbc.connect(url, autocommit=True)
+            try:
+                with self._connection.cursor() as cursor:
+                    for statement in statements:
+                        self._begin(cursor, statement)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _begin(self, cursor: adbc.Cursor, statement: str) -> None:
+        with joining_snapshot(self._url, statement):
+            cursor.execute(statement)
+        if statement.startswith("SELECT"):
+            cursor.fetchall()
+
+    def read(self, query: str, _schema: pa.Schema, _table: str) -> Iterator[pa.RecordBatch]:
+        with translated(self._url), self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(BATCH_BYTES)})
+            cursor.execute(query)
+            yield from cursor.fetch_record_batch()
+
+    def close(self) -> None:
+        self._connection.close()
