@@ -77,6 +77,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         link_ttl=dt.timedelta(days=7),
         public_url=PUBLIC,
         keep_exports=KEEP,
+        keep_canonical=False,
         heartbeat_seconds=1,
         exclusively=publisher.control.exclusively,
     )

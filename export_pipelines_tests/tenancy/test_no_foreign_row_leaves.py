@@ -92,6 +92,7 @@ def services_on(
         link_ttl=dt.timedelta(days=1),
         public_url="",
         keep_exports=dt.timedelta(days=1),
+        keep_canonical=False,
         heartbeat_seconds=1,
         exclusively=control.exclusively,
     )
