@@ -49,6 +49,6 @@ app.add_typer(requests.app, name="requests")
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Parse and run."""
     configure_logs(as_json=False)
     app()

@@ -23,6 +23,7 @@ from urllib.request import Request, urlopen
 
 import yaml
 
+from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded.workplace import Workplace
 
@@ -165,6 +166,7 @@ def _describe(workplace: Workplace) -> Services:
     code_port, ui_port, pages_port = free_port(4000), free_port(settings.ui_port), free_port(settings.api_port)
     pages_url = f"http://{HOST}:{pages_port}"
     environment = {
+        **{name: value for name, value in ENVIRONMENT.items() if name not in os.environ},
         **workplace.environment,
         "EXPORT_PUBLIC_URL": settings.public_url or pages_url,
         "EXPORT_API_PORT": str(pages_port),

@@ -1,7 +1,7 @@
 """Gives memory that nothing uses any more back to the system between steps.
 
-Four allocators work in one run (the C library's, Arrow's, polars' and DuckDB's), and each keeps what it once had;
-without this the peak of a run is the sum of their peaks. Measured on 1M rows to CSV: see docs/benchmarks.md.
+Several allocators work in one run (the C library's, polars', DuckDB's), and each keeps what it once had; without this
+the peak of a run is the sum of their peaks. How few they are is `export_pipelines.allocators`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ ORDER = {
     "format": "xml",
     "compression": "gzip",
 }
-COMMAND = [sys.executable, "-c", "from export_pipelines.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "export_pipelines"]
 PATIENCE_SECONDS = 120
 
 
