@@ -30,7 +30,7 @@ from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.verify import verify_package
-from export_pipelines.settings import load_settings
+from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.requests import ExportRequest
@@ -77,11 +77,11 @@ def export(
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
             "delivery": [{"method": "email", "recipients": email}] if email else [],
         }
+        _check(config, tenant, settings)
         _make_folder(output_)
         with prepared(settings) as workplace:
             store = open_object_store(workplace.settings)  # refused here, before there is a request
             os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-            _check(config, tenant, workplace)
             request = run_here(config, tenant, workplace, store, quiet=as_json)
             if request.status is not RequestStatus.COMPLETED:
                 message = f"request {request.id} {request.status}: {request.error_message}"
@@ -101,13 +101,13 @@ def _make_folder(folder: Path | None) -> None:
         raise RequestRejected(f"{folder} cannot be made: {error.strerror}", field="--output") from error
 
 
-def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
-    """Refuse what the plan would refuse, before there is a request."""
+def _check(config: dict[str, Any], tenant: str, settings: Settings) -> None:
+    """Refuse what the plan would refuse, before anything starts."""
     if not tenant.strip():
         raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
     plan = plan_export(
         parse_configuration(config),
-        open_catalog(workplace.settings),
+        open_catalog(settings),
         request_id="check",
         attempt=1,
         scope=TenantScope(tenant_id=tenant),

@@ -60,9 +60,8 @@ def months_of_invoices(clinic: ClinicSource, column: str) -> dict[str, int]:
 def test_each_month_has_its_file_with_the_rows_that_the_database_counts(
     workshop: Workshop, clinic: ClinicSource
 ) -> None:
-    request, data = export(
-        workshop, tables=["invoices", "products"], filters=SPRING | DELETED, format="parquet", split_files=MONTH
-    )
+    sources = [{"type": "invoices", "filters": SPRING | DELETED}, {"type": "products"}]
+    request, data = export(workshop, data_sources=sources, format="parquet", split_files=MONTH)
     column = str(workshop.catalog.tables["invoices"].time_column)
     assert workshop.catalog.timezone == "UTC"
     found = {
