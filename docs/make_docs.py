@@ -22,12 +22,13 @@ from pydantic.fields import FieldInfo
 from export_pipelines.cli import app
 from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.formats.registry import all_formats
+from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
-_PAGES = ("formats.md", "catalog.md", "settings.md")
+_PAGES = ("formats.md", "packages.md", "catalog.md", "settings.md")
 
 
 def main() -> int:
@@ -158,14 +159,22 @@ def formats_table() -> str:
             spec.title,
             f"`.{spec.extension}`",
             "all tables" if spec.many_tables else "a table with what nests in it" if spec.nests else "one table",
-            "yes" if spec.compressible else "no, is compressed",
+            ", ".join(f"`{name}`" for name in CODECS) if spec.compressible else "is compressed",
             spec.written_with,
             spec.read_with,
         )
         for spec in all_formats().values()
     ]
-    header = ("Name", "Format", "File", "One file holds", "`gzip`", "Written with", "Re-read with")
+    header = ("Name", "Format", "File", "One file holds", "Compression", "Written with", "Re-read with")
     return grid(header, rows)
+
+
+def compressions_table() -> str:
+    rows = [
+        (f"`{codec.name}`", f"`{codec.suffix}`", codec.media_type, codec.written_with, codec.read_with)
+        for codec in CODECS.values()
+    ]
+    return grid(("Name", "Suffix", "Media type", "Written with", "Re-read with"), rows)
 
 
 def options_table() -> str:
@@ -200,6 +209,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "formats": formats_table,
     "options": options_table,
+    "compressions": compressions_table,
     "kinds": lambda: grid(samples_of_kinds.HEADER, samples_of_kinds.rows()),
     "catalog": catalog_fields,
 }

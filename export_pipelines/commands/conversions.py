@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from export_pipelines.commands import output
-from export_pipelines.commands.exports import AsJson, carry_out, require_recipients
+from export_pipelines.commands.exports import AsJson, carry_out, require_recipients, require_tenant_id
 from export_pipelines.commands.ordering import (
     Compression,
     Encrypt,
@@ -63,7 +63,8 @@ def convert(
             "split_files": split_files(split, max_size_mb),
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
         }
-        carry_out(config, tenant, output_, _check, settings, as_json=as_json)
+        require_tenant_id(tenant)
+        carry_out(config, tenant, output_, settings, as_json=as_json, check=lambda place: _check(config, tenant, place))
 
 
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:

@@ -86,31 +86,30 @@ def export(
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
             "delivery": [{"method": "email", "recipients": email}] if email else [],
         }
-        carry_out(config, tenant, output_, _check, settings, as_json=as_json)
+        _check(config, tenant, settings)
+        carry_out(config, tenant, output_, settings, as_json=as_json)
 
 
 def carry_out(
     config: dict[str, Any],
     tenant: str,
     folder: Path | None,
-    check: Callable[[dict[str, Any], str, Workplace], None],
     settings: Settings,
     *,
     as_json: bool,
+    check: Callable[[Workplace], None] = lambda _workplace: None,
 ) -> None:
     """Run the request here, copy its package into the folder, and tell; leaves with an exit code when it failed.
 
-    ``check`` refuses what the plan would refuse, before there is a request.
+    ``check`` refuses what the plan would refuse and only the service's state tells, before there is a request.
     """
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestRejected(f"{folder} exists and is not an empty folder", field="--output")
-    if not tenant.strip():
-        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
     _make_folder(folder)
     with prepared(settings) as workplace:
         store = open_object_store(workplace.settings)  # refused here, before there is a request
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        check(config, tenant, workplace)
+        check(workplace)
         request = run_here(config, tenant, workplace, store, quiet=as_json)
         if request.status is not RequestStatus.COMPLETED:
             message = f"request {request.id} {request.status}: {request.error_message}"
@@ -130,10 +129,12 @@ def _make_folder(folder: Path | None) -> None:
         raise RequestRejected(f"{folder} cannot be made: {error.strerror}", field="--output") from error
 
 
-def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
+def _check(config: dict[str, Any], tenant: str, settings: Settings) -> None:
+    """Refuse what the plan would refuse, before anything starts."""
+    require_tenant_id(tenant)
     plan = plan_export(
         parse_configuration(config),
-        open_catalog(workplace.settings),
+        open_catalog(settings),
         request_id="check",
         attempt=1,
         scope=TenantScope(tenant_id=tenant),
@@ -142,6 +143,11 @@ def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
         codecs=CODECS,
     )
     require_recipients(plan)
+
+
+def require_tenant_id(tenant: str) -> None:
+    if not tenant.strip():
+        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
 
 
 def require_recipients(plan: ExportPlan) -> None:

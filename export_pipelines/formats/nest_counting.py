@@ -5,44 +5,35 @@ DuckDB counts the elements of the JSON arrays, which polars wrote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 
 from export_pipelines.formats.nesting import Route
 from export_pipelines.formats.parsing import quoted, reading_session
 
-
-class NestedCounter:
-    """Adds up the rows below each route; `rows` starts at 0 for all of them."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self.rows = dict.fromkeys(routes, 0)
-        self._opened = reading_session()
-
-    def __enter__(self) -> Self:
-        self._session = self._opened.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        counts = [_count(route) for route in self.rows]
-        columns = sorted({route[0] for route in self.rows})
-        records = pa.table({name: batch.column(name) for name in columns})
-        self._session.register("records", records)
-        (found,) = self._session.execute(f"SELECT {', '.join(counts)} FROM records").fetchall()  # noqa: S608 - names of the catalog
-        self._session.unregister("records")
-        for route, rows in zip(self.rows, found, strict=True):
-            self.rows[route] += int(rows)
+CountNested = Callable[[pa.RecordBatch, Iterable[Route]], dict[Route, int]]
 
 
-def _count(route: Route) -> str:
+@contextmanager
+def nested_counting() -> Iterator[CountNested]:
+    """A function that counts the rows below each route of a batch; usable until the context ends."""
+    with reading_session() as session:
+
+        def count(batch: pa.RecordBatch, routes: Iterable[Route]) -> dict[Route, int]:
+            wanted = list(routes)
+            columns = sorted({route[0] for route in wanted})
+            session.register("records", pa.table({name: batch.column(name) for name in columns}))
+            query = f"SELECT {', '.join(map(_elements, wanted))} FROM records"  # noqa: S608 - names of the catalog
+            (found,) = session.execute(query).fetchall()
+            session.unregister("records")
+            return dict(zip(wanted, map(int, found), strict=True))
+
+        yield count
+
+
+def _elements(route: Route) -> str:
     """SQL for the rows of a batch below a route; field names are of the catalog's plain kind."""
     column = f'"{route[0]}"'
     if len(route) == 1:

@@ -14,7 +14,8 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.wording import readable_size
 
 AIM = 0.94  # of the limit
-_SPARSE = 0.75  # a file below this is worth writing again, once
+_SPARSE = 0.75  # a file below this is worth writing again
+_GROWTHS = 2  # but not more often, since each is a rewrite
 _PROPORTIONAL_TRIES = 3  # then rows are halved, for data of which some rows are much larger than others
 MAX_FILES = 10_000
 
@@ -85,20 +86,20 @@ def _fit(
     write: Write[_File], start: int, rows: int, most: int, number: int, limit_bytes: int | None, what: str
 ) -> tuple[_File, int, float]:
     """One file, its rows, and its size as the next guess shall know it."""
-    tries, ceiling, grown = 0, most, False
+    tries, ceiling, growths = 0, most, 0
     while True:
         tries += 1
         try:
-            room = Room(limit_bytes=limit_bytes, worth_growing=not grown and rows < ceiling)
+            room = Room(limit_bytes=limit_bytes, worth_growing=growths < _GROWTHS and rows < ceiling)
             file = write(start, rows, number, room)
         except TooLarge as found:
             if rows <= 1:
                 raise _too_large_row(what, rows, limit_bytes or 0) from None
-            grown, ceiling = True, rows - 1
+            growths, ceiling = _GROWTHS, rows - 1
             fitting = AIM * found.rows * (limit_bytes or 0) / found.size_bytes
             rows = _clamped(fitting if tries <= _PROPORTIONAL_TRIES else rows / 2, 1, ceiling)
         except TooSmall as found:
-            grown = True
+            growths += 1
             rows = _clamped(AIM * found.rows * (limit_bytes or 0) / max(found.size_bytes, 1), rows + 1, ceiling)
         else:
             return file, rows, getattr(file, "size_bytes", 0)

@@ -7,7 +7,6 @@ turns out too large is written again. Rows nested in a record go where the recor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -16,8 +15,8 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportFile, FilePart, Split
 from export_pipelines.core.packing import period_column
 from export_pipelines.core.windows import UNDATED
-from export_pipelines.formats.nest_counting import NestedCounter
-from export_pipelines.pipeline.fitting import Room, fitted
+from export_pipelines.formats.nest_counting import CountNested, nested_counting
+from export_pipelines.pipeline.fitting import Room, Write, fitted
 from export_pipelines.pipeline.heads import TableRows
 from export_pipelines.pipeline.periods import by_period
 from export_pipelines.pipeline.spill import Key, Spill
@@ -55,18 +54,23 @@ def split_files(
     tables: Sequence[TableRows], split: Split, catalog: Catalog, spill: Spill, write: WriteFile, *, max_rows: int | None
 ) -> Iterator[ExportFile]:
     """The files of one document, by period and size; tables without a time and without rows are in a file, too."""
-    for volume in _volumes(tables, split, catalog, spill):
-        size_bytes = sum(spill.size_bytes(shelf.key) for shelf in volume.shelves)
-        yield from fitted(
-            volume.rows,
-            lambda start, rows, number, room, volume=volume: write(  # type: ignore[misc]
-                volume.period, number, _held(volume, start, rows, number, spill), room
-            ),
-            limit_bytes=split.max_bytes,
-            max_rows=max_rows if len(tables) == 1 else None,
-            guess_bytes=size_bytes / max(volume.rows, 1),
-            what=volume.tables,
-        )
+    with nested_counting() as count:
+        for volume in _volumes(tables, split, catalog, spill):
+            yield from fitted(
+                volume.rows,
+                _writing(volume, spill, count, write),
+                limit_bytes=split.max_bytes,
+                max_rows=max_rows if len(tables) == 1 else None,
+                guess_bytes=sum(spill.size_bytes(shelf.key) for shelf in volume.shelves) / max(volume.rows, 1),
+                what=volume.tables,
+            )
+
+
+def _writing(volume: _Volume, spill: Spill, count: CountNested, write: WriteFile) -> Write[ExportFile]:
+    def write_rows(start: int, rows: int, number: int, room: Room) -> ExportFile:
+        return write(volume.period, number, _held(volume, start, rows, number, spill, count), room)
+
+    return write_rows
 
 
 def _volumes(tables: Sequence[TableRows], split: Split, catalog: Catalog, spill: Spill) -> list[_Volume]:
@@ -95,30 +99,26 @@ def _put_aside(source: TableRows, split: Split, catalog: Catalog, spill: Spill) 
             spill.add((name, label), rows)
 
 
-def _held(volume: _Volume, start: int, rows: int, number: int, spill: Spill) -> list[TableRows]:
+def _held(volume: _Volume, start: int, rows: int, number: int, spill: Spill, count: CountNested) -> list[TableRows]:
     """The rows from ``start`` on, table after table; a table without rows is in the volume's first file."""
     held, position, end = [], 0, start + rows
     for shelf in volume.shelves:
         first, after = max(start, position), min(end, position + shelf.rows)
         if first < after or (shelf.rows == 0 and number == 1):
-            held.append(_range(shelf, first - position, max(after - first, 0), spill))
+            held.append(_range(shelf, first - position, max(after - first, 0), spill, count))
         position += shelf.rows
     return held
 
 
-def _range(shelf: _Shelf, first: int, rows: int, spill: Spill) -> TableRows:
+def _range(shelf: _Shelf, first: int, rows: int, spill: Spill, count: CountNested) -> TableRows:
     template = shelf.source.parts()
     nested = dict.fromkeys((part.route for part in template if part.route), 0)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with ExitStack() as stack:
-            counter = stack.enter_context(NestedCounter(nested)) if nested else None
-            for batch in spill.read(shelf.key, first, rows):
-                if counter is not None:
-                    counter.add(batch)
-                yield batch
-            if counter is not None:
-                nested.update(counter.rows)
+        for batch in spill.read(shelf.key, first, rows):
+            for route, found in (count(batch, nested) if nested else {}).items():
+                nested[route] += found
+            yield batch
 
     def parts() -> tuple[FilePart, ...]:
         return tuple(replace(part, rows=nested.get(part.route, rows)) for part in template)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import EmailDelivery, ExportFile, Package
@@ -23,6 +24,7 @@ from export_pipelines.stores.attempts import BACKOFF_SECONDS
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import WAITING_RUNS_PER_TENANT, ExportRequest, RequestStore
+from export_pipelines.stores.secrets import SecretBox
 from export_pipelines_tests.control_database import emptied
 
 CONFIG: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
@@ -681,3 +683,64 @@ def test_a_connection_that_broke_while_idle_is_renewed_without_an_error(
         other.execute("SELECT pg_terminate_backend(%s)", [backend])
     assert requests.get(ordered).id == ordered
     assert control.rows("SELECT pg_backend_pid() AS pid")[0]["pid"] != backend
+
+
+# Passwords --------------------------------------------------------------------------------------------------------
+
+AES: dict[str, Any] = {"method": "AES256", "password": "correct horse battery"}
+
+
+@pytest.mark.parametrize(
+    "encryption",
+    [AES, {"password": {"sealed": True}}, {"password": {"sealed": True, "x": "clear"}}, {"inner": [{"password": "x"}]}],
+)
+def test_a_password_in_clear_is_refused_by_the_table_with_what_to_do_instead(
+    control: ControlDatabase, encryption: dict[str, Any]
+) -> None:
+    config = {**CONFIG, "encryption": encryption}
+    with pytest.raises(RequestRejected, match="age recipients") as refused:
+        control.rows(f"{INSERT} (tenant_id, config) VALUES ('t', %(config)s)", {"config": Jsonb(config)})
+    assert "correct horse" not in str(refused.value)
+
+
+def test_age_recipients_can_be_ordered_by_plain_sql(control: ControlDatabase) -> None:
+    config = {**CONFIG, "encryption": {"method": "age", "recipients": ["age1x"], "password": None}}
+    control.rows(f"{INSERT} (tenant_id, config) VALUES ('t', %(config)s)", {"config": Jsonb(config)})
+
+
+def test_a_password_without_a_key_to_seal_it_is_refused(requests: RequestStore) -> None:
+    with pytest.raises(RequestRejected, match="EXPORT_SECRET_KEY"):
+        requests.insert(tenant_id="t", config={**CONFIG, "encryption": AES})
+
+
+def test_a_password_comes_back_for_its_request_only(control: ControlDatabase) -> None:
+    requests = RequestStore(control, SecretBox(lambda: bytes(32)))
+    first, second = (requests.insert(tenant_id="t", config={**CONFIG, "encryption": AES}) for _ in range(2))
+    assert requests.password_of(first).get_secret_value() == AES["password"]
+    control.rows(
+        """
+        UPDATE export_control.export_requests SET sealed_secrets =
+            (SELECT sealed_secrets FROM export_control.export_requests WHERE id = %(first)s)
+        WHERE id = %(second)s
+        """,
+        {"first": first, "second": second},
+    )
+    with pytest.raises(RequestRejected, match="sealed with"):
+        requests.password_of(second)
+
+
+def test_a_password_stays_while_the_request_is_tried_again(control: ControlDatabase) -> None:
+    requests = RequestStore(control, SecretBox(lambda: bytes(32)))
+    request_id = requests.insert(tenant_id="t", config={**CONFIG, "encryption": AES})
+    assert requests.claim(request_id, attempt=1, run_id="r")
+    assert requests.requeue(request_id, attempt=1, run_id="r", error_type="unavailable", message="m")
+    assert requests.password_of(request_id).get_secret_value() == AES["password"]
+    assert requests.fail(request_id, attempt=2, run_id=None, error_type="unavailable", message="m")
+    with pytest.raises(RequestRejected, match="was wiped"):
+        requests.password_of(request_id)
+    with pytest.raises(RequestRejected, match="give it again"):
+        requests.retry(request_id)
+    with pytest.raises(RequestRejected, match="has 5 characters"):
+        requests.retry(request_id, password=SecretStr("short"))
+    assert requests.retry(request_id, password=SecretStr("another password")) == 3
+    assert requests.password_of(request_id).get_secret_value() == "another password"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import traceback
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ CATALOG = Catalog.model_validate(
         "excluded": {"sessions": "login tokens"},
     }
 )
+AGE_KEY = "age14c2t7sal4e26aw3qvqu9sc3pw9fcp9rzc0wzwn7hk57vj9lgjalq7vduz3"
 MINIMAL: dict[str, Any] = {"tables": ["orders"], "format": "csv"}
 
 
@@ -166,6 +168,39 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
         ),
         ({"export_type": "everything"}, "export_type", "selective"),
         ({"surprise": 1}, "surprise", "not a known field"),
+        ({"compression": "zstd", "format": "xlsx"}, "compression", "compressed already"),
+        ({"split_files": {}}, "split_files", "split_by month, week or size"),
+        ({"split_files": {"split_by": "year"}}, "split_files.split_by", "month"),
+        ({"split_files": {"split_by": "size"}}, "split_files.max_size_mb", "is needed"),
+        ({"split_files": {"max_size_mb": 0}}, "split_files.max_size_mb", r"0 is outside 0\.01 to 1,000,000"),
+        ({"split_files": {"max_size_mb": -3}}, "split_files.max_size_mb", "-3 is outside"),
+        ({"split_files": {"max_size_mb": 1e300}}, "split_files.max_size_mb", "is outside"),
+        ({"split_files": {"max_size_mb": float("nan")}}, "split_files.max_size_mb", "nan is outside"),
+        ({"split_files": {"split_by": "month"}, "tables": ["colours"]}, "split_files.split_by", "has a time column"),
+        (
+            {
+                "tables": None,
+                "data_sources": [{"type": "orders", "fields": ["id"]}],
+                "split_files": {"split_by": "month"},
+            },
+            "split_files.split_by",
+            "needs orders.placed_at, which fields leaves out",
+        ),
+        ({"encryption": {}}, "encryption.method", "choose AES256 or age"),
+        ({"encryption": {"method": "rot13"}}, "encryption.method", "AES256"),
+        ({"encryption": {"method": "AES256"}}, "encryption.password", "is needed"),
+        ({"encryption": {"method": "AES256", "password": ""}}, "encryption.password", "is empty; use 12 to 99"),
+        ({"encryption": {"method": "AES256", "password": "short"}}, "encryption.password", "has 5 characters"),
+        ({"encryption": {"method": "AES256", "password": "x" * 100}}, "encryption.password", "has 100 characters"),
+        ({"encryption": {"method": "AES256", "password": "pässword-long"}}, "encryption.password", "ASCII"),
+        ({"encryption": {"method": "AES256", "recipients": [AGE_KEY]}}, "encryption.recipients", "go with age"),
+        ({"encryption": {"method": "age"}}, "encryption.password", "or give recipients"),
+        (
+            {"encryption": {"method": "age", "recipients": [AGE_KEY], "password": "x" * 12}},
+            "encryption.password",
+            "exclude each other",
+        ),
+        ({"encryption": {"method": "age", "recipients": ["nobody"]}}, "encryption.recipients", "begin with age1"),
     ],
 )
 def test_what_is_wrong_is_named_with_a_next_step(change: dict[str, Any], field: str, message: str) -> None:
@@ -173,6 +208,27 @@ def test_what_is_wrong_is_named_with_a_next_step(change: dict[str, Any], field: 
     with pytest.raises(RequestRejected, match=message) as refused:
         plan(raw)
     assert refused.value.field == field
+
+
+def test_what_is_turned_off_is_ignored_whatever_it_says() -> None:
+    off = {"enabled": False, "split_by": "none", "max_size_mb": 0, "method": "none", "password": "x", "surprise": 1}
+    assert plan({**MINIMAL, "split_files": off, "encryption": off}) == plan(MINIMAL)
+
+
+@pytest.mark.parametrize("password", ["tiny", "y" * 200, 12345678901234, ["secret-in-a-list"]])
+def test_a_refused_password_is_in_no_message_and_no_cause(password: Any) -> None:
+    with pytest.raises(RequestRejected) as refused:
+        plan({**MINIMAL, "encryption": {"method": "AES256", "password": password}})
+    told = "".join(traceback.format_exception(refused.value, chain=True))
+    needle = password[0] if isinstance(password, list) else str(password)
+    assert needle not in told.replace("test_a_refused_password", "")
+
+
+def test_a_plan_knows_that_there_is_a_password_and_not_which() -> None:
+    made = plan({**MINIMAL, "encryption": {"method": "aes256", "password": "correct horse"}})
+    assert made.sealing is not None
+    assert made.sealing.needs_password
+    assert "correct horse" not in repr(made)
 
 
 def test_a_configuration_that_is_too_large_is_refused_before_it_is_read() -> None:
