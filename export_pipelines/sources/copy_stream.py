@@ -11,7 +11,7 @@ import pyarrow as pa
 from psycopg import pq
 from psycopg.errors import error_from_result
 
-from export_pipelines.core.errors import Unavailable
+from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.sources.conform import decimal_misfit
 from export_pipelines.sources.copy_decoder._decoder import Decoder, Malformed, Misfit
 from export_pipelines.sources.copy_decoder.batches import open_decoder, take_batch
@@ -94,8 +94,11 @@ class CopyReader:
             field = schema.field(error.args[1])
             raise decimal_misfit(field, f"{table}.{field.name}") from error
         except Malformed as error:
-            raise Unavailable(
-                f"source database {describe(self._url)} sends what is no COPY: {error.args[0]}"
+            problem, column = error.args
+            where = f" in column {column + 1} of the query" if column >= 0 else ""
+            raise IntegrityViolation(
+                f"{table}: the rows from {describe(self._url)} cannot be decoded, {problem}{where}; "
+                "EXPORT_DECODER=adbc reads without this decoder"
             ) from error
 
     def _end_copy(self, decoder: Decoder) -> None:

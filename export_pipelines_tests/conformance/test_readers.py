@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from export_pipelines.core.catalog import Column
-from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
+from export_pipelines.sources.copy_decoder.columns import DecodedColumn
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.stream import BATCH_BYTES
 from export_pipelines_tests.reading import batches, reading, table, typed
@@ -263,6 +264,18 @@ def test_a_number_that_its_decimal_cannot_hold_is_refused(engine: Engine, url: s
 def test_a_type_the_catalog_does_not_know_of_is_refused(engine: Engine, url: str, said: str, sent: str) -> None:
     with reading(engine, url) as reader, pytest.raises(RequestRejected, match="the catalog says"):
         table(reader, engine, typed(v=said), f"SELECT {sent} AS v")
+
+
+def test_a_stream_that_is_not_what_was_announced_is_no_data(
+    native: None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export_pipelines.sources import copy_stream  # not importable where the decoder was not built
+
+    wrong = DecodedColumn(kind="int32", arrow=pa.int32())
+    monkeypatch.setattr(copy_stream, "decoded_columns", lambda *_: [wrong])
+    engine = choose_engine("native")
+    with reading(engine, url) as reader, pytest.raises(IntegrityViolation, match=r"t: .* in column 1"):
+        table(reader, engine, typed(v="integer"), "SELECT 1::bigint AS v")
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.materialize import sweep_lake_stage
 from export_pipelines.pipeline.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
 from export_pipelines.settings import Settings
-from export_pipelines.sources import postgres as reading
 from export_pipelines.sources import query
+from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.orchestration.lake import OWNED, Lake, partition
@@ -104,14 +104,15 @@ def a_day_with_rows(source: ClinicSource, table: str) -> dt.date:
 
 def losing_rows_of(monkeypatch: pytest.MonkeyPatch, reader: int) -> None:
     """The n-th table that is read loses the first row of each batch on its way from the wire."""
-    whole, calls = reading.stream, itertools.count(1)
+    rows_reader: Any = choose_engine().open
+    whole, calls = rows_reader.read, itertools.count(1)
 
     def losing(*arguments: Any) -> Iterator[pa.RecordBatch]:
         lost = 1 if next(calls) == reader else 0
         for batch in whole(*arguments):
             yield batch.slice(lost)
 
-    monkeypatch.setattr(reading, "stream", losing)
+    monkeypatch.setattr(rows_reader, "read", losing)
 
 
 # What a partition holds -------------------------------------------------------------------------------------------
@@ -381,8 +382,8 @@ def test_a_second_run_replaces_the_partition_and_leaves_nothing_else(open_lake: 
 def test_an_error_in_the_middle_keeps_what_was_done_and_nothing_half_done(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = reading.stream
-    calls = itertools.count(1)
+    rows_reader: Any = choose_engine().open
+    whole, calls = rows_reader.read, itertools.count(1)
 
     def breaking(*arguments: Any) -> Iterator[pa.RecordBatch]:
         for batch in whole(*arguments):
@@ -390,7 +391,7 @@ def test_an_error_in_the_middle_keeps_what_was_done_and_nothing_half_done(
             if next(calls) == 3:
                 raise IntegrityViolation("broken off in the third partition, after its first batch")
 
-    monkeypatch.setattr(reading, "stream", breaking)
+    monkeypatch.setattr(rows_reader, "read", breaking)
     result = lake.materialize("invoices", partition(OURS, MARCH), partition(OURS, MAY))
     assert not result.success
     assert set(lake.files()) == {

@@ -188,7 +188,8 @@ static Outcome decode_row(Rows *rows, const uint8_t **at, const uint8_t *end)
         if (outcome == DONE && kind_varies(column->kind))
             outcome = close_value(column);
         if (outcome != DONE) {
-            rows->problem = "a value is not in its type's binary form";
+            rows->problem = outcome == MISFIT ? "a number has no exact decimal of its column's type"
+                                              : "a value is not in its type's binary form";
             rows->problem_column = i;
             return outcome;
         }
