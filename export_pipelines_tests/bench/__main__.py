@@ -1,4 +1,4 @@
-"""`run` measures and saves each suite as it is done; `report` writes docs/benchmarks.md and its plots from what is saved.
+"""`run` measures and saves each suite as it is done; `report` writes docs/benchmarks.md and its plots from that.
 
 python -m export_pipelines_tests.bench run --suite stages,peers --rows 100k --repeat 1
 python -m export_pipelines_tests.bench report
@@ -19,7 +19,7 @@ from types import FrameType
 from export_pipelines_tests.bench.datasets import Laboratory, laboratory
 from export_pipelines_tests.bench.machine import describe
 from export_pipelines_tests.bench.measuring import tell
-from export_pipelines_tests.bench.results import RESULTS, SuiteResult, load, save
+from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, SuiteResult, load, save
 from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
 
 _MULTIPLES = {"k": 1_000, "M": 1_000_000}
@@ -51,7 +51,8 @@ def _run(names: list[str], sizes: Sizes, found: Laboratory, results: Path, *, re
         if same == (sizes.rows, sizes.repeat, machine["revision"]):
             tell(f"{name}: saved already")
             continue
-        if machine["load_average"] > machine["cores"]:
+        loaded = machine["load_average"] > machine["cores"]
+        if loaded:
             tell(f"{name}: the machine is busy (load average {machine['load_average']}); the result will say so")
         started_at, started = dt.datetime.now(dt.UTC), time.monotonic()
         tell(f"{name} …")
@@ -62,6 +63,8 @@ def _run(names: list[str], sizes: Sizes, found: Laboratory, results: Path, *, re
             repeat=sizes.repeat,
             started_at=started_at.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 1),
+            preliminary=sizes.rows < FULL_ROWS,
+            loaded=loaded,
             machine=machine,
             measurements=measurements,
         )
@@ -83,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure")
     run.add_argument("--suite", type=_suites, default=list(SUITES), help=f"of {','.join(SUITES)}; default: all")
-    run.add_argument("--rows", type=count, default=2_000_000, help="main size, such as 100k or 2M")
+    run.add_argument("--rows", type=count, default=FULL_ROWS, help="main size, such as 100k or 2M")
     run.add_argument("--memory-rows", type=_counts, help="sizes of the memory curves; default: ½, 1 and 5 × --rows")
     run.add_argument("--repeat", type=int, default=3, help="runs of what takes less than half a minute")
     run.add_argument("--home", type=Path, help="keep the loaded databases in this folder for the next time")

@@ -1,4 +1,4 @@
-"""How many rows a program wrote, read with DuckDB when its clock has stopped: fewer rows would be an unfair advantage."""
+"""How many rows a program wrote, read when its clock has stopped: fewer rows would be an unfair advantage."""
 
 from __future__ import annotations
 

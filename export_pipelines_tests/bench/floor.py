@@ -9,38 +9,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from export_pipelines.embedded.binaries import locate
+from export_pipelines_tests.bench.counting import rows_below
 from export_pipelines_tests.bench.datasets import Dataset
 from export_pipelines_tests.bench.measuring import Contestant
 
 BINARY, CSV, GZIP, PIGZ, IGZIP = "copy.binary", "copy.csv", "copy.gzip", "copy.pigz", "copy.igzip"
-_FILTERS = {GZIP: "gzip -6", PIGZ: "pigz -p2", IGZIP: f"{shlex.quote(sys.executable)} -m isal.igzip"}
+_FILTERS = {
+    GZIP: ("gzip -6", "gzip -6"),
+    PIGZ: ("pigz -p2", "pigz -p2"),
+    IGZIP: ("igzip (ISA-L)", f"{shlex.quote(sys.executable)} -m isal.igzip"),
+}  # what it is called, and the command
 
 
 def floors(dataset: Dataset) -> Iterator[Contestant]:
     """`\\copy` to nowhere, and CSV through each compressor into a file."""
-    for name, form in ((BINARY, "binary"), (CSV, "csv, header")):
-        yield Contestant(
-            name=name,
-            label=f"psql \\copy {form.partition(',')[0]} to /dev/null",
-            command=[client("psql"), "-qX", "-v", "ON_ERROR_STOP=1", dataset.admin_url, "-c"]
-            + [f"\\copy ({dataset.query}) to '/dev/null' (format {form})"],
-        )
+    for name, form in ((BINARY, "binary"), (CSV, "csv")):
+        command = _copy(dataset, "'/dev/null'", form)
+        yield Contestant(name=name, label=f"psql \\copy {form} to /dev/null", command=command)
     yield from (compressed(name, dataset) for name in _FILTERS)
 
 
 def compressed(name: str, dataset: Dataset) -> Contestant:
     """`\\copy` as CSV through a compressor."""
-    copy = shlex.join(
-        [client("psql"), "-qX", "-v", "ON_ERROR_STOP=1", dataset.admin_url, "-c"]
-        + [f"\\copy ({dataset.query}) to pstdout (format csv, header)"]
-    )
-    tool = shlex.split(_FILTERS[name])[0]
+    label, filter_ = _FILTERS[name]
+    program = shlex.split(filter_)[0]
+    pipe = f"{shlex.join(_copy(dataset, 'pstdout', 'csv, header'))} | {filter_} > {{out}}/rows.csv.gz"
     return Contestant(
         name=name,
-        label=f"psql \\copy csv | {name.removeprefix('copy.')}{_FILTERS[name].partition(tool)[2] if name != IGZIP else ''}",
-        command=["bash", "-o", "pipefail", "-c", f"{copy} | {_FILTERS[name]} > {{out}}/rows.csv.gz"],
-        missing=None if shutil.which(tool) else f"{tool} is not installed",
+        label=f"psql \\copy csv | {label}",
+        command=["bash", "-o", "pipefail", "-c", pipe],
+        count_rows=rows_below,
+        missing=None if shutil.which(program) else f"{program} is not installed",
     )
+
+
+def _copy(dataset: Dataset, target: str, form: str) -> list[str]:
+    meta_command = f"\\copy ({dataset.query}) to {target} (format {form})"
+    return [client("psql"), "-qX", "-v", "ON_ERROR_STOP=1", dataset.admin_url, "-c", meta_command]
 
 
 def dump(dataset: Dataset) -> Contestant:
@@ -48,8 +53,10 @@ def dump(dataset: Dataset) -> Contestant:
     return Contestant(
         name="pg_dump",
         label="pg_dump -Fc -Z1",
-        command=[client("pg_dump"), "-Fc", "-Z1", "-t", f"bench.{dataset.table}", "-f", "{out}/rows.dump"]
-        + [dataset.admin_url],
+        command=[
+            *(client("pg_dump"), "-Fc", "-Z1", "-t", f"bench.{dataset.table}"),
+            *("-f", "{out}/rows.dump", dataset.admin_url),
+        ],
     )
 
 

@@ -89,18 +89,10 @@ class SuiteResult:
     repeat: int
     started_at: str
     seconds: float
+    preliminary: bool  # fewer than FULL_ROWS: fixed costs weigh too much for its ratios
+    loaded: bool  # other work was on the machine at the start
     machine: dict[str, Any]
     measurements: tuple[Measurement, ...]
-
-    @property
-    def preliminary(self) -> bool:
-        """Whether it was a small run, whose ratios say little: fixed costs weigh too much."""
-        return self.rows < FULL_ROWS
-
-    @property
-    def loaded(self) -> bool:
-        """Whether other work was on the machine at the start."""
-        return bool(self.machine["load_average"] > self.machine["cores"])
 
     def find(self, name: str, dataset: str, rows: int | None = None) -> Measurement | None:
         """The measurement, if it was made and succeeded; without ``rows`` the one with most."""

@@ -2,9 +2,9 @@
 
 import argparse
 
-import pandas
-import pyarrow
-import pyarrow.parquet
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sqlalchemy import create_engine
 
 CHUNK_ROWS = 100_000
@@ -14,7 +14,7 @@ def export(arguments: argparse.Namespace) -> None:
     engine = create_engine(arguments.url.replace("postgresql://", "postgresql+psycopg2://"))
     write = {"csv.gz": _csv, "parquet": _parquet}[arguments.format]
     with engine.connect().execution_options(stream_results=True, max_row_buffer=CHUNK_ROWS) as connection:
-        write(pandas.read_sql(arguments.query, connection, chunksize=CHUNK_ROWS), arguments)
+        write(pd.read_sql(arguments.query, connection, chunksize=CHUNK_ROWS), arguments)
 
 
 def _csv(chunks, arguments: argparse.Namespace) -> None:
@@ -26,11 +26,11 @@ def _csv(chunks, arguments: argparse.Namespace) -> None:
 def _parquet(chunks, arguments: argparse.Namespace) -> None:
     writer = None
     for chunk in chunks:
-        for name in chunk.columns[chunk.dtypes == object]:
+        for name in chunk.select_dtypes("object").columns:
             kinds = {type(value).__name__ for value in chunk[name].head(1000)}
             if kinds & {"UUID", "dict", "list"}:  # pyarrow takes none of them from a column of objects
                 chunk[name] = chunk[name].astype(str)
-        table = pyarrow.Table.from_pandas(chunk, preserve_index=False, schema=writer.schema if writer else None)
-        writer = writer or pyarrow.parquet.ParquetWriter(arguments.folder / "rows.parquet", table.schema)
+        table = pa.Table.from_pandas(chunk, preserve_index=False, schema=writer.schema if writer else None)
+        writer = writer or pq.ParquetWriter(arguments.folder / "rows.parquet", table.schema)
         writer.write_table(table)
     writer.close()

@@ -16,7 +16,7 @@ REACH_SECONDS = 15
 
 
 def _program() -> str:
-    """Where it is. Its package would fetch it without checking certificates where they fail, so they are tried first."""
+    """Where it is. Its package would fetch it without checking certificates where that fails, so it is tried first."""
     if not os.environ.get("SLING_BINARY") and not list(Path(os.environ["SLING_HOME_DIR"]).rglob("bin/sling/*/sling")):
         try:
             urllib.request.urlopen(RELEASES, timeout=REACH_SECONDS).close()
@@ -32,8 +32,10 @@ def export(arguments: argparse.Namespace) -> None:
     target = arguments.folder / ("rows.parquet" if arguments.format == "parquet" else "rows.csv.gz")
     options = '{"format": "parquet"}' if arguments.format == "parquet" else '{"format": "csv", "compression": "gzip"}'
     done = subprocess.run(
-        [PROGRAM, "run", "--src-conn", "BENCH", "--src-stream", arguments.query]
-        + ["--tgt-object", target.as_uri(), "--tgt-options", options],
+        [
+            *(PROGRAM, "run", "--src-conn", "BENCH", "--src-stream", arguments.query),
+            *("--tgt-object", target.as_uri(), "--tgt-options", options),
+        ],
         env={**os.environ, "BENCH": f"{arguments.url}?sslmode=disable"},
         capture_output=True,
         text=True,

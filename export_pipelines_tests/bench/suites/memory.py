@@ -19,7 +19,8 @@ def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
     found: list[Measurement] = []
     for table, orders in ORDERS.items():
         for rows in (rows for rows in sizes.memory_rows if rows <= LARGEST[table]):
-            wanted = orders if rows <= LONG_ROWS else [order for order in orders if order in LONG_ORDERS]
+            all_formats = rows <= LONG_ROWS and not sizes.quick
+            wanted = orders if all_formats else [order for order in orders if order in LONG_ORDERS]
             try:
                 with laboratory.dataset(table, rows) as dataset:
                     field = [job(order, dataset, curve=True) for order in wanted]
