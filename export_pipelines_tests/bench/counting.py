@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import duckdb
-import openpyxl
 
 _READERS = {
     ".parquet": "read_parquet(?)",
@@ -26,7 +26,18 @@ def _is_data(path: Path, folder: Path) -> bool:
 
 def _rows(path: Path) -> int:
     if path.suffix == ".xlsx":
-        return int(openpyxl.load_workbook(path, read_only=True).worksheets[0].max_row or 1) - 1
+        return _sheet_rows(path) - 1
     with duckdb.connect() as session:
         (count,) = session.execute(f"SELECT count(*) FROM {_READERS[path.suffix]}", [str(path)]).fetchone() or (0,)
     return int(count)
+
+
+def _sheet_rows(path: Path) -> int:
+    """Of the first sheet, the header included. Counted in its XML: a library would take minutes for a million."""
+    mark, rows, tail = b"<row ", 0, b""
+    with zipfile.ZipFile(path) as archive, archive.open("xl/worksheets/sheet1.xml") as sheet:
+        while block := sheet.read(1 << 20):
+            piece = tail + block
+            rows += piece.count(mark)
+            tail = piece[-len(mark) + 1 :]
+    return rows

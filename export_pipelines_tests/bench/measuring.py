@@ -70,7 +70,8 @@ class Memory:
             resident = sum(_resident_bytes(pid) for pid in tree)
             # Between two samples a process may have been larger; its high-water mark knows, for one process.
             self.peak_bytes = max(self.peak_bytes, resident, *(_high_water_bytes(pid) for pid in tree))
-            self.curve.append((round(time.monotonic() - self._started, 2), resident))
+            if resident:  # zero: it has just ended
+                self.curve.append((round(time.monotonic() - self._started, 2), resident))
             if self._ended.wait(self.every_seconds):
                 return
 
@@ -153,7 +154,7 @@ def _timed(command: list[str], contestant: Contestant) -> Run:
     if timed_out:
         failure = f"> {contestant.timeout_seconds:.0f} s"
     return Run(
-        seconds=float(figures.pop("seconds", seconds)),
+        seconds=round(float(figures.pop("seconds", seconds)), 3),
         process_seconds=round(seconds, 3),
         cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
         peak_bytes=max(memory.peak_bytes, int(figures.pop("peak_bytes", 0))),

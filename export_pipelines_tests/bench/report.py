@@ -35,7 +35,7 @@ def rendered(page: str, results: Mapping[str, SuiteResult]) -> str:
 
 def _part(name: str, results: Mapping[str, SuiteResult]) -> str:
     if name == "targets":
-        return tables.targets(results)
+        return "\n\n".join([*_reservations(results), tables.targets(results)])
     if name == "machine":
         return "\n".join(f"- {line}" for line in dict.fromkeys(_machine(result) for result in results.values()))
     result = results.get(name)
@@ -44,9 +44,21 @@ def _part(name: str, results: Mapping[str, SuiteResult]) -> str:
     return f"{_circumstances(result)}\n\n{_SUITES[name](result)}"
 
 
+def _reservations(results: Mapping[str, SuiteResult]) -> list[str]:
+    """What weakens the verdicts as a whole."""
+    said = []
+    if any(result.preliminary for result in results.values()):
+        sizes = sorted({f"{result.rows:,}" for result in results.values() if result.preliminary})
+        said.append(f"**From a small run ({', '.join(sizes)} rows): no verdict on targets that speak of 2M rows.**")
+    if any(result.loaded for result in results.values()):
+        said.append("**Other work was on the machine.**")
+    return [" ".join(said)] if said else []
+
+
 def _circumstances(result: SuiteResult) -> str:
     """When, at what commit, and what a reader must know before trusting a ratio."""
-    said = [f"{result.started_at[:10]}, commit `{result.machine['revision']}`, up to {result.repeat} runs each"]
+    runs = "one run each" if result.repeat == 1 else f"up to {result.repeat} runs each"
+    said = [f"{result.started_at[:10]}, commit `{result.machine['revision']}`, {runs}"]
     said.append(f"load average before: {result.machine['load_average']:.1f}")
     if result.loaded:
         said.append("**other work was on the machine**")

@@ -145,16 +145,16 @@ def _memory(results: Results, dataset: str) -> list[Measurement]:
 
 
 def _partition(*, dagster: bool) -> Callable[[Results], float]:
-    """The worst shape's milliseconds for a partition."""
+    """Milliseconds that each further partition takes: the worst way to grow, beside the smallest run."""
 
     def figure(results: Results) -> float:
-        result = results.get("growth")
-        found = [
-            m for m in (result.measurements if result else ()) if m.name.endswith(".dagster") is dagster and m.runs
-        ]
-        if not found:
+        found = results["growth"].measurements if "growth" in results else ()
+        same = [m for m in found if m.runs and m.name.endswith(".dagster") is dagster]
+        by_count = sorted((m.runs[0].detail["partitions"], m.seconds) for m in same)
+        if len(by_count) < 2:
             raise NotMeasured("suite growth was not run")
-        return 1000 * max(m.spread(lambda run: run.detail["partition_seconds"]).median for m in found)
+        (fewest, least), *others = by_count
+        return 1000 * max((seconds - least) / (partitions - fewest) for partitions, seconds in others)
 
     return figure
 
@@ -163,7 +163,7 @@ TARGETS = (
     Target(promise="Extraction to Parquet, narrow: ≤ 1.5 × `psql` binary COPY", limit=1.5, figure=_extraction("inv")),
     Target(promise="Extraction to Parquet, wide: ≤ 1.2 × `psql` binary COPY", limit=1.2, figure=_extraction("act")),
     Target(
-        promise="Validated CSV.gz package: faster than `psql \\| pigz -p2`",
+        promise="Validated CSV.gz package: faster than `psql | pigz -p2`",
         limit=1.0,
         figure=_times_faster(floor.PIGZ, CSV_GZ.name),
         at_least=True,
@@ -203,9 +203,15 @@ TARGETS = (
         unit="s",
     ),
     Target(
-        promise="A partition beyond its rows, functions: ≤ 25 ms", limit=25, figure=_partition(dagster=False), unit="ms"
+        promise="A further partition beyond its rows, functions: ≤ 25 ms",
+        limit=25,
+        figure=_partition(dagster=False),
+        unit="ms",
     ),
     Target(
-        promise="A partition beyond its rows, by Dagster: ≤ 25 ms", limit=25, figure=_partition(dagster=True), unit="ms"
+        promise="A further partition beyond its rows, by Dagster: ≤ 25 ms",
+        limit=25,
+        figure=_partition(dagster=True),
+        unit="ms",
     ),
 )

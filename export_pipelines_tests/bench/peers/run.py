@@ -29,9 +29,16 @@ def main() -> int:
         peer.export(arguments)
         answer = {"seconds": time.perf_counter() - started}
     except Exception as error:  # noqa: BLE001 - whatever stops a stranger's program is the finding
-        answer = {"unavailable": f"{type(error).__name__}: {' '.join(str(error).split())[:ANSWER_CHARACTERS]}"}
+        answer = {"unavailable": _reason(error)}
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
     return 1 if "unavailable" in answer else 0
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost error: what wraps it only tells where it happened."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:ANSWER_CHARACTERS]}"
 
 
 if __name__ == "__main__":

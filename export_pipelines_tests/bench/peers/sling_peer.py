@@ -21,7 +21,7 @@ def _program() -> str:
         try:
             urllib.request.urlopen(RELEASES, timeout=REACH_SECONDS).close()
         except OSError as error:
-            raise RuntimeError(f"its program cannot be fetched from {RELEASES}: {error}") from error
+            raise RuntimeError(f"its program cannot be fetched from {RELEASES}: {error}") from None
     return importlib.import_module("sling.bin").SLING_BIN
 
 

