@@ -67,7 +67,7 @@ BENCH := $(BIN)/python -m export_pipelines_tests.bench
 PEERS := .venv-bench
 QUICK := build/bench
 
-bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (25 minutes), renew docs/benchmarks.md
+bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (half an hour), renew docs/benchmarks.md
 	@$(BENCH) run
 	@$(BENCH) report
 
@@ -84,5 +84,6 @@ $(PEERS)/.installed: requirements-bench.lock | $(BIN)/python
 	@touch $@
 
 clean: ## Remove the environment and the local state
+	rm -rf $(PEERS)
 	@if [ -d .export-pipelines ]; then $(BIN)/export-pipelines reset --yes || true; fi
-	rm -rf $(VENV) .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--suite", type=_suites, default=list(SUITES), help=f"of {','.join(SUITES)}; default: all")
     run.add_argument("--rows", type=count, default=FULL_ROWS, help="main size, such as 100k or 2M")
     run.add_argument("--memory-rows", type=_counts, help="sizes of the memory curves; default: ½, 1 and 5 × --rows")
-    run.add_argument("--repeat", type=int, default=3, help="runs of what takes less than half a minute")
+    run.add_argument("--repeat", type=int, default=3, help="runs of what takes less than ten seconds")
     run.add_argument("--home", type=Path, help="keep the loaded databases in this folder for the next time")
     run.add_argument("--resume", action="store_true", help="skip suites that are saved for this commit and size")
     report = commands.add_parser("report", help="write the page and the plots")

@@ -14,9 +14,15 @@ _READERS = {
 }
 
 
-def rows_below(folder: Path) -> int:
-    """Of all data files below a folder; those of programs' own state are left out."""
-    return sum(_rows(path) for path in folder.rglob("*") if path.is_file() and _is_data(path, folder))
+def written(folder: Path) -> dict[str, int]:
+    """Rows and bytes of all data files below a folder; those of a program's own state are left out."""
+    files = [path for path in folder.rglob("*") if path.is_file() and _is_data(path, folder)]
+    return {"counted_rows": sum(map(_rows, files)), "size_bytes": sum(path.stat().st_size for path in files)}
+
+
+def size_written(folder: Path) -> dict[str, int]:
+    """Bytes only, of forms whose rows cannot be counted in passing."""
+    return {"size_bytes": sum(path.stat().st_size for path in folder.iterdir())}
 
 
 def _is_data(path: Path, folder: Path) -> bool:

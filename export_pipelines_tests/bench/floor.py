@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from export_pipelines.embedded.binaries import locate
-from export_pipelines_tests.bench.counting import rows_below
+from export_pipelines_tests.bench.counting import size_written, written
 from export_pipelines_tests.bench.datasets import Dataset
 from export_pipelines_tests.bench.measuring import Contestant
 
@@ -38,7 +38,7 @@ def compressed(name: str, dataset: Dataset) -> Contestant:
         name=name,
         label=f"psql \\copy csv | {label}",
         command=["bash", "-o", "pipefail", "-c", pipe],
-        count_rows=rows_below,
+        inspect=written,
         missing=None if shutil.which(program) else f"{program} is not installed",
     )
 
@@ -57,6 +57,7 @@ def dump(dataset: Dataset) -> Contestant:
             *(client("pg_dump"), "-Fc", "-Z1", "-t", f"bench.{dataset.table}"),
             *("-f", "{out}/rows.dump", dataset.admin_url),
         ],
+        inspect=size_written,
     )
 
 

@@ -25,7 +25,7 @@ from typing import IO, Any
 from export_pipelines_tests.bench.results import Measurement, Run
 
 TIMEOUT_SECONDS = 300.0
-COSTLY_SECONDS = 30.0  # what takes longer is not repeated unless it must be
+COSTLY_SECONDS = 10.0  # what takes longer is not repeated unless it must be
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SAID_CHARACTERS = 400
 
@@ -38,7 +38,7 @@ class Contestant:
     label: str
     command: Sequence[str]
     environment: Mapping[str, str] | None = None
-    count_rows: Callable[[Path], int] | None = None  # of the output folder, when the clock has stopped
+    inspect: Callable[[Path], dict[str, int]] | None = None  # what it wrote, when the clock has stopped
     always_repeat: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
     curve: bool = False  # keep the memory samples
@@ -114,8 +114,8 @@ def measure(contestant: Contestant, scratch: Path) -> Run:
     out = Path(tempfile.mkdtemp(dir=scratch, prefix=f"{contestant.name}-".replace("/", "-")))
     try:
         run = _timed([part.replace("{out}", str(out)) for part in contestant.command], contestant)
-        if run.failure is None and contestant.count_rows is not None:
-            run = run.with_detail(counted_rows=contestant.count_rows(out))
+        if run.failure is None and contestant.inspect is not None:
+            run = run.with_detail(**contestant.inspect(out))
         return run
     finally:
         shutil.rmtree(out, ignore_errors=True)

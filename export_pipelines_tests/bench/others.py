@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export_pipelines_tests.bench.counting import rows_below
+from export_pipelines_tests.bench.counting import size_written, written
 from export_pipelines_tests.bench.datasets import Dataset
 from export_pipelines_tests.bench.measuring import Contestant
 
@@ -37,6 +37,6 @@ def _peer(peer: str, form: str, *arguments: str) -> Contestant:
         name=f"{peer}.{form}",
         label=f"{_LABELS[peer]}: {form}",
         command=[str(PYTHON), str(_RUN), peer, form, "{out}", *arguments],
-        count_rows=None if form == "zip" else rows_below,
+        inspect=size_written if form == "zip" else written,
         missing=None if PYTHON.exists() else "its environment is not there; run make bench-peers",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from export_pipelines_tests.bench.datasets import Dataset
@@ -62,6 +62,13 @@ def job(order: Order, dataset: Dataset, *extra: str, **settings: Any) -> Contest
         label=f"ours: {order.label}",
         **settings,
     )
+
+
+def by_adbc(order: Order, dataset: Dataset) -> Contestant:
+    """The same steps through the driver that every installation has; before there was another this changed nothing."""
+    environment = {**dataset.environment, "EXPORT_DECODER": "adbc"}
+    found = steps(order, replace(dataset, environment=environment))
+    return replace(found, name=f"{found.name}.adbc", label=f"{found.label}, read through ADBC")
 
 
 def steps(order: Order, dataset: Dataset, **settings: Any) -> Contestant:

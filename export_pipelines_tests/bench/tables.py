@@ -121,13 +121,16 @@ def peers(result: SuiteResult) -> str:
                 seconds(each.spread()),
                 f"{each.seconds / ours.seconds:.2f} ×" if ours else "",
                 _figure(each.spread(_cpu).median),
+                _written(each),
                 _megabytes(each),
             ]
             if each.runs
-            else _unavailable(each, 5)
+            else _unavailable(each, 6)
             for each in found
         ]
-        parts.append(grid((_title(dataset, found), "seconds", "to our CSV.gz", "CPU, s", "peak MB"), rows))
+        parts.append(
+            grid((_title(dataset, found), "seconds", "to our CSV.gz", "CPU, s", "written MB", "peak MB"), rows)
+        )
     return "\n\n".join(parts)
 
 
@@ -204,6 +207,11 @@ def _cpu(run: Run) -> float:
 
 def _megabytes(measurement: Measurement) -> str:
     return f"{measurement.peak_bytes / 1e6:,.0f}"
+
+
+def _written(measurement: Measurement) -> str:
+    size_bytes = measurement.runs[-1].detail.get("size_bytes")
+    return "" if size_bytes is None else f"{size_bytes / 1e6:,.1f}"
 
 
 def _title(dataset: str, found: Sequence[Measurement]) -> str:

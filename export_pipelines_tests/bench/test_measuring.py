@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines_tests.bench.counting import rows_below
+from export_pipelines_tests.bench.counting import written
 from export_pipelines_tests.bench.datasets import Laboratory
 from export_pipelines_tests.bench.measuring import Contestant, interleaved, measure, thinned
 from export_pipelines_tests.bench.ours import CSV_GZ, Order, job, steps
@@ -88,7 +88,7 @@ def test_programs_take_turns_and_failures_are_not_repeated(tmp_path: Path) -> No
 
 def test_fewer_rows_than_asked_for_are_no_result(tmp_path: Path) -> None:
     script = "import sys; open(sys.argv[1] + '/rows.csv', 'w').write('a,b\\n1,2\\n')"
-    field = [python(script, "{out}", count_rows=rows_below)]
+    field = [python(script, "{out}", inspect=written)]
     (short,) = interleaved(field, repeat=1, scratch=tmp_path, dataset="inv", rows=2)
     (right,) = interleaved(field, repeat=1, scratch=tmp_path, dataset="inv", rows=1)
     assert (short.unavailable, len(right.runs)) == ("wrote 1 of 2 rows", 1)

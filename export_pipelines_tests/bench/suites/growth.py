@@ -49,7 +49,13 @@ def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
             arguments = ["--months", str(shape.months), "--tenants", str(shape.tenants)]
             arguments += ["--dagster"] * shape.dagster
             field = program("lake", *arguments, dataset=dataset, name=shape.name, label=shape.label)
-            found += interleaved([field], repeat=sizes.repeat, scratch=laboratory.scratch, dataset="inv", rows=rows)
+            found += interleaved(
+                [field],
+                repeat=1 if shape.dagster else sizes.repeat,
+                scratch=laboratory.scratch,
+                dataset="inv",
+                rows=rows,
+            )
     return found
 
 

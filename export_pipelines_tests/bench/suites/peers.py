@@ -27,7 +27,7 @@ def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
 
 
 def contestants(dataset: Dataset) -> Iterator[Contestant]:
-    yield from (job(order, dataset, always_repeat=True) for order in (CSV_GZ, PARQUET))
+    yield from (job(order, dataset, always_repeat=dataset.table == "inv") for order in (CSV_GZ, PARQUET))
     yield from (floor.compressed(name, dataset) for name in (floor.PIGZ, floor.GZIP))
     yield floor.dump(dataset)
     yield from (from_database(peer, form, dataset) for peer in DATABASE_PEERS for form in FILE_FORMATS)
