@@ -15,13 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from export_pipelines_tests.bench.datasets import Laboratory, laboratory
-from export_pipelines_tests.bench.machine import describe
+from export_pipelines_tests.bench.machine import busy, describe
 from export_pipelines_tests.bench.measuring import tell
 from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, SuiteResult, load, save
 from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
 
+_INTERRUPTED = 130  # what shells expect after Ctrl-C
 _MULTIPLES = {"k": 1_000, "M": 1_000_000}
 
 
@@ -35,41 +37,50 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _stop)
     sizes = Sizes(rows=parsed.rows, memory_rows=parsed.memory_rows or _memory_rows(parsed.rows), repeat=parsed.repeat)
-    with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
-        home = (parsed.home or Path(folder)).resolve()
-        with laboratory(home, keep=parsed.home is not None) as found:
-            _run(parsed.suite, sizes, found, parsed.results, resume=parsed.resume)
+    machine = describe()  # before anything of ours runs: later its load is our own
+    if busy(machine):
+        tell(f"the machine is busy (load average {machine['load_average']}); the results will say so")
+    try:
+        with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+            home = (parsed.home or Path(folder)).resolve()
+            with laboratory(home, keep=parsed.home is not None) as found:
+                _run(parsed.suite, sizes, found, machine, parsed)
+    except KeyboardInterrupt:
+        tell("stopped; `--resume` goes on with the suites that are not saved yet")
+        return _INTERRUPTED
     return 0
 
 
-def _run(names: list[str], sizes: Sizes, found: Laboratory, results: Path, *, resume: bool) -> None:
-    saved = load(results) if resume else {}
+def _run(
+    names: list[str], sizes: Sizes, found: Laboratory, machine: dict[str, Any], parsed: argparse.Namespace
+) -> None:
+    saved = load(parsed.results) if parsed.resume else {}
     for name in names:
-        machine = describe()
         known = saved.get(name)
-        same = known and (known.rows, known.repeat, known.machine["revision"])
-        if same == (sizes.rows, sizes.repeat, machine["revision"]):
+        wanted = (sizes.rows, sizes.repeat, machine["revision"])
+        if known and (known.rows, known.repeat, known.machine["revision"]) == wanted:
             tell(f"{name}: saved already")
             continue
-        loaded = machine["load_average"] > machine["cores"]
-        if loaded:
-            tell(f"{name}: the machine is busy (load average {machine['load_average']}); the result will say so")
-        started_at, started = dt.datetime.now(dt.UTC), time.monotonic()
         tell(f"{name} …")
-        measurements = tuple(suite(name)(found, sizes))
-        result = SuiteResult(
-            suite=name,
-            rows=sizes.rows,
-            repeat=sizes.repeat,
-            started_at=started_at.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - started, 1),
-            preliminary=sizes.rows < FULL_ROWS,
-            loaded=loaded,
-            machine=machine,
-            measurements=measurements,
-        )
-        save(result, results)
+        result = _measured(name, sizes, found, machine)
+        save(result, parsed.results)
         tell(f"{name}: {result.seconds:.0f} s")
+
+
+def _measured(name: str, sizes: Sizes, found: Laboratory, machine: dict[str, Any]) -> SuiteResult:
+    started_at, started = dt.datetime.now(dt.UTC), time.monotonic()
+    measurements = tuple(suite(name)(found, sizes))
+    return SuiteResult(
+        suite=name,
+        rows=sizes.rows,
+        repeat=sizes.repeat,
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 1),
+        preliminary=sizes.rows < FULL_ROWS,
+        loaded=busy(machine),
+        machine=machine,
+        measurements=measurements,
+    )
 
 
 def _memory_rows(rows: int) -> tuple[int, ...]:

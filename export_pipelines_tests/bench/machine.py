@@ -30,6 +30,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def busy(machine: dict[str, Any]) -> bool:
+    """Whether more was running than there are cores."""
+    return bool(machine["load_average"] > machine["cores"])
+
+
 def _field(path: str, name: str) -> str | None:
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)

@@ -59,7 +59,7 @@ def _circumstances(result: SuiteResult) -> str:
     """When, at what commit, and what a reader must know before trusting a ratio."""
     runs = "one run each" if result.repeat == 1 else f"up to {result.repeat} runs each"
     said = [f"{result.started_at[:10]}, commit `{result.machine['revision']}`, {runs}"]
-    said.append(f"load average before: {result.machine['load_average']:.1f}")
+    said.append(f"load average before the run: {result.machine['load_average']:.1f}")
     if result.loaded:
         said.append("**other work was on the machine**")
     if result.preliminary:
