@@ -60,14 +60,33 @@ contracts: $(DEVELOPMENT)
 lock: ## Renew the lock files (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra build --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements-dev.lock
 	uv pip compile pyproject.toml --extra build --generate-hashes --no-header --no-annotate --python-version 3.11 -q -c requirements-dev.lock -o requirements.lock
+	uv pip compile requirements-bench.in --generate-hashes --no-header --no-annotate --python-version 3.11 -q -o requirements-bench.lock
 
 docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
 
-.PHONY: bench-export
-bench-export: $(RUNTIME) ## Measure an export of a million invoices
-	@$(BIN)/python -m export_pipelines_tests.bench.export_rows
+.PHONY: bench bench-quick bench-peers
+BENCH := $(BIN)/python -m export_pipelines_tests.bench
+PEERS := .venv-bench
+QUICK := build/bench
+
+bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (half an hour), renew docs/benchmarks.md
+	@$(BENCH) run
+	@$(BENCH) report
+
+bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (3 minutes) into build/bench
+	@$(BENCH) run --rows 100k --memory-rows 50k,100k --repeat 1 --results $(QUICK)
+	@cp docs/benchmarks.md $(QUICK)/benchmarks.md
+	@$(BENCH) report --results $(QUICK) --page $(QUICK)/benchmarks.md
+
+bench-peers: $(PEERS)/.installed ## Make .venv-bench with the programs we compare with
+
+$(PEERS)/.installed: requirements-bench.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-bench.lock
+	@touch $@
 
 clean: ## Remove the environment and the local state
+	rm -rf $(PEERS)
 	@if [ -d .export-pipelines ]; then $(BIN)/export-pipelines reset --yes || true; fi
 	rm -rf $(VENV) build *.egg-info export_pipelines/sources/copy_decoder/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,1 +1,4 @@
-"""Measurements, run by hand through the Makefile; pytest collects nothing here."""
+"""What the product costs, beside PostgreSQL's own client and other programs. Run by `make bench`, never by the tests.
+
+The tests here prove the instruments on tiny sizes: clocks, samplers, arithmetic, the report.
+"""

@@ -1,0 +1,137 @@
+"""`run` measures and saves each suite as it is done; `report` writes docs/benchmarks.md and its plots from that.
+
+python -m export_pipelines_tests.bench run --suite stages,peers --rows 100k --repeat 1
+python -m export_pipelines_tests.bench report
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from export_pipelines_tests.bench.datasets import Laboratory, laboratory
+from export_pipelines_tests.bench.machine import busy, describe
+from export_pipelines_tests.bench.measuring import tell
+from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, SuiteResult, load, save
+from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
+
+_INTERRUPTED = 130  # what shells expect after Ctrl-C
+_MULTIPLES = {"k": 1_000, "M": 1_000_000}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parsed = _parser().parse_args(arguments)
+    if parsed.command == "report":
+        from export_pipelines_tests.bench.report import write  # matplotlib is only needed here
+
+        for path in write(parsed.results, parsed.page):
+            tell(f"wrote {path}")
+        return 0
+    signal.signal(signal.SIGTERM, _stop)
+    sizes = Sizes(rows=parsed.rows, memory_rows=parsed.memory_rows or _memory_rows(parsed.rows), repeat=parsed.repeat)
+    machine = describe()  # before anything of ours runs: later its load is our own
+    if busy(machine):
+        tell(f"the machine is busy (load average {machine['load_average']}); the results will say so")
+    try:
+        with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+            home = (parsed.home or Path(folder)).resolve()
+            with laboratory(home, keep=parsed.home is not None) as found:
+                _run(parsed.suite, sizes, found, machine, parsed)
+    except KeyboardInterrupt:
+        tell("stopped; `--resume` goes on with the suites that are not saved yet")
+        return _INTERRUPTED
+    return 0
+
+
+def _run(
+    names: list[str], sizes: Sizes, found: Laboratory, machine: dict[str, Any], parsed: argparse.Namespace
+) -> None:
+    saved = load(parsed.results) if parsed.resume else {}
+    for name in names:
+        known = saved.get(name)
+        wanted = (sizes.rows, sizes.repeat, machine["revision"])
+        if known and (known.rows, known.repeat, known.machine["revision"]) == wanted:
+            tell(f"{name}: saved already")
+            continue
+        tell(f"{name} …")
+        result = _measured(name, sizes, found, machine)
+        save(result, parsed.results)
+        tell(f"{name}: {result.seconds:.0f} s")
+
+
+def _measured(name: str, sizes: Sizes, found: Laboratory, machine: dict[str, Any]) -> SuiteResult:
+    started_at, started = dt.datetime.now(dt.UTC), time.monotonic()
+    measurements = tuple(suite(name)(found, sizes))
+    return SuiteResult(
+        suite=name,
+        rows=sizes.rows,
+        repeat=sizes.repeat,
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 1),
+        preliminary=sizes.rows < FULL_ROWS,
+        loaded=busy(machine),
+        machine=machine,
+        measurements=measurements,
+    )
+
+
+def _memory_rows(rows: int) -> tuple[int, ...]:
+    """A half, the whole and five times the main size: 1M, 2M and 10M by default."""
+    return (rows // 2, rows, rows * 5)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export_pipelines_tests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure")
+    run.add_argument("--suite", type=_suites, default=list(SUITES), help=f"of {','.join(SUITES)}; default: all")
+    run.add_argument("--rows", type=count, default=FULL_ROWS, help="main size, such as 100k or 2M")
+    run.add_argument("--memory-rows", type=_counts, help="sizes of the memory curves; default: ½, 1 and 5 × --rows")
+    run.add_argument("--repeat", type=int, default=3, help="runs of what takes less than ten seconds")
+    run.add_argument("--home", type=Path, help="keep the loaded databases in this folder for the next time")
+    run.add_argument("--resume", action="store_true", help="skip suites that are saved for this commit and size")
+    report = commands.add_parser("report", help="write the page and the plots")
+    report.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
+    for command in (run, report):
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the saved results")
+    return parser
+
+
+def count(text: str) -> int:
+    """``100k`` is 100,000, ``2M`` two million."""
+    factor = _MULTIPLES.get(text[-1:], 1)
+    return int(float(text.rstrip("kM")) * factor)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(count(part) for part in text.split(","))
+
+
+def _suites(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no suite {', '.join(unknown)}; choose from {', '.join(SUITES)}")
+    return names
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that programs and the server end."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    sys.exit(main())
