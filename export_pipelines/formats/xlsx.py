@@ -15,9 +15,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import frame_of, text_of
-from export_pipelines.formats.xlsx_cells import CellRule, cell_rule, rows_xml
+from export_pipelines.formats.xlsx_cells import EXACT_DIGITS, CellRule, cell_rule, rows_xml
 from export_pipelines.formats.xlsx_parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
 from export_pipelines.formats.xlsx_reading import read_xlsx
 from export_pipelines.formats.xlsx_sheets import MAX_COLUMNS, SheetStream
@@ -129,6 +131,31 @@ def _widths(titles: Sequence[str], schema: pa.Schema, sample: pl.DataFrame) -> l
     ]
 
 
+_EXACT = Carriage(Carried.EXACT)
+_DIGITS = Carriage(Carried.MIXED, f"a number up to {EXACT_DIGITS} digits, text beyond")
+_ESCAPES = "control characters are written `_xHHHH_`, which Excel shows as what they are"
+_FINE = "finer than a millisecond"
+_CARRIED = {
+    Kind.NUMERIC: _DIGITS,
+    Kind.FLOAT: Carriage(Carried.MIXED, "a number; text for `NaN`, infinities and the least ones below 2.2e-308"),
+    Kind.TEXT: Carriage(Carried.ESCAPED, _ESCAPES),
+    Kind.JSON: Carriage(Carried.ESCAPED, f"JSON text; {_ESCAPES}"),
+    Kind.DATE: Carriage(Carried.MIXED, "a date; ISO 8601 text before 1 March 1900"),
+    Kind.TIME: Carriage(Carried.MIXED, f"a time; text where it is {_FINE}"),
+    Kind.TIMESTAMP: Carriage(Carried.MIXED, f"a date with time; ISO 8601 text before 1 March 1900 or {_FINE}"),
+    Kind.INSTANT: Carriage(Carried.MIXED, f"a date with time in UTC; ISO 8601 text before 1 March 1900 or {_FINE}"),
+    Kind.BYTES: Carriage(Carried.TEXT, r"`\x` and hexadecimal digits"),
+}
+
+
+def _carries(field: pa.Field, _options: Mapping[str, Any]) -> Carriage:
+    kind = kind_of(field)
+    long = field.type == pa.int64() if kind is Kind.INTEGER else False
+    if kind is Kind.DECIMAL:
+        long = field.type.precision > EXACT_DIGITS
+    return _DIGITS if long else _CARRIED.get(kind, _EXACT)
+
+
 SPEC = FormatSpec(
     name="xlsx",
     title="Excel workbook",
@@ -136,6 +163,7 @@ SPEC = FormatSpec(
     media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     open=XlsxWriter,
     read=read_xlsx,
+    carries=_carries,
     aliases=("excel",),
     options=XlsxOptions,
     many_tables=True,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.model import ExportFile, ExportPlan, Stage
+from export_pipelines.core.model import ExportFile, ExportPlan, Stage, StagedTable
 from export_pipelines.core.types import Kind, kind_of
+from export_pipelines.packaging.fidelity import carried_as_text
 
 _FRICTIONLESS = {
     Kind.BOOLEAN: "boolean",
@@ -27,19 +28,19 @@ def checksums(files: Iterable[ExportFile]) -> bytes:
     return "".join(f"{file.sha256}  {file.path}\n" for file in files).encode()
 
 
-def datapackage(plan: ExportPlan, catalog: Catalog, files: Iterable[ExportFile]) -> dict[str, Any]:
+def datapackage(plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterable[ExportFile]) -> dict[str, Any]:
     """A Frictionless Data Package (version 2) descriptor of the data files."""
     return {
         "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
         "name": f"export-{plan.request_id}",
         "title": plan.name,
         "created": plan.requested_at.isoformat(),
-        "resources": [resource for file in files for resource in _resources(file, plan, catalog)],
+        "resources": [resource for file in files for resource in _resources(file, plan, catalog, stage)],
     }
 
 
-def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable[dict[str, Any]]:
-    by_table = {selection.table: selection for selection in plan.selections}
+def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stage) -> Iterable[dict[str, Any]]:
+    staged = {table.table: table for table in stage.tables}
     for part in file.parts:
         if part.route:
             continue
@@ -54,16 +55,16 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable
             "encoding": "utf-8",
         }
         if plan.format == "csv":
-            resource |= {"type": "table", "schema": table_schema(table, by_table[part.table].columns)}
+            resource |= {"type": "table", "schema": table_schema(table, staged[part.table])}
             if plan.compression == "gzip":
                 resource["compression"] = "gz"
         yield resource
 
 
-def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
+def table_schema(table: Table, staged: StagedTable) -> dict[str, Any]:
     """A Frictionless Table Schema."""
     fields = []
-    for field in table.arrow_schema(columns):
+    for field in table.arrow_schema(staged.columns, staged.as_text):
         kind = kind_of(field)
         entry: dict[str, Any] = {"name": field.name, "type": _FRICTIONLESS.get(kind, "string")}
         if kind in _ANY_FORMAT:
@@ -72,9 +73,9 @@ def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
             entry["description"] = table.columns[field.name].description
         if not field.nullable and kind is not Kind.TEXT:
             entry["constraints"] = {"required": True}
-        fields.append(entry)
+        fields.append(entry | carried_as_text(table, staged, field.name))
     schema: dict[str, Any] = {"fields": fields, "missingValues": [""]}
-    if table.primary_key and set(table.primary_key) <= set(columns):
+    if table.primary_key and set(table.primary_key) <= set(staged.columns):
         schema["primaryKey"] = list(table.primary_key)
     return schema
 
@@ -106,6 +107,8 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "## Values",
         "",
         "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
+        "How columns are carried that the format has no exact value for is in `manifest.json`, table by table under "
+        "`fidelity`.",
         "",
         "## Check it",
         "",

@@ -10,7 +10,9 @@ from typing import Any
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportFile, ExportPlan, Stage, StagedTable, TableSelection, TableVerdict
+from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
+from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 
 MANIFEST_VERSION = 1
 
@@ -22,6 +24,7 @@ def build_manifest(
     files: Iterable[ExportFile],
     verdicts: Iterable[TableVerdict],
     *,
+    spec: FormatSpec,
     run_id: str,
 ) -> dict[str, Any]:
     """Everything a third party needs, as plain JSON values."""
@@ -50,7 +53,13 @@ def build_manifest(
             },
         },
         "tables": [
-            _table(selection, catalog, staged[selection.table], found[selection.table]) for selection in plan.selections
+            _table(selection, catalog, staged[selection.table], found[selection.table])
+            | {
+                "fidelity": fidelity_notes(
+                    spec, plan.format_options, catalog.tables[selection.table], staged[selection.table]
+                )
+            }
+            for selection in plan.selections
         ],
         "files": [_file(file) for file in files],
         "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
@@ -73,8 +82,9 @@ def _table(selection: TableSelection, catalog: Catalog, staged: StagedTable, ver
                 "classification": table.columns[field.name].classification.value,
                 **({"label": table.columns[field.name].label} if table.columns[field.name].label else {}),
                 **({"masked": table.columns[field.name].mask} if table.columns[field.name].mask else {}),
+                **carried_as_text(table, staged, field.name),
             }
-            for field in table.arrow_schema(selection.columns)
+            for field in table.arrow_schema(staged.columns, staged.as_text)
         ],
         "left_out": {
             name: column.exclude or "not asked for"

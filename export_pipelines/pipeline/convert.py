@@ -40,7 +40,7 @@ def convert_tables(
 
 
 def _flat(staged: StagedTable, services: ExportServices, progress: Progress) -> TableRows:
-    head = table_head(staged.table, staged.columns, services)
+    head = table_head(staged, services)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in read_canonical(services.store, staged.keys, head.schema):

@@ -30,11 +30,12 @@ def validate_files(
 ) -> tuple[TableVerdict, ...]:
     """A verdict for each table; `IntegrityViolation` names what differs and nothing gets published."""
     spec = services.find_format(plan.format)
+    heads = {table.table: table_head(table, services) for table in stage.tables}
     found: dict[str, Account] = {}
     for file in files:
         with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
             for part in file.parts:
-                head = table_head(part.table, part.columns, services)
+                head = heads[part.table]
                 read = account(_told(read_part(spec, path, head, part), part.table, progress), head.schema)
                 found[part.table] = found[part.table] + read if part.table in found else read
     verdicts = tuple(_verdict(table, found.get(table.table), services) for table in stage.tables)
@@ -73,7 +74,7 @@ def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
 
 
 def _verdict(staged: StagedTable, found: Account | None, services: ExportServices) -> TableVerdict:
-    head = table_head(staged.table, staged.columns, services)
+    head = table_head(staged, services)
     if found is None:
         return TableVerdict(
             table=staged.table,

@@ -22,7 +22,7 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.model import SnapshotInfo, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
-from export_pipelines.sources.query import from_where, select_rows
+from export_pipelines.sources.query import from_where, select_beyond, select_rows
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, snapshot_info
 from export_pipelines.sources.stream import first_line, open_arrow_session, stream
 
@@ -120,7 +120,7 @@ class PostgresSnapshot:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
         table = self._catalog.tables[selection.table]
-        schema = table.arrow_schema(selection.columns)
+        schema = table.arrow_schema(selection.columns, selection.as_text)
         query = select_rows(self._catalog, selection, self._scope).as_string()
         with self._reader() as connection:
             for received in stream(connection, query, self._url):
@@ -138,6 +138,12 @@ class PostgresSnapshot:
         self.require_sound([selection.table])
         row = self._one(select_aggregates(self._catalog, selection, self._scope))
         return read_aggregates(selection, row)
+
+    def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
+        """The columns of which some value is beyond what their kind can be in a file; one scan of the rows."""
+        self.require_sound([selection.table])
+        columns, query = select_beyond(self._catalog, selection, self._scope)
+        return tuple(name for name, found in zip(columns, self._one(query), strict=True) if found)
 
     def estimate_rows(self, selection: TableSelection) -> int:
         """Rows by the server's planner."""

@@ -8,43 +8,74 @@ policies: either alone is enough.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from zoneinfo import ZoneInfo
 
 from psycopg import sql
 
-from export_pipelines.core.catalog import Catalog, Column
+from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.model import TableSelection, TenantScope
-from export_pipelines.core.types import Kind, value_type
+from export_pipelines.core.types import Cast, Kind, value_type
 
 _ROW = "t0"
 _EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
 GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
+_ISO = """CASE WHEN {{0}} >= '0001-01-01{zone}' AND {{0}} < '10000-01-01{zone}'
+THEN pg_catalog.to_char({{0}}, 'YYYY-MM-DD"T"HH24:MI:SS.US{suffix}') ELSE {{0}}::text END"""
+# An array with bounds of its own (`[0:1]={1,2}`) is no JSON array: it becomes a JSON string of what PostgreSQL prints.
+_ARRAY = """CASE WHEN (array_lower({{0}}, 1) <> 1 OR array_ndims({{0}}) > 1) AND {{0}}::text LIKE '[%'
+THEN to_json({{0}}::text)::text ELSE to_json({elements})::text END"""
+_CASTS = {
+    Cast.TEXT: "{0}::text",
+    Cast.ARRAY: _ARRAY.format(elements="{0}"),
+    Cast.ELEMENTS: _ARRAY.format(elements="{0}::text[]"),
+    Cast.TIME: "pg_catalog.to_char({0}, 'HH24:MI:SS.US')",
+    Cast.TIMESTAMP: _ISO.format(zone="", suffix=""),
+    Cast.INSTANT: _ISO.format(zone="Z", suffix='"Z"'),  # the session's zone is UTC
+}
+_YEARS = "({{0}} < '0001-01-01{zone}' OR {{0}} >= '10000-01-01{zone}')"
+_BEYOND = {
+    Kind.DATE: _YEARS.format(zone=""),
+    Kind.TIMESTAMP: _YEARS.format(zone=""),
+    Kind.INSTANT: _YEARS.format(zone="Z"),
+    Kind.TIME: "({0} = '24:00')",
+    Kind.DECIMAL: "({0} = 'NaN')",
+}
+"""That a value is one of `export_pipelines.core.types.BEYOND`."""
+
+
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
     return sql.Identifier(*catalog.relation_name(table))
 
 
-def projected(name: str, column: Column) -> sql.Composable:
+def projected(name: str, table: Table, as_text: Collection[str] = ()) -> sql.Composable:
     """The expression a column travels as; masked columns are NULL of the travelling type."""
+    column, cast = table.columns[name], table.form_of(name, as_text).cast
     if column.mask is not None:
-        pg_type = "text" if column.travels_as.cast else column.type
-        return sql.SQL("NULL::{}").format(sql.SQL(pg_type))
+        return sql.SQL("NULL::{}").format(sql.SQL("text" if cast else column.type))
     value = sql.Identifier(_ROW, name)
-    match column.travels_as.cast:
-        case "array":
-            return sql.SQL("to_json({})::text").format(value)
-        case "text":
-            return sql.SQL("{}::text").format(value)
-        case _:
-            return value
+    return value if cast is None else sql.SQL(_CASTS[cast]).format(value)
+
+
+def select_beyond(
+    catalog: Catalog, selection: TableSelection, scope: TenantScope
+) -> tuple[tuple[str, ...], sql.Composed]:
+    """The columns that could hold values beyond their kind, and a query whether they do: one row, a boolean each."""
+    table = catalog.tables[selection.table]
+    kinds = {name: table.form_of(name, selection.as_text).kind for name in selection.columns}
+    doubtful = tuple(name for name, kind in kinds.items() if kind in _BEYOND and table.columns[name].mask is None)
+    conditions = [sql.SQL(_BEYOND[kinds[name]]).format(sql.Identifier(_ROW, name)) for name in doubtful]
+    found = sql.SQL(", ").join(sql.SQL("bool_or({})").format(condition) for condition in conditions)
+    return doubtful, sql.SQL("SELECT {} {}").format(found, from_where(catalog, selection, scope))
 
 
 def select_rows(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
     """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
     table = catalog.tables[selection.table]
     listed = [
-        sql.SQL("{} AS {}").format(projected(name, table.columns[name]), sql.Identifier(name))
+        sql.SQL("{} AS {}").format(projected(name, table, selection.as_text), sql.Identifier(name))
         for name in selection.columns
     ]
     if table.tenant.column is not None:
