@@ -23,7 +23,6 @@ from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.csv_reading import BOM, NEUTRALISED, labels_of, read_csv
 from export_pipelines.formats.rendering import neutralised, text_frame
 
-
 _EXACT = Carriage(Carried.EXACT)
 _TEXTUAL = {
     Kind.JSON: Carriage(Carried.TEXT, "JSON text"),

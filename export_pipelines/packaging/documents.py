@@ -107,8 +107,7 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "## Values",
         "",
         "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
-        "How columns are carried that the format has no exact value for is in `manifest.json`, table by table under "
-        "`fidelity`.",
+        "Columns that the format has no exact value for are listed in `manifest.json`, under `fidelity` of a table.",
         "",
         "## Check it",
         "",

@@ -19,8 +19,8 @@ from export_pipelines.core.errors import ExportError, IntegrityViolation, Reques
 from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.core.types import field_of, kind_of
 from export_pipelines.core.types import as_text as text_form
+from export_pipelines.core.types import field_of, kind_of
 from export_pipelines.packaging.manifest_reading import ReadFile, ReadManifest, ReadTable, read_manifest
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
 from export_pipelines.pipeline.validate import plain_copy, read_part

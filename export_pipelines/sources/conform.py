@@ -53,8 +53,8 @@ def _decimal(values: pa.Array, field: pa.Field, name: str) -> pa.Array:
         return pc.cast(values, field.type)
     except pa.ArrowInvalid as error:
         raise ValueBeyondForm(
-            f"a value does not fit {field.type} ({BEYOND[Kind.DECIMAL]}, or more digits than the catalog says); declare "
-            f"the column `as_text: true` in the catalog, or run `export-pipelines catalog check`",
+            f"a value does not fit {field.type} ({BEYOND[Kind.DECIMAL]}, or more digits than the catalog says); "
+            "declare the column `as_text: true` in the catalog, or run `export-pipelines catalog check`",
             field=name,
         ) from error
 
