@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import fidelity_tables
 import meanings
 import picture
 import samples_of_kinds
@@ -27,7 +28,7 @@ from export_pipelines.settings import Settings
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
-_PAGES = ("formats.md", "catalog.md", "settings.md")
+_PAGES = ("formats.md", "fidelity.md", "catalog.md", "settings.md")
 
 
 def main() -> int:
@@ -201,6 +202,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     "formats": formats_table,
     "options": options_table,
     "kinds": lambda: grid(samples_of_kinds.HEADER, samples_of_kinds.rows()),
+    "matrix": lambda: grid(*fidelity_tables.matrix()),
+    "carriage": lambda: grid(*fidelity_tables.carriage()),
     "catalog": catalog_fields,
 }
 

@@ -62,16 +62,20 @@ class TypeCase:
         return (as_text if self.beyond else value_type)(self.base or self.type)
 
 
+_PRINTED = Carriage(Carried.TEXT, "text as PostgreSQL prints it, with the marks of text where it needs some")
+_ARRAY = Carriage(Carried.TEXT, "text of a JSON array, with the marks of JSON where it needs some")
 _TEXT_TYPES = ("text", "character", "character varying")
 
 
 def claim(case: TypeCase, variant: Variant) -> Carriage:
     """What the format says of such a column."""
     form = case.form
-    told = find_format(variant.format).carries(field_of("v", form), variant.options)
-    if form.kind is Kind.TEXT and not form.pg_type.startswith(_TEXT_TYPES) and told.carried is Carried.EXACT:
-        return Carriage(Carried.TEXT, "the text PostgreSQL prints")
-    return told
+    if form.pg_type.endswith("[]"):
+        embedded = variant.format in ("json", "ndjson")
+        return Carriage(Carried.MIXED, "a JSON array; a string where bounds are unusual") if embedded else _ARRAY
+    if form.kind is Kind.TEXT and not form.pg_type.startswith(_TEXT_TYPES):
+        return _PRINTED
+    return find_format(variant.format).carries(field_of("v", form), variant.options)
 
 
 _C0 = tuple(chr(code) for code in range(1, 32))
@@ -254,26 +258,29 @@ CASES = (
     TypeCase(
         type="text[]", values=("{}", '{a,NULL,"NULL",""}', '{"a\\"b","c\\\\d","e,f","{g}"," h ","\x01"}', "[5:5]={x}")
     ),
-    TypeCase(type="boolean[]", values=("{t,f,NULL}",)),
-    TypeCase(type="numeric[]", values=("{0.10,NaN,-Infinity,NULL,12345678901234567890.10}",)),
-    TypeCase(type="double precision[]", values=("{0.1,-0,NaN,Infinity,5e-324}",)),
-    TypeCase(type="date[]", values=('{infinity,2024-02-29,"0044-03-15 BC",5874897-12-31}',)),
+    TypeCase(type="boolean[]", values=("{t,f,NULL}", "[0:0]={t}")),
+    TypeCase(type="numeric[]", values=("{0.10,NaN,-Infinity,NULL,12345678901234567890.10}", "[0:0]={0.10}")),
+    TypeCase(type="double precision[]", values=("{0.1,-0,NaN,Infinity,5e-324}", "[0:0]={0.1}")),
+    TypeCase(type="date[]", values=('{infinity,2024-02-29,"0044-03-15 BC",5874897-12-31}', "[0:0]={infinity}")),
     TypeCase(
         type="timestamp with time zone[]",
-        values=('{infinity,"2024-01-31 12:00:00.123456+00","0044-03-15 00:00:00+00 BC"}',),
+        values=('{infinity,"2024-01-31 12:00:00.123456+00","0044-03-15 00:00:00+00 BC"}', "[0:0]={infinity}"),
     ),
-    TypeCase(type="bytea[]", values=('{"\\\\x00ff",NULL,"\\\\x"}',)),
-    TypeCase(type="jsonb[]", values=('{"{\\"a\\": 1}","null",NULL,"\\"x\\"","[1]"}',)),
-    TypeCase(type="uuid[]", values=("{00000000-0000-0000-0000-000000000000,NULL}",)),
+    TypeCase(type="bytea[]", values=('{"\\\\x00ff",NULL,"\\\\x"}', '[0:0]={"\\\\x00"}')),
+    TypeCase(type="jsonb[]", values=('{"{\\"a\\": 1}","null",NULL,"\\"x\\"","[1]"}', "[0:0]={1}")),
+    TypeCase(
+        type="uuid[]",
+        values=("{00000000-0000-0000-0000-000000000000,NULL}", "[0:0]={00000000-0000-0000-0000-000000000000}"),
+    ),
     TypeCase(type="mood", values=("sad", "so, so", 'it\'s "fine"', " NULL ")),
-    TypeCase(type="mood[]", values=('{sad,NULL,"so, so"," NULL "}',)),
+    TypeCase(type="mood[]", values=('{sad,NULL,"so, so"," NULL "}', "[0:0]={sad}")),
     TypeCase(type="percentage", base="numeric(5,2)", values=("0", "99.99"), nullable=False),
     TypeCase(type="tags", base="text[]", values=("{}", "{a,NULL}", "[0:0]={a}")),
     TypeCase(
         type="since", base="timestamp with time zone", beyond="infinite", values=("infinity", "2024-01-31 12:00Z")
     ),
     TypeCase(type="place", values=('("a, b","(1,2)","{x,\\"y z\\"}")', "(,,)", '("",,{})')),
-    TypeCase(type="place[]", values=('{"(a,\\"(1,2)\\",{x})",NULL,"(,,)"}',)),
+    TypeCase(type="place[]", values=('{"(a,\\"(1,2)\\",{x})",NULL,"(,,)"}', "[0:0]={NULL}")),
 )
 CLAIMS = [(case, variant) for case in CASES for variant in VARIANTS]
 

@@ -129,7 +129,7 @@ def _json_cells(text: str, kind: Kind) -> Iterator[tuple[int, Cell]]:
         if kind is Kind.JSON:
             marked = bool(re.fullmatch(" +null", raw))
             shown = raw[1:] if marked else None if raw == "null" else raw
-            yield int(members["id"][1]), Cell(value=shown, native=True, marked=marked)
+            yield int(members["id"][1]), Cell(value=shown, native=not isinstance(value, str), marked=marked)
         else:
             native = value is None or type(value) in _NATIVE_JSON.get(kind, ())
             yield int(members["id"][1]), Cell(value=raw if isinstance(value, Decimal) else value, native=native)
