@@ -17,12 +17,14 @@ from typing import IO
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from lxml import etree
 
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import conformed, reading_session, typed, unreadable
+from export_pipelines.formats.xlsx_cells import GOES_ON
 from export_pipelines.formats.xlsx_cutting import Contents, Malformed, cell_contents, expect, unescaped
 from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
 
@@ -120,7 +122,9 @@ def _rows_of(
     first_row = 2
     for chunk in chunks:
         columns, rows = cell_contents(chunk, first_row, [kind_of(field) for field in head.schema])
-        found = long.between(Place(sheet, first_row, 0), Place(sheet, first_row + rows, 0))
+        # Most tables have none, and the sheets of long texts are then not even opened.
+        marked = any(pc.any(pc.ends_with(cells, GOES_ON)).as_py() for _, cells in columns)
+        found = long.between(Place(sheet, first_row, 0), Place(sheet, first_row + rows, 0)) if marked else ()
         for piece in _completed(columns, rows, first_row, found):
             yield _typed_batch(piece, head.schema, session)
         first_row += rows
