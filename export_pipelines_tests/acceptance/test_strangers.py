@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def test_libreoffice_opens_what_was_exported(
     assert [title.removeprefix("\ufeff") for title in header] == list(
         workshop.catalog.tables["invoices"].exported_columns
     )
-    shown = sorted((row[header.index("number")], row[header.index("total")]) for row in rows)
+    shown = sorted((row[header.index("number")], Decimal(row[header.index("total")])) for row in rows)
     stored = in_database(
-        clinic, "SELECT number::text, total::text FROM clinic.invoices WHERE clinic_id = %s AND deleted_at IS NULL"
+        clinic, "SELECT number::text, total FROM clinic.invoices WHERE clinic_id = %s AND deleted_at IS NULL"
     )
     assert shown == sorted(stored)
 

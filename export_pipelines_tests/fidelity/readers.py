@@ -1,6 +1,6 @@
 """Finished files as strangers read them: none of the project's readers, nothing that wrote them.
 
-Each reader answers the cells of the column ``v`` by ``id``. What is to be undone is undone by the format's own rule,
+Each reader answers the cells of each column by ``id``. What is to be undone is undone by the format's own rule,
 and only for the few cells that carry its mark.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 import base64
 import csv
 import datetime as dt
-import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -41,24 +40,29 @@ class Cell:
 
 
 Cells = dict[int, Cell]
-Reader = Callable[[Path, str, Kind, psycopg.Connection[Any]], Cells]
-"""(data folder, table, kind, a PostgreSQL) → cells."""
+Columns = dict[str, Cells]
+Kinds = Mapping[str, Kind]
+Reader = Callable[[Path, Kinds, psycopg.Connection[Any]], Columns]
+"""(file, columns with their kinds, a PostgreSQL) → their cells."""
 
 
-def read_csv(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
+def read_csv(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
     """PostgreSQL's own COPY, which tells NULL from the empty text; Python's csv must agree but for that."""
-    path = folder / f"{table}.csv"
-    connection.execute("CREATE TEMP TABLE loaded (id int, v text)")
+    names = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in kinds)
+    connection.execute(sql.SQL("CREATE TEMP TABLE loaded (id text, {})").format(names))
     with connection.cursor().copy("COPY loaded FROM STDIN (FORMAT csv, HEADER)") as copy:
         copy.write(path.read_bytes())
-    found: dict[int, str | None] = dict(connection.execute("SELECT id, v FROM loaded").fetchall())
+    rows = connection.execute("SELECT * FROM loaded").fetchall()
     connection.execute("DROP TABLE loaded")
     csv.field_size_limit(16 << 20)
     with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    assert {int(row[0]): row[1] for row in rows} == {number: text or "" for number, text in found.items()}
+        header, *others = csv.reader(file)
+    assert others == [[text or "" for text in row] for row in rows]
     excel = header[0].startswith(BOM)
-    return {number: _csv_cell(text, kind, excel=excel) for number, text in found.items()}
+    return {
+        name: {int(row[0]): _csv_cell(row[place], kind, excel=excel) for row in rows}
+        for place, (name, kind) in enumerate(kinds.items(), start=1)
+    }
 
 
 _FORMULA = re.compile("'([' \u00a0]*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
@@ -92,24 +96,23 @@ _PLAIN: dict[Kind, Callable[[str], Any]] = {
 }
 
 
-def read_json(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
+def read_json(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
     """The standard library's parser; of embedded JSON the text that it parsed."""
-    text = (folder / f"{table}.json").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     assert isinstance(_decoder.decode(text), list)
-    return dict(_json_cells(text, kind))
+    return _json_columns(_objects(text), kinds)
 
 
-def read_ndjson(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
+def read_ndjson(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
     """As JSON, a line at a time."""
-    text = (folder / f"{table}.ndjson").read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
-    found: Cells = {}
-    for line in text[:-1].split("\n"):
-        found |= dict(_json_cells(line, kind))
-    return found
+    return _json_columns((_members(line, 0)[0] for line in text[:-1].split("\n")), kinds)
 
 
 _decoder = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal)  # int() refuses thousands of digits
+Members = dict[str, tuple[Any, str]]
+"""Of an object: each value as it was parsed, and its text with the blanks around it."""
 _BLANKS = re.compile("[ \\t]*")
 _NATIVE_JSON: dict[Kind, tuple[type, ...]] = {
     Kind.BOOLEAN: (bool,),
@@ -121,22 +124,33 @@ _NATIVE_JSON: dict[Kind, tuple[type, ...]] = {
 }
 
 
-def _json_cells(text: str, kind: Kind) -> Iterator[tuple[int, Cell]]:
+def _json_columns(objects: Iterable[Members], kinds: Kinds) -> Columns:
+    rows = {int(members["id"][1]): members for members in objects}
+    return {
+        name: {number: _json_cell(*members[name], kind) for number, members in rows.items()}
+        for name, kind in kinds.items()
+    }
+
+
+def _json_cell(value: Any, raw: str, kind: Kind) -> Cell:
+    if kind is Kind.JSON:
+        marked = bool(re.fullmatch(" +null", raw))
+        shown = raw[1:] if marked else None if raw == "null" else raw
+        return Cell(value=shown, native=not isinstance(value, str), marked=marked)
+    native = value is None or type(value) in _NATIVE_JSON.get(kind, ())
+    return Cell(value=raw if isinstance(value, Decimal) else value, native=native)
+
+
+def _objects(text: str) -> Iterator[Members]:
+    """The objects of an array."""
     position = text.find("{")
     while position >= 0:
         members, position = _members(text, position)
-        value, raw = members["v"]
-        if kind is Kind.JSON:
-            marked = bool(re.fullmatch(" +null", raw))
-            shown = raw[1:] if marked else None if raw == "null" else raw
-            yield int(members["id"][1]), Cell(value=shown, native=not isinstance(value, str), marked=marked)
-        else:
-            native = value is None or type(value) in _NATIVE_JSON.get(kind, ())
-            yield int(members["id"][1]), Cell(value=raw if isinstance(value, Decimal) else value, native=native)
+        yield members
         position = text.find("{", position)
 
 
-def _members(text: str, start: int) -> tuple[dict[str, tuple[Any, str]], int]:
+def _members(text: str, start: int) -> tuple[Members, int]:
     """The members of the object at ``start`` with their values and the text of these, and the object's end."""
     members = {}
     position = start + 1
@@ -154,54 +168,49 @@ def _members(text: str, start: int) -> tuple[dict[str, tuple[Any, str]], int]:
 LONG_TEXTS = "Long texts"
 
 
-@functools.lru_cache(maxsize=1)
-def _workbook(path: Path) -> Any:
-    return openpyxl.load_workbook(path)
+def read_xlsx(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
+    """openpyxl, and the sheet of long texts where a cell has one."""
+    book = openpyxl.load_workbook(path)
+    sheet = book.worksheets[0]
+    long: dict[str, str] = {}
+    overflow = book[LONG_TEXTS].iter_rows(min_row=2, values_only=True) if LONG_TEXTS in book.sheetnames else ()
+    for name, cell, _part, text in overflow:
+        assert name == sheet.title
+        long[cell] = long.get(cell, "") + text
+    rows = list(sheet.iter_rows(min_row=2))
+    return {
+        name: {int(row[0].value): _xlsx_cell(row[place], long.get(row[place].coordinate), kind) for row in rows}
+        for place, (name, kind) in enumerate(kinds.items(), start=1)
+    }
 
 
-def read_xlsx(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
-    """openpyxl, and the sheet of long texts where a cell says so."""
-    (path,) = folder.glob("*.xlsx")
-    book = _workbook(path)
-    long = _long_texts(path)
-    found = {}
-    for row in book[table].iter_rows(min_row=2):
-        cell = row[1] if len(row) > 1 else None
-        value = cell.value if cell is not None else None
-        # openpyxl takes an empty text for nothing; the cell's type still tells.
-        if value is None and cell is not None and cell.data_type in ("inlineStr", "s"):
-            value = ""
-        whole = long.get((table, cell.coordinate)) if cell is not None else None
-        text = unescape(whole or value) if isinstance(value, str) else value
-        native = not isinstance(value, str) or kind in (Kind.TEXT, Kind.JSON)
-        found[int(row[0].value)] = Cell(value=text, native=native, marked=text != (whole or value))
-    return found
+def _xlsx_cell(cell: Any, long: str | None, kind: Kind) -> Cell:
+    value = cell.value
+    # openpyxl takes an empty text for nothing; the cell's type still tells.
+    if value is None and cell.data_type in ("inlineStr", "s"):
+        value = ""
+    whole = long or value
+    text = unescape(whole) if isinstance(whole, str) else whole
+    native = not isinstance(value, str) or kind in (Kind.TEXT, Kind.JSON)
+    return Cell(value=text, native=native, marked=text != whole)
 
 
-@functools.lru_cache(maxsize=1)
-def _long_texts(path: Path) -> dict[tuple[str, str], str]:
-    book, found = _workbook(path), {}
-    if LONG_TEXTS in book.sheetnames:
-        for sheet, cell, _part, text in book[LONG_TEXTS].iter_rows(min_row=2, values_only=True):
-            found[sheet, cell] = found.get((sheet, cell), "") + text
-    return found
-
-
-def read_xml(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
+def read_xml(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
     """expat, through the standard library."""
-    found = {}
-    for row in ET.parse(folder / f"{table}.xml").getroot():
-        number, value = row
-        assert number.text is not None
-        text: str | None = value.text or ""
-        if value.get("encoding") == "base64":
-            text = base64.b64decode(value.text or "").decode()
-        if value.get(NIL) == "true":
-            text = None
-        native = text is None or _plain_xml(text, kind)
-        shown = f"\\x{text}" if kind is Kind.BYTES and text is not None else text
-        found[int(number.text)] = Cell(value=shown, native=native, marked=value.get("encoding") is not None)
-    return found
+    rows = [{cell.tag: cell for cell in row} for row in ET.parse(path).getroot()]
+    return {
+        name: {int(row["id"].text or ""): _xml_cell(row[name], kind) for row in rows} for name, kind in kinds.items()
+    }
+
+
+def _xml_cell(cell: ET.Element, kind: Kind) -> Cell:
+    if cell.get(NIL) == "true":
+        return Cell(value=None, native=True)
+    text, marked = cell.text or "", cell.get("encoding") == "base64"
+    if marked:
+        text = base64.b64decode(text).decode()
+    shown = f"\\x{text}" if kind is Kind.BYTES else text
+    return Cell(value=shown, native=_plain_xml(text, kind), marked=marked)
 
 
 def _plain_xml(text: str, kind: Kind) -> bool:
@@ -226,18 +235,20 @@ _PARQUET_TYPES = {
 }
 
 
-def read_parquet(folder: Path, table: str, kind: Kind, connection: psycopg.Connection[Any]) -> Cells:
+def read_parquet(path: Path, kinds: Kinds, connection: psycopg.Connection[Any]) -> Columns:
     """DuckDB, and its own text of each value."""
-    text = r"'\x' || hex(v)" if kind is Kind.BYTES else "v::VARCHAR"
+    columns: Columns = {}
     with duckdb.connect() as files:
         files.execute("SET TimeZone = 'UTC'")
-        rows = files.execute(
-            f"SELECT id, {text}, typeof(v) FROM read_parquet(?)", [str(folder / f"{table}.parquet")]
-        ).fetchall()
-    return {
-        number: Cell(value=value, native=re.fullmatch(_PARQUET_TYPES.get(kind, "never"), found) is not None)
-        for number, value, found in rows
-    }
+        for name, kind in kinds.items():
+            text = rf"'\x' || hex({name})" if kind is Kind.BYTES else f"{name}::VARCHAR"
+            query = f"SELECT id, {text}, typeof({name}) FROM read_parquet(?)"
+            expected = re.compile(_PARQUET_TYPES.get(kind, "never"))
+            columns[name] = {
+                number: Cell(value=value, native=expected.fullmatch(found) is not None)
+                for number, value, found in files.execute(query, [str(path)]).fetchall()
+            }
+    return columns
 
 
 READERS: dict[str, Reader] = {
