@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import fidelity_tables
 import meanings
 import picture
 import samples_of_kinds
@@ -28,7 +29,7 @@ from export_pipelines.settings import Settings
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
-_PAGES = ("formats.md", "packages.md", "catalog.md", "settings.md")
+_PAGES = ("formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
 
 
 def main() -> int:
@@ -211,6 +212,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     "options": options_table,
     "compressions": compressions_table,
     "kinds": lambda: grid(samples_of_kinds.HEADER, samples_of_kinds.rows()),
+    "matrix": lambda: grid(*fidelity_tables.matrix()),
+    "carriage": lambda: grid(*fidelity_tables.carriage()),
     "catalog": catalog_fields,
 }
 

@@ -35,7 +35,7 @@ def batches(reader: RowReader, engine: Engine, columns: Mapping[str, Column], ro
     """``rows`` is a SELECT that gives the columns their names."""
     schema = pa.schema([field_of(name, column.travels_as) for name, column in columns.items()])
     listed = [
-        sql.SQL("{} AS {}").format(projected(name, column, engine.uncast), sql.Identifier(name))
+        sql.SQL("{} AS {}").format(projected(name, column, column.travels_as, engine.uncast), sql.Identifier(name))
         for name, column in columns.items()
     ]
     query = f"SELECT {sql.SQL(', ').join(listed).as_string()} FROM ({rows}) AS t0"

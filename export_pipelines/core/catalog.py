@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
@@ -16,7 +17,8 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.types import ValueType, as_text, field_of, normalize, value_type
+from export_pipelines.core.types import ValueType, field_of, normalize, value_type
+from export_pipelines.core.types import as_text as text_form
 
 _NAME = r"^[a-z_][a-z0-9_]{0,62}$"
 Reason = Annotated[str, Field(min_length=3, description="Why; shown to auditors.")]
@@ -45,7 +47,7 @@ class Column(_Spec):
     description: str | None = None
     label: str | None = None
     as_text: bool = Field(
-        default=False, description="Travel as the text PostgreSQL prints, for values Arrow cannot hold."
+        default=False, description="Travel as text, for values that files cannot hold as what they are."
     )
     mask: Reason | None = None
     exclude: Reason | None = None
@@ -53,7 +55,7 @@ class Column(_Spec):
     @property
     def travels_as(self) -> ValueType:
         """How values of this column move from the source to the files."""
-        return as_text(self.type) if self.as_text else value_type(self.type)
+        return text_form(self.type) if self.as_text else value_type(self.type)
 
     @property
     def exported(self) -> bool:
@@ -139,13 +141,18 @@ class Table(_Spec):
             return None
         return self.partition.column or self.time_column
 
-    def arrow_schema(self, columns: tuple[str, ...] | None = None) -> pa.Schema:
+    def form_of(self, name: str, as_text: Collection[str] = ()) -> ValueType:
+        """How a column moves from the source to the files; ``as_text`` are those that this export carries as text."""
+        column = self.columns[name]
+        return text_form(column.type) if name in as_text else column.travels_as
+
+    def arrow_schema(self, columns: tuple[str, ...] | None = None, as_text: Collection[str] = ()) -> pa.Schema:
         """The schema rows of this table have everywhere between source and format."""
-        names = self.exported_columns if columns is None else columns
         return pa.schema(
             [
-                field_of(name, column.travels_as, nullable=column.nullable or column.mask is not None)
-                for name, column in ((name, self.columns[name]) for name in names)
+                field_of(name, self.form_of(name, as_text), nullable=column.nullable or column.mask is not None)
+                for name in (self.exported_columns if columns is None else columns)
+                for column in (self.columns[name],)
             ]
         )
 

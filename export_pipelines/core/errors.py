@@ -3,6 +3,7 @@
 ```
 ExportError
 ├─ RequestRejected        the caller must change something; never retried
+│  └─ ValueBeyondForm     or read the column as text
 ├─ Unavailable            source, store or destination is down; retry with backoff
 ├─ IntegrityViolation     rows, tenant or checksum differ; stop, alert, publish nothing
 └─ Cancelled              somebody asked to stop
@@ -32,6 +33,10 @@ class RequestRejected(ExportError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(f"{field}: {message}" if field else message)
         self.field = field
+
+
+class ValueBeyondForm(RequestRejected):
+    """A column holds a legal value that its travelling form cannot hold; read as text, the column arrives whole."""
 
 
 class Unavailable(ExportError):

@@ -25,6 +25,7 @@ class TableSelection:
     window: Window | None = None  # on window_column
     window_column: str | None = None
     include_deleted: bool = True
+    as_text: tuple[str, ...] = ()  # columns with values that files cannot hold as what they are; found while reading
 
     def narrow(self, exported: tuple[str, ...]) -> bool:
         """Whether less than the whole table is asked for."""
@@ -134,6 +135,7 @@ class StagedTable:
     size_bytes: int
     aggregates: TableAggregates
     columns: tuple[str, ...]
+    as_text: tuple[str, ...] = ()  # columns that this export carries as text, whatever the catalog says
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
+from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSelection, TenantScope
 
 
@@ -30,7 +31,10 @@ class Snapshot(Protocol):
         ...
 
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
-        """Rows of one table in batches bounded by bytes, in the catalog's schema; may run in another thread."""
+        """Rows of one table in batches bounded by bytes, in the catalog's schema; may run in another thread.
+
+        `ValueBeyondForm` when a column has to be read as text.
+        """
         ...
 
     def aggregate(self, selection: TableSelection) -> TableAggregates:
@@ -39,6 +43,10 @@ class Snapshot(Protocol):
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the database's policies alone, to compare with what was read."""
+        ...
+
+    def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
+        """The columns that have to be read as text for every value to arrive."""
         ...
 
     def estimate_rows(self, selection: TableSelection) -> int:
@@ -152,6 +160,7 @@ class FormatSpec:
     media_type: str
     open: Callable[[BinaryIO, Mapping[str, Any]], DocumentWriter]
     read: Callable[[Path, TableHead], Iterable[pa.RecordBatch]]
+    carries: Callable[[pa.Field, Mapping[str, Any]], Carriage]  # how a column sits in a file written with these options
     read_nested: Callable[[Path, tuple[str, ...], TableHead], Iterable[pa.RecordBatch]] | None = None
     describe: Callable[[TableHead], tuple[str, bytes]] | None = None  # (file name, content) of a schema for readers
     aliases: tuple[str, ...] = ()

@@ -37,6 +37,17 @@ class Kind(StrEnum):
     BYTES = "bytes"
 
 
+class Cast(StrEnum):
+    """What the source makes of a value before sending it; the SQL of each is in `export_pipelines.sources.query`."""
+
+    TEXT = "text"  # as PostgreSQL prints it
+    ARRAY = "array"  # a JSON array
+    ELEMENTS = "elements"  # a JSON array of texts, for elements that JSON has no exact value for
+    TIME = "time"  # these three: the text that formats write for values of that kind
+    TIMESTAMP = "timestamp"
+    INSTANT = "instant"
+
+
 class Total(StrEnum):
     """The one figure that stands for all values of a column when source and file are compared."""
 
@@ -68,7 +79,7 @@ class ValueType:
     pg_type: str
     kind: Kind
     arrow: pa.DataType
-    cast: str | None = None  # SQL type to which the source casts before sending; None sends as is
+    cast: Cast | None = None  # None sends as is
 
     @property
     def total(self) -> Total:
@@ -108,6 +119,27 @@ _ALIASES = {
     "char": "character",
     "timetz": "time with time zone",
 }
+_JSON_ELEMENTS = (
+    *(name for name in _SCALARS if name != "bytea"),
+    *("numeric", "uuid", "character", "interval", "time with time zone"),
+)
+# How values travel that no file holds as what they are: text in the place of their kind.
+_AS_TEXT = {
+    Kind.DECIMAL: (Kind.NUMERIC, Cast.TEXT),
+    Kind.NUMERIC: (Kind.NUMERIC, Cast.TEXT),
+    Kind.TIME: (Kind.TEXT, Cast.TIME),
+    Kind.TIMESTAMP: (Kind.TEXT, Cast.TIMESTAMP),
+    Kind.INSTANT: (Kind.TEXT, Cast.INSTANT),
+}
+_OUTSIDE = "infinite or outside the years 1 to 9999"
+BEYOND = {
+    Kind.DATE: _OUTSIDE,
+    Kind.TIMESTAMP: _OUTSIDE,
+    Kind.INSTANT: _OUTSIDE,
+    Kind.TIME: "24:00, the end of a day",
+    Kind.DECIMAL: "NaN",
+}
+"""Which legal values of a kind no file holds as that kind."""
 _MODIFIER = re.compile(r"\s*\(([^)]*)\)")
 
 
@@ -134,28 +166,34 @@ def value_type(pg_type: str) -> ValueType:
     name = normalize(pg_type)
     base = base_type(name)
     if name.endswith("[]"):
-        return ValueType(pg_type=name, kind=Kind.JSON, arrow=pa.string(), cast="array")
+        cast = Cast.ARRAY if base.removesuffix("[]") in _JSON_ELEMENTS else Cast.ELEMENTS
+        return ValueType(pg_type=name, kind=Kind.JSON, arrow=pa.string(), cast=cast)
     if base in ("json", "jsonb"):
-        return ValueType(pg_type=name, kind=Kind.JSON, arrow=pa.string(), cast="text")
+        return ValueType(pg_type=name, kind=Kind.JSON, arrow=pa.string(), cast=Cast.TEXT)
     if base == "numeric":
         return _numeric(name)
     if base in _SCALARS:
         kind, arrow = _SCALARS[base]
         return ValueType(pg_type=name, kind=kind, arrow=arrow)
-    return ValueType(pg_type=name, kind=Kind.TEXT, arrow=pa.string(), cast="text")
+    return ValueType(pg_type=name, kind=Kind.TEXT, arrow=pa.string(), cast=Cast.TEXT)
 
 
 def _numeric(name: str) -> ValueType:
     digits = [int(part) for part in re.findall(r"-?\d+", name)]
     precision, scale = [*digits, 0][:2] if digits else (0, 0)
     if 1 <= precision <= MAX_DECIMAL_PRECISION and 0 <= scale <= precision:
-        return ValueType(pg_type=name, kind=Kind.DECIMAL, arrow=pa.decimal128(precision, scale), cast="text")
-    return ValueType(pg_type=name, kind=Kind.NUMERIC, arrow=pa.string(), cast="text")
+        return ValueType(pg_type=name, kind=Kind.DECIMAL, arrow=pa.decimal128(precision, scale), cast=Cast.TEXT)
+    return ValueType(pg_type=name, kind=Kind.NUMERIC, arrow=pa.string(), cast=Cast.TEXT)
 
 
 def as_text(pg_type: str) -> ValueType:
-    """The travelling form of a column whose values no Arrow type holds: the text PostgreSQL prints."""
-    return ValueType(pg_type=normalize(pg_type), kind=Kind.TEXT, arrow=pa.string(), cast="text")
+    """The travelling form of a column with values `BEYOND` its kind.
+
+    Ordinary values read as formats write them (``2024-01-31T12:00:00.000000Z``), the others as PostgreSQL prints them
+    (``infinity``, ``0044-03-15 00:00:00+00 BC``); PostgreSQL takes either for its type. Decimals stay numbers.
+    """
+    kind, cast = _AS_TEXT.get(value_type(pg_type).kind, (Kind.TEXT, Cast.TEXT))
+    return ValueType(pg_type=normalize(pg_type), kind=kind, arrow=pa.string(), cast=cast)
 
 
 def field_of(name: str, form: ValueType | str, *, nullable: bool = True) -> pa.Field:

@@ -17,10 +17,18 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.core.escaping import neutralise
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.core.types import kind_of
+from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.csv_reading import BOM, NEUTRALISED, labels_of, read_csv
 from export_pipelines.formats.rendering import neutralised, text_frame
+
+_EXACT = Carriage(Carried.EXACT)
+_TEXTUAL = {
+    Kind.JSON: Carriage(Carried.TEXT, "JSON text"),
+    Kind.BYTES: Carriage(Carried.TEXT, r"`\x` and hexadecimal digits"),
+}
+_DISARMED = "an apostrophe is put before what a spreadsheet could take for a formula"
 
 
 class CsvOptions(BaseModel):
@@ -68,6 +76,14 @@ class CsvWriter:
         """Nothing is left to write."""
 
 
+def _carries(field: pa.Field, options: Mapping[str, Any]) -> Carriage:
+    """CSV has no types: exact is what is plainly spelled, as the package's datapackage.json types it."""
+    kind = kind_of(field)
+    if CsvOptions.model_validate(dict(options)).csv_profile == "excel" and kind in NEUTRALISED:
+        return Carriage(Carried.ESCAPED, f"JSON text; {_DISARMED}" if kind is Kind.JSON else _DISARMED)
+    return _TEXTUAL.get(kind, _EXACT)
+
+
 SPEC = FormatSpec(
     name="csv",
     title="CSV",
@@ -75,6 +91,7 @@ SPEC = FormatSpec(
     media_type="text/csv; charset=utf-8; header=present",
     open=CsvWriter,
     read=read_csv,
+    carries=_carries,
     options=CsvOptions,
     written_with="polars",
     read_with="pyarrow",

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.formats.json_objects import key
+from export_pipelines.formats.json_objects import carries, key
 from export_pipelines.formats.json_reading import CHUNK_BYTES, member_end, rows_of
 from export_pipelines.formats.ndjson import line_chunks, record_lines
 
@@ -169,6 +169,7 @@ SPEC = FormatSpec(
     media_type="application/json",
     open=JsonWriter,
     read=read_json,
+    carries=carries,
     read_nested=read_nested,
     options=JsonOptions,
     nests=True,

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import polars as pl
 import pyarrow as pa
 
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import text_of
 
@@ -24,6 +25,27 @@ _AS_IT_IS = (Kind.BOOLEAN, Kind.INTEGER)
 # A JSON null in a column that also has NULLs: one more blank keeps the two apart for our reader, for others both are
 # null. Blanks in front are counted, as type json keeps them.
 _JSON_NULL = "^( *null)$"
+
+
+_EXACT = Carriage(Carried.EXACT)
+_ISO = Carriage(Carried.TEXT, "ISO 8601 text")
+_NUMBER = Carriage(Carried.MIXED, 'a number with all its digits; `"NaN"`, `"Infinity"` and `"-Infinity"` are strings')
+_CARRIED = {
+    Kind.FLOAT: _NUMBER,
+    Kind.NUMERIC: _NUMBER,
+    **dict.fromkeys((Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.INSTANT), _ISO),
+    Kind.JSON: Carriage(
+        Carried.ESCAPED,
+        "embedded; line breaks between its tokens become blanks, and the JSON value null has one blank more before it, "
+        "which tells it from NULL",
+    ),
+    Kind.BYTES: Carriage(Carried.TEXT, r"`\x` and hexadecimal digits"),
+}
+
+
+def carries(field: pa.Field, _options: object) -> Carriage:
+    """How a column sits in a JSON object."""
+    return _CARRIED.get(kind_of(field), _EXACT)
 
 
 def object_text(schema: pa.Schema) -> pl.Expr:

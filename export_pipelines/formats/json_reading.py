@@ -30,6 +30,7 @@ _BLANKS = " \t\n\r"
 _blank = re.compile(f"[{_BLANKS}]*")
 _scalar = re.compile(r'"[^"]*"|[^,}\]]*')
 _bracket = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
+_surrogate = re.compile(r"\\u[dD][89a-fA-F]")
 _json_null = re.compile(r" +null")
 # (text, start) → (value, end), in C; numbers are not converted, only their end is wanted
 _scan = make_scanner(json.JSONDecoder(parse_float=str, parse_int=str))  # type: ignore[arg-type]  # typeshed: itself
@@ -46,8 +47,8 @@ def rows_of(chunks: Iterable[Sequence[str]], head: TableHead, source: str) -> It
             if not lines:
                 continue
             with unreadable(f"{source} (table {head.name})"):
-                lifted = _lift(lines, lifts)
-                yield _parse(connection, query, lines, lifted, head.schema)
+                rest, lifted = _lift(lines, lifts)
+                yield _parse(connection, query, rest, lifted, head.schema)
 
 
 def member_end(text: str, start: int) -> int:
@@ -107,11 +108,17 @@ def _json_cut(after: str | None) -> Cut:
     return cut
 
 
-def _lift(lines: Sequence[str], lifts: dict[str, tuple[str, Cut]]) -> dict[str, list[str | None]]:
+def _lift(lines: Sequence[str], lifts: dict[str, tuple[str, Cut]]) -> tuple[Sequence[str], dict[str, list[str | None]]]:
+    """The lines for DuckDB, and the texts of the values cut out of them.
+
+    Type json may hold half of a surrogate pair as an escape, which DuckDB refuses wherever it stands in a line: there
+    the values are really taken out.
+    """
+    rest = list(lines)
     columns: dict[str, list[str | None]] = {name: [] for name in lifts}
     steps = [(before, len(before), cut, columns[name].append) for name, (before, cut) in lifts.items()]
-    for line in lines if steps else ():
-        position = 0
+    for number, line in enumerate(lines if steps else ()):
+        position, cuts, halves = 0, [0], _surrogate.search(line) is not None
         for before, length, cut, append in steps:
             # The first hit is the member itself: between two cut-out members there are only strings, where a quote
             # is always escaped, and numbers.
@@ -121,7 +128,12 @@ def _lift(lines: Sequence[str], lifts: dict[str, tuple[str, Cut]]) -> dict[str, 
             position = cut(line, found + length)
             value = line[found + length : position]
             append(None if value == _NULL else value)
-    return columns
+            if halves:
+                cuts += [found + length, position]
+        if halves:
+            kept = zip(cuts[::2], [*cuts[1::2], len(line)], strict=True)
+            rest[number] = _NULL.join(line[start:end] for start, end in kept)
+    return rest, columns
 
 
 def _query(schema: pa.Schema, lifts: dict[str, tuple[str, Cut]]) -> str:

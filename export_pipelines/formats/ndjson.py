@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.formats.json_objects import object_text
+from export_pipelines.formats.json_objects import carries, object_text
 from export_pipelines.formats.json_reading import CHUNK_BYTES, rows_of
 from export_pipelines.formats.rendering import by_position, frame_of
 
@@ -69,6 +69,7 @@ SPEC = FormatSpec(
     media_type="application/x-ndjson",
     open=NdjsonWriter,
     read=read_ndjson,
+    carries=carries,
     aliases=("jsonl",),
     options=NdjsonOptions,
     written_with="polars",

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import BATCH_ROWS, conformed, reading_session, unreadable
 
 ROW_GROUP_ROWS = 131_072
@@ -129,6 +131,17 @@ def read_parquet(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
                 yield conformed(batch.columns, head.schema)
 
 
+_EXACT = Carriage(Carried.EXACT)
+_CARRIED = {
+    Kind.JSON: Carriage(Carried.TEXT, "JSON text in a string column"),
+    Kind.NUMERIC: Carriage(Carried.TEXT, "digits in a string column, because no Parquet type holds every number"),
+}
+
+
+def _carries(field: pa.Field, _options: Mapping[str, Any]) -> Carriage:
+    return _CARRIED.get(kind_of(field), _EXACT)
+
+
 SPEC = FormatSpec(
     name="parquet",
     title="Apache Parquet",
@@ -136,6 +149,7 @@ SPEC = FormatSpec(
     media_type="application/vnd.apache.parquet",
     open=ParquetWriter,
     read=read_parquet,
+    carries=_carries,
     options=ParquetOptions,
     compressible=False,
     written_with="pyarrow",

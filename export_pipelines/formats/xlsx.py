@@ -16,9 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.archives.zip_stream import ZipStream
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import frame_of, text_of
-from export_pipelines.formats.xlsx_cells import CellRule, cell_rule, rows_xml
+from export_pipelines.formats.xlsx_cells import EXACT_DIGITS, CellRule, cell_rule, facts_of, rows_xml
+from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongTexts
 from export_pipelines.formats.xlsx_parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
 from export_pipelines.formats.xlsx_reading import read_xlsx
 from export_pipelines.formats.xlsx_sheets import MAX_COLUMNS, SheetStream
@@ -38,10 +41,7 @@ class XlsxOptions(BaseModel):
 
 
 class XlsxWriter:
-    """Writes tables one after another; memory is bounded by one batch.
-
-    `write` raises `RequestRejected` when a text is longer than a cell may hold.
-    """
+    """Writes tables one after another; memory is bounded by one batch, long texts wait on disk."""
 
     def __init__(self, sink: BinaryIO, options: Mapping[str, Any]) -> None:
         self._labels = XlsxOptions.model_validate(dict(options)).headers == "labels"
@@ -50,6 +50,8 @@ class XlsxWriter:
         self._styles = Styles()
         self._finished: list[Sheet] = []
         self._sheet: SheetStream | None = None
+        self._sheet_name = ""
+        self._long = LongTexts()
         self._table: TableHead | None = None
         self._schema = pa.schema([])  # of the table, columns named by position: any name may be a pattern to polars
         self._rules: list[CellRule] = []
@@ -68,20 +70,23 @@ class XlsxWriter:
         self._end_table()
         self._table, self._widths = table, []
         self._schema = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(table.schema)])
-        self._rules = [
-            cell_rule(field, f"{table.name}.{name}", self._styles.index)
-            for field, name in zip(self._schema, table.schema.names, strict=True)
-        ]
+        self._rules = [cell_rule(field, self._styles.index) for field in self._schema]
 
     def write(self, batch: pa.RecordBatch) -> None:
         frame = frame_of(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
         while frame.height:
             sheet = self._sheet_with_room(frame)
             rows = frame.head(sheet.room_rows)
-            sheet.write(rows_xml(rows, self._rules, sheet.rows + 1))
+            facts, first_row = facts_of(rows, self._rules), sheet.rows + 1
+            self._long.gather(rows, self._rules, facts, sheet=self._sheet_name, first_row=first_row)
+            sheet.write(rows_xml(rows, self._rules, facts, first_row))
             frame = frame.slice(rows.height)
 
     def close(self) -> None:
+        for number, batch in enumerate(self._long.batches()):
+            if number == 0:
+                self.begin(LONG_TEXTS)
+            self.write(batch)
         self._end_table()
         if not self._finished:
             raise ValueError("close() before begin(): a workbook needs at least one sheet")
@@ -97,6 +102,7 @@ class XlsxWriter:
             titles = self._titles()
             self._widths = self._widths or _widths(titles, self._schema, sample)
             entry = self._archive.stream(f"xl/worksheets/sheet{len(self._finished) + 1}.xml")
+            self._sheet_name = self._names.claim(self._table.name if self._table else "")
             self._sheet = SheetStream(entry, titles, self._widths)
         return self._sheet
 
@@ -115,8 +121,8 @@ class XlsxWriter:
     def _end_sheet(self) -> None:
         if self._sheet is not None and self._table is not None:
             self._sheet.close()
-            name = self._names.claim(self._table.name)
-            self._finished.append(Sheet(name=name, table=self._table.name, area=self._sheet.area))
+            table = "" if self._table is LONG_TEXTS else self._table.name
+            self._finished.append(Sheet(name=self._sheet_name, table=table, area=self._sheet.area))
         self._sheet = None
 
 
@@ -129,6 +135,32 @@ def _widths(titles: Sequence[str], schema: pa.Schema, sample: pl.DataFrame) -> l
     ]
 
 
+_EXACT = Carriage(Carried.EXACT)
+_DIGITS = Carriage(Carried.MIXED, f"a number up to {EXACT_DIGITS} digits, text beyond")
+_LONG = "beyond 32,767 characters the whole of it is in the sheet `Long texts`"
+_ESCAPES = f"control characters are written `_xHHHH_`, which Excel shows as what they are; {_LONG}"
+_FINE = "finer than a millisecond"
+_CARRIED = {
+    Kind.NUMERIC: _DIGITS,
+    Kind.FLOAT: Carriage(Carried.MIXED, "a number; text for `NaN`, infinities and the least ones below 2.2e-308"),
+    Kind.TEXT: Carriage(Carried.ESCAPED, _ESCAPES),
+    Kind.JSON: Carriage(Carried.ESCAPED, f"JSON text; {_ESCAPES}"),
+    Kind.DATE: Carriage(Carried.MIXED, "a date; ISO 8601 text before 1 March 1900"),
+    Kind.TIME: Carriage(Carried.MIXED, f"a time; text where it is {_FINE}"),
+    Kind.TIMESTAMP: Carriage(Carried.MIXED, f"a date with time; ISO 8601 text before 1 March 1900 or {_FINE}"),
+    Kind.INSTANT: Carriage(Carried.MIXED, f"a date with time in UTC; ISO 8601 text before 1 March 1900 or {_FINE}"),
+    Kind.BYTES: Carriage(Carried.TEXT, rf"`\x` and hexadecimal digits; {_LONG}"),
+}
+
+
+def _carries(field: pa.Field, _options: Mapping[str, Any]) -> Carriage:
+    kind = kind_of(field)
+    long = field.type == pa.int64() if kind is Kind.INTEGER else False
+    if kind is Kind.DECIMAL:
+        long = field.type.precision > EXACT_DIGITS
+    return _DIGITS if long else _CARRIED.get(kind, _EXACT)
+
+
 SPEC = FormatSpec(
     name="xlsx",
     title="Excel workbook",
@@ -136,6 +168,7 @@ SPEC = FormatSpec(
     media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     open=XlsxWriter,
     read=read_xlsx,
+    carries=_carries,
     aliases=("excel",),
     options=XlsxOptions,
     many_tables=True,

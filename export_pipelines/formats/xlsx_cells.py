@@ -12,7 +12,8 @@
 
 Text is the canonical one of `export_pipelines.formats.rendering`. NULL is no cell, the empty string an empty inline
 string. Characters that XML cannot hold, and CR, are written ``_xHHHH_``, and text that looks like such an escape has
-its underscore escaped (ECMA-376 part 1, 22.9.2.19). Sheets, styles and the workbook belong elsewhere.
+its underscore escaped (ECMA-376 part 1, 22.9.2.19). A text too long for a cell is shown up to a mark; the whole of it
+goes elsewhere (`export_pipelines.formats.xlsx_long_texts`). Sheets, styles and the workbook belong elsewhere.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import text_of
 
 MAX_TEXT_UNITS = 32_767  # UTF-16 code units in one cell
 EXACT_DIGITS = 15
 
+SHOWN_CHARACTERS = 16_000  # of a text too long, at most twice as many units
+GOES_ON = ' … [the whole text is in the sheet "Long texts"]'
+
+Facts = Mapping[str, Any]
 StyleIndex = Callable[[str], int]
 """The index of the cell style with a number format."""
 
@@ -55,7 +59,6 @@ class CellRule:
     """How the values of one column become cells; expressions are over a frame of the batch's columns."""
 
     column: str
-    label: str  # of the column in messages
     text: pl.Expr  # content of a text cell
     number: pl.Expr | None = None  # content of a number cell; None when the column has none
     opening: pl.Expr  # of a number cell, from the end of its reference to its content
@@ -63,7 +66,7 @@ class CellRule:
     bounded: bool = True  # its text is short and holds no character to escape
 
 
-def cell_rule(field: pa.Field, label: str, style: StyleIndex) -> CellRule:
+def cell_rule(field: pa.Field, style: StyleIndex) -> CellRule:
     """The rule of a column; asks ``style`` for the number formats it needs."""
     column, text, kind = pl.col(field.name), text_of(field), kind_of(field)
     number: pl.Expr | None = text
@@ -101,9 +104,7 @@ def cell_rule(field: pa.Field, label: str, style: StyleIndex) -> CellRule:
             opening = _clock_opening(micros, style, "hh:mm:ss", "")
         case Kind.TEXT | Kind.JSON | Kind.BYTES:
             number, bounded = None, False
-    return CellRule(
-        column=field.name, label=label, text=text, number=number, opening=opening, fits=fits, bounded=bounded
-    )
+    return CellRule(column=field.name, text=text, number=number, opening=opening, fits=fits, bounded=bounded)
 
 
 def _opening(style_index: int) -> pl.Expr:
@@ -127,17 +128,29 @@ def _short(text: pl.Expr) -> pl.Expr:
     return text.str.contains(f"^-?[0-9.]{{1,{_LONGEST_NUMERIC}}}$") & (digits <= EXACT_DIGITS)
 
 
-def rows_xml(frame: pl.DataFrame, rules: Sequence[CellRule], first_row: int) -> pl.Series:
-    """``<row>`` elements for the rows of a frame, numbered from ``first_row``.
+def facts_of(frame: pl.DataFrame, rules: Sequence[CellRule]) -> Facts:
+    """What must be known of a batch before its cells can be built; most batches need the cheapest way only."""
+    return frame.select(*(fact for rule in rules for fact in _facts(rule))).row(0, named=True)
 
-    Raises `RequestRejected` when a text is longer than `MAX_TEXT_UNITS`; its field is the column.
-    """
-    facts = frame.select(*(fact for rule in rules for fact in _facts(rule))).row(0, named=True)
+
+def may_be_long(rule: CellRule, facts: Facts) -> bool:
+    """Whether some text of the column could be too long for a cell."""
+    return not rule.bounded and facts[f"bytes {rule.column}"] > MAX_TEXT_UNITS
+
+
+def too_long(text: pl.Expr) -> pl.Expr:
+    """Whether a text does not fit in a cell."""
+    beyond_bmp = text.str.count_matches(r"[\x{10000}-\x{10FFFF}]")  # two UTF-16 units each
+    return (text.str.len_bytes() > MAX_TEXT_UNITS) & (text.str.len_chars() + beyond_bmp > MAX_TEXT_UNITS)
+
+
+def rows_xml(frame: pl.DataFrame, rules: Sequence[CellRule], facts: Facts, first_row: int) -> pl.Series:
+    """``<row>`` elements for the rows of a frame, numbered from ``first_row``; of a text too long its beginning."""
     numbers = pl.int_range(first_row, first_row + frame.height, eager=True).cast(pl.String).alias("row")
     row = pl.lit(numbers)
     parts: list[pl.Expr] = [pl.lit('<row r="'), row, pl.lit('">')]
     for index, rule in enumerate(rules):
-        opening, content, closing = _cell(frame, rule, facts)
+        opening, content, closing = _cell(rule, facts)
         cell = [pl.lit(f'<c r="{column_letters(index)}'), row, opening, content, closing]
         # A NULL makes the whole inner text NULL, and the outer one leaves it out.
         parts += [pl.concat_str(cell)] if facts[f"nulls {rule.column}"] else cell
@@ -145,7 +158,6 @@ def rows_xml(frame: pl.DataFrame, rules: Sequence[CellRule], first_row: int) -> 
 
 
 def _facts(rule: CellRule) -> Iterator[pl.Expr]:
-    """What must be known of a batch before its cells can be built; most batches need the cheapest way only."""
     yield pl.col(rule.column).null_count().alias(f"nulls {rule.column}")
     if rule.fits is not None:
         yield rule.fits.all().alias(f"all fit {rule.column}")
@@ -154,11 +166,12 @@ def _facts(rule: CellRule) -> Iterator[pl.Expr]:
         yield rule.text.str.contains(_NEEDS_ESCAPE).any().alias(f"escape {rule.column}")
 
 
-def _cell(frame: pl.DataFrame, rule: CellRule, facts: Mapping[str, Any]) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+def _cell(rule: CellRule, facts: Facts) -> tuple[pl.Expr, pl.Expr, pl.Expr]:
     """Opening, content and closing of a column's cells."""
     text = rule.text
-    if not rule.bounded and facts[f"bytes {rule.column}"] > MAX_TEXT_UNITS:
-        _refuse_long_text(frame, rule)
+    if may_be_long(rule, facts):
+        beginning = text.str.slice(0, SHOWN_CHARACTERS) + pl.lit(GOES_ON)
+        text = pl.when(too_long(text)).then(beginning).otherwise(text)
     if not rule.bounded and facts[f"escape {rule.column}"]:
         text = escaped(text)
     if rule.number is None:
@@ -178,17 +191,6 @@ def escaped(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all(_ESCAPE_LIKE, "_x005F_${1}").str.replace_many(_ESCAPES)
 
 
-def _refuse_long_text(frame: pl.DataFrame, rule: CellRule) -> None:
-    beyond_bmp = rule.text.str.count_matches(r"[\x{10000}-\x{10FFFF}]")  # two UTF-16 units each
-    units = frame.select((rule.text.str.len_chars() + beyond_bmp).max()).item()
-    if units > MAX_TEXT_UNITS:
-        raise RequestRejected(
-            f"a text of {units} characters does not fit in a cell of a workbook, which holds {MAX_TEXT_UNITS}; "
-            "choose csv, ndjson or parquet, or leave the column out",
-            field=rule.label,
-        )
-
-
 def column_letters(index: int) -> str:
     """0 → A, 25 → Z, 26 → AA."""
     letters = ""
@@ -197,3 +199,11 @@ def column_letters(index: int) -> str:
         index, digit = divmod(index - 1, 26)
         letters = chr(ord("A") + digit) + letters
     return letters
+
+
+def column_index(letters: str) -> int:
+    """A → 0, Z → 25, AA → 26."""
+    index = 0
+    for letter in letters:
+        index = index * 26 + ord(letter) - ord("A") + 1
+    return index - 1

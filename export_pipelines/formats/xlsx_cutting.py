@@ -25,6 +25,10 @@ _ILLEGAL = r"[\x00-\x08\x0b-\x1f\x{fffe}\x{ffff}]"
 _CAPITALS, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
 
 
+Contents = list[tuple[pa.Array, pa.Array]]
+"""For each column the contents of its number cells and of its text cells, NULL elsewhere."""
+
+
 class Malformed(Exception):
     """Something is not as this project writes it; the message holds no data."""
 
@@ -54,8 +58,8 @@ class _Cells:
         return self.tokens.take(pc.add(self.first_token.take(cells), place))
 
 
-def cell_contents(chunk: bytes, first_row: int, kinds: Sequence[Kind]) -> tuple[list[tuple[pa.Array, pa.Array]], int]:
-    """For each column the contents of its number cells and of its text cells, NULL elsewhere; number of rows."""
+def cell_contents(chunk: bytes, first_row: int, kinds: Sequence[Kind]) -> tuple[Contents, int]:
+    """The contents of a chunk of rows, and the number of rows."""
     rows = pc.split_pattern(pa.array([chunk], pa.binary()).cast(pa.string()), "</row>").flatten()[:-1]
     cells = _cells(rows, first_row, len(kinds))
     columns = []

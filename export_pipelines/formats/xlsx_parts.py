@@ -30,7 +30,7 @@ class Sheet:
     """One finished sheet."""
 
     name: str
-    table: str  # whose rows it holds; a name in a workbook may be shortened
+    table: str  # whose rows it holds; a name in a workbook may be shortened; empty for long texts
     area: str  # header and data, for example $A$1:$H$20
 
 

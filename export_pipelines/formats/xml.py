@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.naming import segment
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
@@ -106,6 +107,19 @@ def _lexical(field: pa.Field) -> pl.Expr:
             return text_of(field)
 
 
+_EXACT = Carriage(Carried.EXACT)
+_BASE64 = 'one with characters that XML 1.0 cannot hold is Base64 and says `encoding="base64"`'
+_CARRIED = {
+    Kind.TEXT: Carriage(Carried.ESCAPED, _BASE64),
+    Kind.JSON: Carriage(Carried.ESCAPED, f"JSON text; {_BASE64}"),
+    Kind.NUMERIC: Carriage(Carried.MIXED, "`xs:decimal`, or `NaN`, `Infinity`, `-Infinity`"),
+}
+
+
+def _carries(field: pa.Field, _options: Mapping[str, Any]) -> Carriage:
+    return _CARRIED.get(kind_of(field), _EXACT)
+
+
 def _describe(head: TableHead) -> tuple[str, bytes]:
     return f"{segment(head.name)}.xsd", xsd(head)
 
@@ -117,6 +131,7 @@ SPEC = FormatSpec(
     media_type="application/xml",
     open=XmlWriter,
     read=read_xml,
+    carries=_carries,
     describe=_describe,
     options=XmlOptions,
     written_with="polars",

@@ -29,6 +29,7 @@ _WIDTHS: dict[pa.DataType, str] = {
     pa.float32(): "xs:float",
     pa.float64(): "xs:double",
 }
+_SURE_DIGITS = 18  # of xs:decimal: all that a processor must know (XML Schema part 2, 3.2.3); libxml2 stops at 24
 _DEFINITIONS = """\
   <xs:complexType name="text">
     <xs:annotation><xs:documentation>A value with characters that XML cannot hold is the Base64 of its UTF-8.\
@@ -38,13 +39,7 @@ _DEFINITIONS = """\
     </xs:simpleContent>
   </xs:complexType>
   <xs:simpleType name="numeric">
-    <xs:union memberTypes="xs:decimal">
-      <xs:simpleType>
-        <xs:restriction base="xs:string">
-          <xs:enumeration value="NaN"/><xs:enumeration value="Infinity"/><xs:enumeration value="-Infinity"/>
-        </xs:restriction>
-      </xs:simpleType>
-    </xs:union>
+    <xs:restriction base="xs:string"><xs:pattern value="-?[0-9]+(\\.[0-9]+)?|NaN|-?Infinity"/></xs:restriction>
   </xs:simpleType>
 """
 
@@ -72,6 +67,10 @@ def _column(field: pa.Field) -> str:
     if kind_of(field) is not Kind.DECIMAL:
         type_name = _TYPES.get(kind_of(field)) or _WIDTHS[field.type]
         return f'          <xs:element name="{name}" type="{type_name}"{nillable}/>\n'
-    digits = f'<xs:totalDigits value="{field.type.precision}"/><xs:fractionDigits value="{field.type.scale}"/>'
-    restriction = f'<xs:restriction base="xs:decimal">{digits}</xs:restriction>'
+    base, precision, scale = "xs:decimal", field.type.precision, field.type.scale
+    facets = f'<xs:totalDigits value="{precision}"/><xs:fractionDigits value="{scale}"/>'
+    if precision > _SURE_DIGITS:
+        fraction = rf"\.[0-9]{{{scale}}}" if scale else ""
+        base, facets = "xs:string", f'<xs:pattern value="-?[0-9]{{1,{max(1, precision - scale)}}}{fraction}"/>'
+    restriction = f'<xs:restriction base="{base}">{facets}</xs:restriction>'
     return f'          <xs:element name="{name}"{nillable}><xs:simpleType>{restriction}</xs:simpleType></xs:element>\n'

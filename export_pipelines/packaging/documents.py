@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage
+from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.packaging.fidelity import carried_as_text
 
 _FRICTIONLESS = {
     Kind.BOOLEAN: "boolean",
@@ -29,19 +30,19 @@ def checksums(files: Iterable[ExportFile]) -> bytes:
     return "".join(f"{file.sha256}  {file.path}\n" for file in files).encode()
 
 
-def datapackage(plan: ExportPlan, catalog: Catalog, files: Iterable[ExportFile]) -> dict[str, Any]:
+def datapackage(plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterable[ExportFile]) -> dict[str, Any]:
     """A Frictionless Data Package (version 2) descriptor of the data files."""
     return {
         "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
         "name": f"export-{plan.request_id}",
         "title": plan.name,
         "created": plan.requested_at.isoformat(),
-        "resources": [resource for file in files for resource in _resources(file, plan, catalog)],
+        "resources": [resource for file in files for resource in _resources(file, plan, catalog, stage)],
     }
 
 
-def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable[dict[str, Any]]:
-    by_table = {selection.table: selection for selection in plan.selections}
+def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stage) -> Iterable[dict[str, Any]]:
+    staged = {table.table: table for table in stage.tables}
     for part in file.parts:
         if part.route:
             continue
@@ -56,7 +57,7 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog) -> Iterable
             "encoding": "utf-8",
         }
         if plan.format == "csv":
-            resource |= {"type": "table", "schema": table_schema(table, by_table[part.table].columns)}
+            resource |= {"type": "table", "schema": table_schema(table, staged[part.table])}
             if plan.compression in CODECS:
                 resource["compression"] = CODECS[plan.compression].descriptor
         yield resource
@@ -70,10 +71,10 @@ def _resource_name(file: ExportFile, part: FilePart) -> str:
     return "-".join([part.table.replace("_", "-"), *sheet, *own]).lower()
 
 
-def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
+def table_schema(table: Table, staged: StagedTable) -> dict[str, Any]:
     """A Frictionless Table Schema."""
     fields = []
-    for field in table.arrow_schema(columns):
+    for field in table.arrow_schema(staged.columns, staged.as_text):
         kind = kind_of(field)
         entry: dict[str, Any] = {"name": field.name, "type": _FRICTIONLESS.get(kind, "string")}
         if kind in _ANY_FORMAT:
@@ -82,9 +83,9 @@ def table_schema(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
             entry["description"] = table.columns[field.name].description
         if not field.nullable and kind is not Kind.TEXT:
             entry["constraints"] = {"required": True}
-        fields.append(entry)
+        fields.append(entry | carried_as_text(table, staged, field.name))
     schema: dict[str, Any] = {"fields": fields, "missingValues": [""]}
-    if table.primary_key and set(table.primary_key) <= set(columns):
+    if table.primary_key and set(table.primary_key) <= set(staged.columns):
         schema["primaryKey"] = list(table.primary_key)
     return schema
 
@@ -116,6 +117,7 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "## Values",
         "",
         "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
+        "Columns that the format has no exact value for are listed in `manifest.json`, under `fidelity` of a table.",
         "",
         "## Check it",
         "",

@@ -19,7 +19,9 @@ from export_pipelines.core.model import (
     TableVerdict,
 )
 from export_pipelines.core.packing import period_column
+from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
+from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 
 MANIFEST_VERSION = 1
 
@@ -30,6 +32,8 @@ def build_manifest(
     stage: Stage,
     files: Iterable[ExportFile],
     verdicts: Iterable[TableVerdict],
+    *,
+    spec: FormatSpec,
 ) -> dict[str, Any]:
     """Everything a third party needs, as plain JSON values.
 
@@ -63,6 +67,11 @@ def build_manifest(
         },
         "tables": [
             _table(plan, selection, catalog, staged[selection.table], found[selection.table])
+            | {
+                "fidelity": fidelity_notes(
+                    spec, plan.format_options, catalog.tables[selection.table], staged[selection.table]
+                )
+            }
             for selection in plan.selections
         ],
         "files": [_file(file) for file in files],
@@ -102,8 +111,9 @@ def _table(
                 "classification": table.columns[field.name].classification.value,
                 **({"label": table.columns[field.name].label} if table.columns[field.name].label else {}),
                 **({"masked": table.columns[field.name].mask} if table.columns[field.name].mask else {}),
+                **carried_as_text(table, staged, field.name),
             }
-            for field in table.arrow_schema(selection.columns)
+            for field in table.arrow_schema(staged.columns, staged.as_text)
         ],
         "left_out": {
             name: column.exclude or "not asked for"

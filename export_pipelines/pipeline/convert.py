@@ -77,7 +77,7 @@ def _documents(order: _Order, stage: Stage) -> Iterator[Iterator[tuple[str, Sequ
 
 
 def _flat(staged: StagedTable, order: _Order) -> TableRows:
-    head = table_head(staged.table, staged.columns, order.services)
+    head = table_head(staged, order.services)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in read_canonical(order.services.store, staged.keys, head.schema):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from export_pipelines.core.model import FilePart
+from export_pipelines.core.model import FilePart, StagedTable
 from export_pipelines.core.ports import TableHead
 from export_pipelines.pipeline.services import ExportServices
 
@@ -21,8 +21,9 @@ class TableRows:
     parts: Callable[[], tuple[FilePart, ...]]
 
 
-def table_head(name: str, columns: tuple[str, ...], services: ExportServices) -> TableHead:
-    """The catalog's schema of a table, never the first batch's."""
-    table = services.catalog.tables[name]
-    labels = {column: table.columns[column].label or column for column in columns}
-    return TableHead(name=name, schema=table.arrow_schema(columns), title=table.description, labels=labels)
+def table_head(staged: StagedTable, services: ExportServices) -> TableHead:
+    """The catalog's schema of a table, never the first batch's; columns that this export carries as text are text."""
+    table = services.catalog.tables[staged.table]
+    labels = {column: table.columns[column].label or column for column in staged.columns}
+    schema = table.arrow_schema(staged.columns, staged.as_text)
+    return TableHead(name=staged.table, schema=schema, title=table.description, labels=labels)

@@ -80,7 +80,7 @@ def _require_same_catalog(kept: KeptStage, catalog: Catalog, store: ObjectStore)
         known = catalog.tables.get(table.table)
         if kept.catalog != catalog.name or known is None or not set(table.columns) <= set(known.exported_columns):
             raise _changed(table.table)
-        schema = known.arrow_schema(table.columns)
+        schema = known.arrow_schema(table.columns, table.as_text)
         for key in table.keys:
             with store.reading(key) as source:
                 if not pq.read_schema(source).equals(schema, check_metadata=True):

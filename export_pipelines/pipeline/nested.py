@@ -39,10 +39,17 @@ def nests_among(staged: Mapping[str, StagedTable], catalog: Catalog) -> dict[str
             parent = staged.get(relation.references)
             if relation.nest_as is None or parent is None or _inside(relation.references, name, nests):
                 continue
-            if set(relation.columns) <= set(table.columns) and set(relation.referenced_columns) <= set(parent.columns):
+            if _joins(relation, table, parent):
                 nests[name] = Nest(parent=relation.references, child=name, relation=relation)
                 break
     return nests
+
+
+def _joins(relation: Relation, child: StagedTable, parent: StagedTable) -> bool:
+    """Whether both sides of the keys are there, and travel in the same form."""
+    pairs = list(zip(relation.columns, relation.referenced_columns, strict=True))
+    present = all(here in child.columns and there in parent.columns for here, there in pairs)
+    return present and all((here in child.as_text) == (there in parent.as_text) for here, there in pairs)
 
 
 def _inside(table: str, other: str, nests: Mapping[str, Nest]) -> bool:
@@ -84,7 +91,7 @@ def _node(
     if place is not None:
         relation = place.relation
         below = {"key": relation.columns, "parent_key": relation.referenced_columns, "field": relation.nest_as}
-    head = table_head(name, staged[name].columns, services)
+    head = table_head(staged[name], services)
     order = tuple(column for column in services.catalog.tables[name].primary_key if column in staged[name].columns)
     return NestNode(
         head=head,

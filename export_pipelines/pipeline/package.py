@@ -47,16 +47,20 @@ def assemble_package(
     papers = [
         _paper(plan, services, "README.md", "text/markdown", readme(plan, services.catalog, stage, files)),
         _paper(
-            plan, services, "datapackage.json", "application/json", to_json(datapackage(plan, services.catalog, files))
+            plan,
+            services,
+            "datapackage.json",
+            "application/json",
+            to_json(datapackage(plan, services.catalog, stage, files)),
         ),
     ]
     papers += [
         _paper(plan, services, f"schema/{name}", "application/xml", content)
-        for name, content in spec_documents(plan, services)
+        for name, content in spec_documents(plan, stage, services)
     ]
     named = [*files, *papers]
     named.append(_paper(plan, services, CHECKSUMS, "text/plain", checksums(named)))
-    manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts))
+    manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts, spec=spec))
     named.append(_paper(plan, services, MANIFEST, "application/json", manifest))
     rows = sum(table.rows for table in stage.tables)
     files = _closed(plan, named, services, deflate=spec.compressible)
@@ -88,13 +92,13 @@ def _require_within(files: Iterable[ExportFile], limit_bytes: int | None) -> Non
             )
 
 
-def spec_documents(plan: ExportPlan, services: ExportServices) -> Iterable[tuple[str, bytes]]:
+def spec_documents(plan: ExportPlan, stage: Stage, services: ExportServices) -> Iterable[tuple[str, bytes]]:
     """Files the format adds for its readers, such as an XML schema for each table."""
     spec = services.find_format(plan.format)
     if spec.describe is None:
         return
-    for selection in plan.selections:
-        yield spec.describe(table_head(selection.table, selection.columns, services))
+    for table in stage.tables:
+        yield spec.describe(table_head(table, services))
 
 
 def _paper(plan: ExportPlan, services: ExportServices, path: str, media_type: str, content: bytes) -> ExportFile:

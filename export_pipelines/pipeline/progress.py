@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from export_pipelines.core.errors import Cancelled, Unavailable
+from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.memory import release_unused
 from export_pipelines.stores.requests import RequestStore
 
@@ -71,6 +72,30 @@ class RunProgress:
         start = STEP_ENDS[STEPS[position - 1]] if position else 0.0
         share = min(1.0, self.rows / self.expected_rows) if self.expected_rows else 0.0
         return round(start + (STEP_ENDS[self.step] - start) * share, 2)
+
+
+@dataclass
+class Rereading:
+    """Progress of rows that are read again: only what was not told before is told."""
+
+    progress: Progress
+    told: int = 0
+    rows: int = 0
+
+    def again(self) -> None:
+        """From the first row."""
+        self.rows = 0
+
+    def advance(self, *, table: str, rows: int) -> None:
+        self.rows += rows
+        self.progress.advance(table=table, rows=max(0, self.rows - self.told))
+        self.told = max(self.told, self.rows)
+
+    def expect(self, rows: int) -> None:
+        self.progress.expect(rows)
+
+    def file_created(self) -> None:
+        self.progress.file_created()
 
 
 @contextmanager

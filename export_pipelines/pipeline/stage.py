@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.errors import IntegrityViolation, ValueBeyondForm
 from export_pipelines.core.model import ExportPlan, SharedSnapshot, Stage, StagedTable, TableAggregates, TableSelection
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
+from export_pipelines.pipeline.progress import Rereading
 from export_pipelines.pipeline.services import ExportServices
 
 
@@ -24,9 +26,10 @@ def stage_tables(
         snapshot.require_sound(selection.table for selection in plan.selections)
         progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
+        stager = _Stager(plan=plan, snapshot=snapshot, services=services, counting=counting)
         try:
             tables = [
-                _stage_table(plan, selection, snapshot, counted, services, progress)
+                stager.stage(selection, counted, Rereading(progress))
                 for selection, counted in zip(plan.selections, figures, strict=True)
             ]
         except BaseException:
@@ -36,30 +39,48 @@ def stage_tables(
         return Stage(snapshot=snapshot.shared.info, tables=tuple(tables))
 
 
-def _stage_table(
-    plan: ExportPlan,
-    selection: TableSelection,
-    snapshot: Snapshot,
-    counted: Future[TableAggregates],
-    services: ExportServices,
-    progress: Progress,
-) -> StagedTable:
-    schema = services.catalog.tables[selection.table].arrow_schema(selection.columns)
-    key = f"{stage_prefix(plan.request_id, plan.attempt)}/canonical/{segment(selection.table)}.parquet"
-    rows = write_canonical(
-        services.store, key, snapshot.read(selection), schema, table=selection.table, progress=progress
-    )
-    aggregates = counted.result()
-    if rows != aggregates.rows:
-        raise IntegrityViolation(f"{selection.table}: {rows} rows arrived, the source counts {aggregates.rows}")
-    return StagedTable(
-        table=selection.table,
-        keys=(key,),
-        rows=rows,
-        size_bytes=_size(services.store, key),
-        aggregates=aggregates,
-        columns=selection.columns,
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Stager:
+    """Stages the tables of one export from one snapshot."""
+
+    plan: ExportPlan
+    snapshot: Snapshot
+    services: ExportServices
+    counting: ThreadPoolExecutor
+
+    def stage(self, selection: TableSelection, counted: Future[TableAggregates], progress: Rereading) -> StagedTable:
+        """One table; read once more, with columns as text, when some value needs it.
+
+        Hardly any table holds such a value, so looking for them beforehand would cost each export a scan for nothing.
+        """
+        try:
+            return self._read(selection, counted, progress)
+        except ValueBeyondForm:
+            as_text = self.snapshot.beyond_form(selection)
+            if not as_text:
+                raise
+        selection = replace(selection, as_text=as_text)
+        progress.again()
+        return self._read(selection, self.counting.submit(self.snapshot.aggregate, selection), progress)
+
+    def _read(self, selection: TableSelection, counted: Future[TableAggregates], progress: Rereading) -> StagedTable:
+        table, store = selection.table, self.services.store
+        schema = self.services.catalog.tables[table].arrow_schema(selection.columns, selection.as_text)
+        key = f"{stage_prefix(self.plan.request_id, self.plan.attempt)}/canonical/{segment(table)}.parquet"
+        batches = self.snapshot.read(selection)
+        rows = write_canonical(store, key, batches, schema, table=table, progress=progress)
+        aggregates = counted.result()
+        if rows != aggregates.rows:
+            raise IntegrityViolation(f"{table}: {rows} rows arrived, the source counts {aggregates.rows}")
+        return StagedTable(
+            table=table,
+            keys=(key,),
+            rows=rows,
+            size_bytes=_size(store, key),
+            aggregates=aggregates,
+            columns=selection.columns,
+            as_text=selection.as_text,
+        )
 
 
 def _size(store: ObjectStore, key: str) -> int:

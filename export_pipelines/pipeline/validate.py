@@ -29,12 +29,13 @@ def validate_files(
 ) -> tuple[TableVerdict, ...]:
     """A verdict for each table; `IntegrityViolation` names what differs and nothing gets published."""
     spec = services.find_format(plan.format)
+    heads = {table.table: table_head(table, services) for table in stage.tables}
     found: dict[str, Account] = {}
     with accounting() as session:
         for file in files:
             with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
                 for part in file.parts:
-                    head = table_head(part.table, part.columns, services)
+                    head = heads[part.table]
                     batches = _told(read_part(spec, path, head, part), part.table, progress)
                     read = account(batches, head.schema, session)
                     _require_rows(file, part, read.aggregates.rows)
@@ -80,7 +81,7 @@ def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
 
 
 def _verdict(staged: StagedTable, found: Account | None, services: ExportServices) -> TableVerdict:
-    head = table_head(staged.table, staged.columns, services)
+    head = table_head(staged, services)
     if found is None:
         return TableVerdict(
             table=staged.table,

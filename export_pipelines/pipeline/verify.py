@@ -19,8 +19,8 @@ from export_pipelines.core.errors import ExportError, IntegrityViolation, Reques
 from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.core.types import KIND, Kind, field_of
 from export_pipelines.core.types import as_text as text_form
+from export_pipelines.core.types import field_of, kind_of
 from export_pipelines.packaging.manifest_reading import (
     ReadFile,
     ReadManifest,
@@ -210,7 +210,7 @@ def _head(table: ReadTable) -> TableHead:
     fields = []
     for column in table.columns:
         made = field_of(column.name, column.type, nullable=column.nullable)
-        if column.kind == Kind.TEXT and made.metadata[KIND] != Kind.TEXT.encode():
+        if column.kind != kind_of(made):
             made = field_of(column.name, text_form(column.type), nullable=column.nullable)
         fields.append(made)
     labels = {column.name: column.label or column.name for column in table.columns}

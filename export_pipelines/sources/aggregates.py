@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from psycopg import sql
 
-from export_pipelines.core.catalog import Catalog, Column
+from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.model import ColumnAggregate, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.types import Total, plain_number
 from export_pipelines.sources.query import from_where, projected
@@ -17,7 +18,8 @@ from export_pipelines.sources.query import from_where, projected
 _TOTALS = {
     Total.TRUES: "count(*) FILTER (WHERE {})",
     Total.SUM: "sum(({})::numeric)",
-    Total.DAYS: "sum({} - DATE '1970-01-01')",
+    # An infinite date has no distance, and an error would end the snapshot that other tables are still read from.
+    Total.DAYS: "sum({0} - DATE '1970-01-01') FILTER (WHERE isfinite({0}))",
     Total.MICROSECONDS: "sum(extract(epoch FROM {}) * 1000000)",
     Total.OCTETS: "sum(octet_length({}))",
 }
@@ -25,18 +27,19 @@ _TOTALS = {
 
 def select_aggregates(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
     """One row: ``count(*)``, then for each column its non-null count, total, low and high."""
-    columns = catalog.tables[selection.table].columns
+    table = catalog.tables[selection.table]
     figures: list[sql.Composable] = [sql.SQL("count(*)")]
     for name in selection.columns:
-        figures += _figures(name, columns[name])
+        figures += _figures(name, table, selection.as_text)
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(figures), from_where(catalog, selection, scope))
 
 
-def _figures(name: str, column: Column) -> list[sql.Composable]:
-    value = projected(name, column)
+def _figures(name: str, table: Table, as_text: Collection[str]) -> list[sql.Composable]:
+    form = table.form_of(name, as_text)
+    value, rule = projected(name, table.columns[name], form), form.total
     none: sql.Composable = sql.SQL("NULL")
     count = sql.SQL("count({})").format(value)
-    if column.travels_as.total is Total.EXTREMES:
+    if rule is Total.EXTREMES:
         finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)
         return [
             count,
@@ -44,8 +47,7 @@ def _figures(name: str, column: Column) -> list[sql.Composable]:
             sql.SQL("min({0}) {1}").format(value, finite),
             sql.SQL("max({0}) {1}").format(value, finite),
         ]
-    rule = column.travels_as.total
-    summed = sql.Identifier("t0", name) if rule is Total.SUM and column.mask is None else value
+    summed = sql.Identifier("t0", name) if rule is Total.SUM and table.columns[name].mask is None else value
     total = sql.SQL("({})::text").format(sql.SQL(_TOTALS[rule]).format(summed))
     return [count, total, none, none]
 

@@ -1,6 +1,7 @@
 """Checks on every batch between the wire and the stage: the catalog's schema, or an error; never a repair.
 
-A value that the travelling type cannot hold is refused here, before anything is written.
+A value that the travelling type cannot hold is refused here, before anything is written. An export then reads the
+column as text (`export_pipelines.pipeline.stage`); the lake, whose schema is fixed, passes the refusal on.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.types import Kind, kind_of
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, ValueBeyondForm
+from export_pipelines.core.types import BEYOND, Kind, kind_of
 
 _DAY_US = 86_400_000_000
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, as days since 1970
@@ -24,7 +25,8 @@ _RANGES = {
 def conform(batch: pa.RecordBatch, schema: pa.Schema, table: str) -> pa.RecordBatch:
     """The leading columns of the batch in ``schema``.
 
-    `RequestRejected` when the source sends something else than the catalog says.
+    `RequestRejected` when the source sends something else than the catalog says, `ValueBeyondForm` when a column
+    would have to travel as text.
     """
     columns = [_column(batch.column(i), field, table) for i, field in enumerate(schema)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -53,11 +55,11 @@ def _decimal(values: pa.Array, field: pa.Field, name: str) -> pa.Array:
         raise decimal_misfit(field, name) from error
 
 
-def decimal_misfit(field: pa.Field, name: str) -> RequestRejected:
+def decimal_misfit(field: pa.Field, name: str) -> ValueBeyondForm:
     """What a number that a decimal cannot hold means, whoever finds it; ``name`` is ``table.column``."""
-    return RequestRejected(
-        f"a value does not fit {field.type} (NaN, or more digits than the catalog says); declare the column "
-        f"`as_text: true` in the catalog, or run `export-pipelines catalog check`",
+    return ValueBeyondForm(
+        f"a value does not fit {field.type} ({BEYOND[Kind.DECIMAL]}, or more digits than the catalog says); "
+        "declare the column `as_text: true` in the catalog, or run `export-pipelines catalog check`",
         field=name,
     )
 
@@ -67,8 +69,8 @@ def _check_range(values: pa.Array, kind: Kind, name: str) -> None:
     bounds = pc.min_max(values.view(integer))
     least, most = bounds["min"].as_py(), bounds["max"].as_py()
     if least is not None and (least < low or most > high):
-        raise RequestRejected(
-            f"a {kind} is infinite or outside the years 1 to 9999 (or 24:00), which files cannot hold as a {kind}; "
+        raise ValueBeyondForm(
+            f"a {kind} is {BEYOND[kind]}, which files cannot hold as a {kind}; "
             "declare the column `as_text: true` in the catalog",
             field=name,
         )

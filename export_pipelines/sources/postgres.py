@@ -22,7 +22,7 @@ from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSe
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.engines import Engine, choose_engine
-from export_pipelines.sources.query import from_where, select_rows
+from export_pipelines.sources.query import from_where, select_beyond, select_rows
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
 from export_pipelines.sources.stream import RowReader, first_line
 
@@ -127,7 +127,7 @@ class PostgresSnapshot:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
         table = self._catalog.tables[selection.table]
-        schema = table.arrow_schema(selection.columns)
+        schema = table.arrow_schema(selection.columns, selection.as_text)
         query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
         with self._reader() as reader:
             for received in reader.read(query, schema, selection.table):
@@ -145,6 +145,12 @@ class PostgresSnapshot:
         self.require_sound([selection.table])
         row = self._one(select_aggregates(self._catalog, selection, self._scope))
         return read_aggregates(selection, row)
+
+    def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
+        """The columns of which some value is beyond what their kind can be in a file; one scan of the rows."""
+        self.require_sound([selection.table])
+        columns, query = select_beyond(self._catalog, selection, self._scope)
+        return tuple(name for name, found in zip(columns, self._one(query), strict=True) if found)
 
     def estimate_rows(self, selection: TableSelection) -> int:
         """Rows by the server's planner."""

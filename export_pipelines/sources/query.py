@@ -14,36 +14,72 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Column
 from export_pipelines.core.model import TableSelection, TenantScope
-from export_pipelines.core.types import Kind, base_type, value_type
+from export_pipelines.core.types import Cast, Kind, ValueType, base_type, value_type
 
 _ROW = "t0"
 _EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
 GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
-Casts = frozenset[tuple[str, str]]
-"""Names of casts in `core.types`, each with the type that it is applied to."""
+Casts = frozenset[tuple[Cast, str]]
+"""Casts of `core.types`, each with the type that it is applied to."""
 
 NO_CASTS: Casts = frozenset()
+_ISO = """CASE WHEN {{0}} >= '0001-01-01{zone}' AND {{0}} < '10000-01-01{zone}'
+THEN pg_catalog.to_char({{0}}, 'YYYY-MM-DD"T"HH24:MI:SS.US{suffix}') ELSE {{0}}::text END"""
+# An array with bounds of its own (`[0:1]={1,2}`) is no JSON array: it becomes a JSON string of what PostgreSQL prints.
+_ARRAY = """CASE WHEN (array_lower({{0}}, 1) <> 1 OR array_ndims({{0}}) > 1) AND {{0}}::text LIKE '[%'
+THEN to_json({{0}}::text)::text ELSE to_json({elements})::text END"""
+_CASTS = {
+    Cast.TEXT: "{0}::text",
+    Cast.ARRAY: _ARRAY.format(elements="{0}"),
+    Cast.ELEMENTS: _ARRAY.format(elements="{0}::text[]"),
+    Cast.TIME: "pg_catalog.to_char({0}, 'HH24:MI:SS.US')",
+    Cast.TIMESTAMP: _ISO.format(zone="", suffix=""),
+    Cast.INSTANT: _ISO.format(zone="Z", suffix='"Z"'),  # the session's zone is UTC
+}
+_YEARS = "({{0}} < '0001-01-01{zone}' OR {{0}} >= '10000-01-01{zone}')"
+_BEYOND = {
+    Kind.DATE: _YEARS.format(zone=""),
+    Kind.TIMESTAMP: _YEARS.format(zone=""),
+    Kind.INSTANT: _YEARS.format(zone="Z"),
+    Kind.TIME: "({0} = '24:00')",
+    Kind.DECIMAL: "({0} = 'NaN')",
+}
+"""That a value is one of `export_pipelines.core.types.BEYOND`."""
 
 
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
     return sql.Identifier(*catalog.relation_name(table))
 
 
-def projected(name: str, column: Column, uncast: Casts = NO_CASTS) -> sql.Composable:
-    """The expression a column travels as; masked columns are NULL of the travelling type.
+def projected(name: str, column: Column, form: ValueType, uncast: Casts = NO_CASTS) -> sql.Composable:
+    """The expression a column travels as in that form; masked columns are NULL of the travelling type.
 
     ``uncast`` are the casts that whoever reads the rows makes itself.
     """
     if column.mask is not None:
-        pg_type = "text" if column.travels_as.cast else column.type
-        return sql.SQL("NULL::{}").format(sql.SQL(pg_type))
+        return sql.SQL("NULL::{}").format(sql.SQL("text" if form.cast else column.type))
+    return _sent(name, column, form.cast, uncast)
+
+
+def _sent(name: str, column: Column, cast: Cast | None, uncast: Casts) -> sql.Composable:
     value = sql.Identifier(_ROW, name)
-    cast = column.travels_as.cast
     if cast is None or (cast, base_type(column.type)) in uncast:
         return value
-    return sql.SQL("to_json({})::text" if cast == "array" else "{}::text").format(value)
+    return sql.SQL(_CASTS[cast]).format(value)
+
+
+def select_beyond(
+    catalog: Catalog, selection: TableSelection, scope: TenantScope
+) -> tuple[tuple[str, ...], sql.Composed]:
+    """The columns that could hold values beyond their kind, and a query whether they do: one row, a boolean each."""
+    table = catalog.tables[selection.table]
+    kinds = {name: table.form_of(name, selection.as_text).kind for name in selection.columns}
+    doubtful = tuple(name for name, kind in kinds.items() if kind in _BEYOND and table.columns[name].mask is None)
+    conditions = [sql.SQL(_BEYOND[kinds[name]]).format(sql.Identifier(_ROW, name)) for name in doubtful]
+    found = sql.SQL(", ").join(sql.SQL("bool_or({})").format(condition) for condition in conditions)
+    return doubtful, sql.SQL("SELECT {} {}").format(found, from_where(catalog, selection, scope))
 
 
 def select_rows(
@@ -51,13 +87,12 @@ def select_rows(
 ) -> sql.Composed:
     """``SELECT`` of the selection's columns in catalog order, then `GUARD`, scoped to the tenant."""
     table = catalog.tables[selection.table]
-    listed = [
-        sql.SQL("{} AS {}").format(projected(name, table.columns[name], uncast), sql.Identifier(name))
-        for name in selection.columns
-    ]
+    listed = []
+    for name in selection.columns:
+        value = projected(name, table.columns[name], table.form_of(name, selection.as_text), uncast)
+        listed.append(sql.SQL("{} AS {}").format(value, sql.Identifier(name)))
     if table.tenant.column is not None:
-        own = table.columns[table.tenant.column]
-        text = projected(table.tenant.column, Column(type=own.type, as_text=True), uncast)
+        text = _sent(table.tenant.column, table.columns[table.tenant.column], Cast.TEXT, uncast)
         listed.append(sql.SQL("{} AS {}").format(text, sql.Identifier(GUARD)))
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 

@@ -83,8 +83,6 @@ def host(
     made.environment["EXPORT_CATALOG"] = str(made.catalog)
     document = yaml.safe_load(made.catalog.read_text())
     document["reader_role"] = f"{name}_{urlsplit(admin_url).path.rpartition('_')[2]}_reader"
-    if name == "orders":
-        document["tables"]["orders"]["columns"]["deleted_at"]["as_text"] = True  # it holds 'infinity'
     made.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     made.run("catalog", "rls", "--apply", "--admin-url", admin_url)
     made.environment["EXPORT_SOURCE_URL"] = login_url(postgres, admin_url, document["reader_role"])
@@ -154,24 +152,23 @@ def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_
 
 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
-def test_infinity_is_refused_until_the_catalog_says_how_to_carry_it(host: Host) -> None:
-    arguments = (
-        "export",
-        "--tenant",
-        tenants_of(host)[0],
-        "--tables",
-        "orders",
-        "--format",
-        "csv",
-        "--include-deleted",
-    )
-    host.run(*arguments)
-    document = catalog_of(host)
-    del document["tables"]["orders"]["columns"]["deleted_at"]["as_text"]
-    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    refused = host.run(*arguments, code=2)
-    assert "orders.deleted_at: a timestamp is infinite" in refused.stderr
-    assert "`as_text: true` in the catalog" in refused.stderr
+@pytest.mark.parametrize("told", [False, True], ids=["found while reading", "told by the catalog"])
+def test_infinity_is_carried_as_text(host: Host, told: bool) -> None:
+    if told:
+        document = catalog_of(host)
+        document["tables"]["orders"]["columns"]["deleted_at"]["as_text"] = True
+        host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    choice = ("--tables", "orders", "--format", "csv", "--include-deleted", "--output", "package")
+    host.run("export", "--tenant", tenants_of(host)[0], *choice)
+    host.run("verify", "package")
+    with (host.folder / "package" / "data" / "orders.csv").open(newline="", encoding="utf-8") as file:
+        written = {row["deleted_at"] for row in csv.DictReader(file)}
+    assert "infinity" in written
+    assert {len(text) for text in written} <= {len("infinity"), len("2024-01-31T12:00:00.000000"), 0}
+    (table,) = json.loads((host.folder / "package" / "manifest.json").read_text())["tables"]
+    (column,) = [column for column in table["columns"] if column["name"] == "deleted_at"]
+    assert column["kind"] == "text"
+    assert ("reason" in column) is not told
 
 
 def drop_policy(connection: psycopg.Connection[Any], host: Host) -> None:

@@ -93,7 +93,9 @@ ARRAYS = {
 def test_arrays_arrive_as_json_or_as_text(engine: Engine, url: str, pg_type: str, as_text: bool) -> None:
     values = sql.SQL(", ").join(sql.SQL("({})").format(sql.Literal(value)) for value in ARRAYS[pg_type])
     rows = f"SELECT v::{pg_type} AS v FROM (VALUES {values.as_string()}, (NULL)) AS given (v)"
-    printed = "v::text" if as_text else "to_json(v)::text"
+    elements = "v::text[]" if pg_type == "inet[]" else "v"  # JSON has nothing for them, so they are their text
+    as_json = f"to_json({elements})::text"
+    printed = "v::text" if as_text else f"CASE WHEN v::text LIKE '[%' THEN to_json(v::text)::text ELSE {as_json} END"
     with reading(engine, url) as reader, psycopg.connect(url) as connection:
         read = table(reader, engine, {"v": Column(type=pg_type, as_text=as_text)}, rows).column("v").to_pylist()
         assert read == [text for (text,) in connection.execute(f"SELECT {printed} FROM ({rows}) AS t".encode())]

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.model import ExportFile, ExportPlan, TableSelection, TenantScope
+from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableSelection, TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline import assembly
@@ -128,19 +128,22 @@ def exported(sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
             stage = stage_tables(plan, services, Unwatched())
             files = convert_tables(plan, stage, services, Unwatched())
             validate_files(plan, stage, files, services, Unwatched())
-        return {"keys": keys_in(files, services, format_name), "bytes": contents(files, folder)}
+        return {"keys": keys_in(stage, files, services, format_name), "bytes": contents(files, folder)}
 
     return export
 
 
-def keys_in(files: tuple[ExportFile, ...], services: ExportServices, format_name: str) -> dict[str, set[Any]]:
+def keys_in(
+    stage: Stage, files: tuple[ExportFile, ...], services: ExportServices, format_name: str
+) -> dict[str, set[Any]]:
     spec = find_format(format_name)
+    heads = {table.table: table_head(table, services) for table in stage.tables}
     keys: dict[str, set[Any]] = {}
     for file in files:
         with services.store.local(file.key) as path:
             for part in file.parts:
                 wanted = CATALOG.tables[part.table].primary_key
-                for batch in read_part(spec, path, table_head(part.table, part.columns, services), part):
+                for batch in read_part(spec, path, heads[part.table], part):
                     columns = [map(str, batch.column(name).to_pylist()) for name in wanted]
                     keys.setdefault(part.table, set()).update(zip(*columns, strict=True))
     return keys
@@ -220,9 +223,10 @@ def test_without_both_defences_foreign_rows_would_leave(
     monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     services = services_on(sources["open"], tmp_path, checked=False)
     plan = plan_for("csv", [table])
-    files = convert_tables(plan, stage_tables(plan, services, Unwatched()), services, Unwatched())
+    stage = stage_tables(plan, services, Unwatched())
+    files = convert_tables(plan, stage, services, Unwatched())
     theirs = keys_of(sources["open admin"], table, THEIRS)
-    assert theirs <= keys_in(files, services, "csv")[table]
+    assert theirs <= keys_in(stage, files, services, "csv")[table]
 
 
 @pytest.mark.parametrize("columns", [None, ("id", "name")])

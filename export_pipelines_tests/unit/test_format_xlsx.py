@@ -24,7 +24,7 @@ from python_calamine import CalamineWorkbook
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, field_of
-from export_pipelines.formats import xlsx
+from export_pipelines.formats import xlsx, xlsx_reading, xlsx_sheets
 from export_pipelines.formats.xlsx_cutting import Malformed, cell_contents
 from export_pipelines.formats.xlsx_parts import SheetNames
 
@@ -183,11 +183,68 @@ def test_null_has_no_cell_and_the_empty_text_has_one(book: Path) -> None:
     assert references == ["A1", "A2"]
 
 
-@pytest.mark.parametrize("text", ["x" * 32_768, "🐕" * 16_384], ids=["one unit each", "two units each"])
-def test_a_text_longer_than_a_cell_is_refused_by_name(book: Path, text: str) -> None:
-    with pytest.raises(RequestRejected, match=r"things\.value: .*32768.*32767.*csv") as caught:
-        one_column(book, "text", [text])
-    assert "🐕" not in str(caught.value)
+LONG = {"one unit each": "x" * 32_768, "two units each": "🐕" * 16_384, "escapes": "_x0041_\x01\r\n" * 9_000}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("pg_type", ["text", "jsonb"])
+def test_a_text_longer_than_a_cell_is_whole_in_a_sheet_of_its_own(book: Path, pg_type: str, text: str) -> None:
+    one_column(book, pg_type, ["short", text, None, text[1:]])
+    things, long = openpyxl.load_workbook(book).worksheets
+    assert long.title == "Long texts"
+    assert unescape(things["A3"].value) == text[:16_000] + ' … [the whole text is in the sheet "Long texts"]'
+    header, *parts = long.iter_rows(values_only=True)
+    assert header == ("sheet", "cell", "part", "text")
+    assert [part[:2] for part in parts if part[2] == 1] == [("things", "A3")] + [("things", "A5")] * (len(parts) > 3)
+    assert "".join(unescape(part) for _, cell, _, part in parts if cell == "A3") == text
+    written = [unescape(part) for *_, part in parts] + [unescape(things["A3"].value)]
+    assert max(len(part.encode("utf-16-le")) // 2 for part in written) <= 32_767
+
+
+def test_long_texts_of_several_tables_and_sheets_find_their_cells(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_sheets, "MAX_ROWS", 4)
+    texts = [f"{number} " + "é" * 40_000 if number % 2 else f"{number}" for number in range(9)]
+    types = {"id": "bigint", "note": "text", "json": "json"}
+    columns = {"id": list(range(9)), "note": texts, "json": [f'"{text}"' for text in reversed(texts)]}
+    tables = dict.fromkeys(("first", "second"), (types, columns))
+    workbook(book, tables)
+    assert openpyxl.load_workbook(book).sheetnames[-1].startswith("Long texts (")
+    for name in tables:
+        read = pa.Table.from_batches(list(xlsx.SPEC.read(book, head_of(name, types))))
+        assert read.to_pydict() == columns
+
+
+def test_long_texts_are_read_a_few_at_a_time(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_reading, "_CHUNK_BYTES", 1 << 16)
+    texts = [f"{number} " + "x" * 100_000 for number in range(6)]
+    one_column(book, "text", texts)
+    batches = list(xlsx.SPEC.read(book, head_of("things", {"value": "text"})))
+    assert [text for batch in batches for text in batch["value"].to_pylist()] == texts
+    assert max(batch.num_rows for batch in batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "reason"),
+    [
+        ("xl/worksheets/sheet1.xml", "0 xxxx", "a cell is not the beginning of its long text"),
+        ("xl/worksheets/sheet2.xml", "0 xxxx", "a cell is not the beginning of its long text"),
+        ("xl/worksheets/sheet2.xml", ">A2<", "a long text has no place"),
+    ],
+)
+def test_a_long_text_that_is_not_the_cells_is_refused(
+    tmp_path: Path, book: Path, part: str, old: str, reason: str
+) -> None:
+    one_column(book, "text", ["0 " + "x" * 40_000])
+    forged = tmp_path / "forged.xlsx"
+    with zipfile.ZipFile(book) as archive, zipfile.ZipFile(forged, "w") as target:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == part:
+                assert old.encode() in content
+                content = content.replace(old.encode(), old.replace("x", "y").replace("A2", "2A").encode(), 1)
+            target.writestr(name, content)
+    with pytest.raises(IntegrityViolation, match=reason):
+        list(xlsx.SPEC.read(forged, head_of("things", {"value": "text"})))
 
 
 def test_the_header_is_bold_frozen_and_filtered(book: Path) -> None:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-_ELEMENTS = ("boolean", "smallint", "integer", "bigint", "text", "character varying", "uuid")
-UNCAST = frozenset(
-    {("text", name) for name in ("numeric", "json", "jsonb", "uuid")}
-    | {("array", f"{element}[]") for element in _ELEMENTS}
-)
-"""Casts that are not needed, by their name in `core.types` and the type: the binary form says exactly the same."""
+from export_pipelines.core.types import Cast
+
+UNCAST = frozenset((Cast.TEXT, name) for name in ("numeric", "json", "jsonb", "uuid"))
+"""Casts that are not needed, each with the type: the binary form says exactly the same."""
 
 _NUMERIC = 1700
 

@@ -1,0 +1,34 @@
+"""What the papers of a package say about columns that are not carried as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from export_pipelines.core.catalog import Table
+from export_pipelines.core.fidelity import Carried
+from export_pipelines.core.model import StagedTable
+from export_pipelines.core.ports import FormatSpec
+from export_pipelines.core.types import BEYOND
+
+
+def carried_as_text(table: Table, staged: StagedTable, column: str) -> dict[str, str]:
+    """Members for a column that this export had to carry as text; none for the others."""
+    if column not in staged.as_text:
+        return {}
+    return {"carried_as": Carried.TEXT.value, "reason": f"holds {BEYOND[table.form_of(column).kind]}"}
+
+
+def fidelity_notes(
+    spec: FormatSpec, options: Mapping[str, Any], table: Table, staged: StagedTable
+) -> list[dict[str, str]]:
+    """A note for each column that the format has no value of its own for, or not for all values."""
+    notes = []
+    for field in table.arrow_schema(staged.columns, staged.as_text):
+        forced, carriage = carried_as_text(table, staged, field.name), spec.carries(field, options)
+        if forced:
+            note = f"this column {forced['reason']}, so all of its values are text"
+            notes.append({"column": field.name, "carried_as": Carried.TEXT.value, "note": note})
+        elif carriage.carried is not Carried.EXACT:
+            notes.append({"column": field.name, "carried_as": carriage.carried.value, "note": carriage.note})
+    return notes

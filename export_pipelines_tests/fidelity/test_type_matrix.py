@@ -1,0 +1,312 @@
+"""The table of `docs/fidelity.md`, proved: values from PostgreSQL, through a whole export, read by strangers, put back.
+
+What PostgreSQL prints of a value that went out and came back must be what it printed of the original.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from export_pipelines.catalog.reflect import reflect
+from export_pipelines.catalog.rls import apply_rls
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import ValueBeyondForm
+from export_pipelines.core.fidelity import Carried
+from export_pipelines.core.model import ExportPlan, TableSelection, TenantScope
+from export_pipelines.core.types import Kind, field_of
+from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.formats.registry import all_formats
+from export_pipelines.pipeline.convert import convert_tables
+from export_pipelines.pipeline.materialize import whole_partition
+from export_pipelines.pipeline.package import assemble_package
+from export_pipelines.pipeline.progress import RunProgress, Unwatched
+from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.stage import stage_tables
+from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.settings import Settings
+from export_pipelines_tests.fidelity.matrix import CASES, CLAIMS, SETUP, VARIANTS, TypeCase, Variant, claim
+from export_pipelines_tests.fidelity.readers import READERS, Cells, Columns, as_input, restore
+from export_pipelines_tests.workshop import login_url, make_workshop
+
+TENANT = "t"
+UNUSUAL = {  # types for PostgreSQL's own tables, and xml, which the server of these tests was built without
+    *("aclitem", "cid", "gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary", "pg_dependencies"),
+    *("pg_mcv_list", "pg_ndistinct", "pg_node_tree", "refcursor", "tid", "txid_snapshot", "xid", "xml"),
+}
+RANGES = {"int8range", "tsrange", "int4multirange", "nummultirange", "datemultirange", "tsmultirange", "tstzmultirange"}
+ONE_LINE = "translate({}::text, E'\\r\\n', '  ')"  # JSON formats keep a record on one line
+
+
+def declared(case: TypeCase, variant: Variant) -> Carried:
+    """What the format says of the kind, whatever PostgreSQL's type."""
+    return all_formats()[variant.format].carries(field_of("v", case.form), variant.options).carried
+
+
+ROWS = max(len(case.values) for case in CASES) + 1
+
+
+def column_of(case: TypeCase) -> str:
+    return f"v{CASES.index(case):02}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Finished exports of all types, and the database they came from."""
+
+    connection: psycopg.Connection[Any]
+    catalog: Catalog
+    folders: dict[str, Path]  # variant → its package
+    read: dict[str, Columns] = field(default_factory=dict)  # variant → what was found in it
+
+    def cells(self, case: TypeCase, variant: Variant) -> Cells:
+        if variant.title not in self.read:
+            (path,) = (self.folders[variant.title] / "data").iterdir()
+            kinds = {column_of(other): other.form.kind for other in CASES}
+            self.read[variant.title] = READERS[variant.format](path, kinds, self.connection)
+        return self.read[variant.title][column_of(case)]
+
+
+@pytest.fixture(scope="module")
+def source(database: Callable[[str], str]) -> str:
+    """A database with a table for each type: every value once, and NULL where it may be."""
+    url = database("types")
+    with psycopg.connect(url, autocommit=True) as connection, connection.transaction():
+        connection.execute("CREATE TABLE tenants (id text PRIMARY KEY)")
+        connection.execute("INSERT INTO tenants VALUES (%s)", (TENANT,))
+        connection.execute(SETUP)
+        columns = ", ".join(f"{column_of(case)} {case.type}" for case in CASES)
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE types (id int PRIMARY KEY, tenant_id text NOT NULL DEFAULT 't' REFERENCES tenants, {})"
+            ).format(sql.SQL(columns))
+        )
+        names = sql.SQL(", ").join(map(sql.Identifier, ["id", *map(column_of, CASES)]))
+        insert = sql.SQL("INSERT INTO types ({}) VALUES ({})").format(
+            names, sql.SQL(", ").join([sql.Placeholder()] * (len(CASES) + 1))
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(insert, [[row, *(value_in(case, row) for case in CASES)] for row in range(ROWS)])
+    return url
+
+
+def value_in(case: TypeCase, row: int) -> str | None:
+    """Each value once, then NULL; where there may be none, the first value again."""
+    if row < len(case.values):
+        return case.values[row]
+    return None if case.nullable else case.values[0]
+
+
+@pytest.fixture(scope="module")
+def proof(source: str, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proof]:
+    home = tmp_path_factory.mktemp("types")
+    with psycopg.connect(source, autocommit=True) as connection:
+        catalog = reflect(connection, name="types", tenant_table="tenants").catalog
+        apply_rls(connection, catalog)
+        with services_on(source, catalog, postgres, home) as services:
+            folders = {variant.title: _export(services, catalog, variant) for variant in VARIANTS}
+        yield Proof(
+            connection=connection,
+            catalog=catalog,
+            folders={title: home / "objects" / folder for title, folder in folders.items()},
+        )
+
+
+@contextmanager
+def services_on(source: str, catalog: Catalog, postgres: EmbeddedPostgres, home: Path) -> Iterator[ExportServices]:
+    """What the steps work with, without a request table."""
+    written = home / "catalog.yaml"
+    written.write_text(catalog.model_dump_json(by_alias=True, exclude_defaults=True))  # JSON is YAML
+    settings = Settings(
+        EXPORT_SOURCE_URL=login_url(postgres, source, catalog.reader_role),
+        EXPORT_CONTROL_URL=postgres.url("postgres"),  # never asked
+        EXPORT_HOME=home,
+        EXPORT_CATALOG=written,
+    )
+    with make_workshop(settings, catalog) as workshop:
+        yield workshop.services
+
+
+def plan_of(catalog: Catalog, variant: Variant) -> ExportPlan:
+    return ExportPlan(
+        request_id=variant.title.replace(" ", "-"),
+        attempt=1,
+        scope=TenantScope(tenant_id=TENANT),
+        catalog=catalog.name,
+        export_type="selective",
+        name="types",
+        selections=(TableSelection(table="types", columns=("id", *map(column_of, CASES))),),
+        format=variant.format,
+        format_options=variant.options,
+        requested_at=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
+    )
+
+
+def _export(services: ExportServices, catalog: Catalog, variant: Variant) -> str:
+    """A validated package; the key of its folder."""
+    plan = plan_of(catalog, variant)
+    stage = stage_tables(plan, services, Unwatched())
+    files = convert_tables(plan, stage, services, Unwatched())
+    verdicts = validate_files(plan, stage, files, services, Unwatched())
+    package = assemble_package(plan, stage, files, verdicts, services, run_id="run")
+    return package.manifest.key.removesuffix("/manifest.json")
+
+
+@pytest.mark.parametrize(("case", "variant"), CLAIMS, ids=[f"{variant.title}-{case.title}" for case, variant in CLAIMS])
+def test_every_value_comes_back_as_postgresql_printed_it(proof: Proof, case: TypeCase, variant: Variant) -> None:
+    kind, array = case.form.kind, case.form.pg_type.endswith("[]")
+    cells = proof.cells(case, variant)
+    texts = {
+        number: None if cell.value is None else as_input(cell.value, kind, array=array)
+        for number, cell in cells.items()
+    }
+    shown = ONE_LINE if kind is Kind.JSON and variant.format in ("json", "ndjson") else "{}::text"
+    with proof.connection.transaction(force_rollback=True):
+        restore(proof.connection, case.type, texts)
+        original, restored = (
+            proof.connection.execute(
+                sql.SQL(f"SELECT {shown}, id FROM {{}} ORDER BY id").format(
+                    sql.Identifier(column), sql.Identifier(table)
+                )
+            ).fetchall()
+            for column, table in ((column_of(case), "types"), ("v", "restored"))
+        )
+    if variant.format == "xlsx" and kind is Kind.NUMERIC:  # a number cell has no trailing zeros
+        original, restored = [[(_trimmed(text), number) for text, number in rows] for rows in (original, restored)]
+    assert len(original) == ROWS
+    assert [row for row, other in zip(original, restored, strict=True) if row != other] == []
+
+
+def _trimmed(number: str | None) -> str | None:
+    return number.rstrip("0").rstrip(".") if number and "." in number else number
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_a_column_is_carried_as_its_format_says(proof: Proof, case: TypeCase, variant: Variant) -> None:
+    cells = [cell for cell in proof.cells(case, variant).values() if cell.value is not None]
+    natives = {cell.native for cell in cells}
+    match claim(case, variant).carried:
+        case Carried.EXACT:
+            assert natives == {True}
+            assert not any(cell.marked for cell in cells)
+        case Carried.TEXT:
+            assert case.form.kind in (Kind.TEXT, Kind.JSON) or natives == {False}
+            assert declared(case, variant) is Carried.ESCAPED or not any(cell.marked for cell in cells)
+        case Carried.MIXED:
+            assert natives == {True, False}
+        case Carried.ESCAPED:  # that some value needs a mark is proved below, kind by kind
+            assert natives == {variant.format != "csv" or case.form.kind is Kind.TEXT}
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
+@pytest.mark.parametrize("kind", Kind)
+def test_marks_are_declared_only_where_some_value_needs_one(proof: Proof, kind: Kind, variant: Variant) -> None:
+    cases = [case for case in CASES if case.form.kind is kind]
+    assert cases
+    escaped = [case for case in cases if declared(case, variant) is Carried.ESCAPED]
+    assert not escaped or any(cell.marked for case in escaped for cell in proof.cells(case, variant).values())
+
+
+def test_every_type_of_the_catalog_is_in_the_matrix(proof: Proof) -> None:
+    """That is, every base type a user may give a column."""
+    found = proof.connection.execute(
+        """
+        SELECT format_type(oid, NULL) FROM pg_type
+        WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typelem = 0
+        """
+    ).fetchall()
+    types = {case.type.partition("(")[0] for case in CASES} | {case.base.partition("(")[0] for case in CASES}
+    assert {name for (name,) in found if not name.startswith("reg")} - types - UNUSUAL - RANGES == set()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_the_papers_say_which_columns_are_carried_as_text_and_why(proof: Proof, case: TypeCase) -> None:
+    folder = proof.folders["CSV"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (table,) = manifest["tables"]
+    (column,) = [column for column in table["columns"] if column["name"] == column_of(case)]
+    (resource,) = json.loads((folder / "datapackage.json").read_text())["resources"]
+    (described,) = [entry for entry in resource["schema"]["fields"] if entry["name"] == column_of(case)]
+    assert column["kind"] == case.form.kind
+    assert column.get("carried_as") == described.get("carried_as") == ("text" if case.beyond else None)
+    assert ("reason" in column) == ("reason" in described) == bool(case.beyond)
+    noted = {note["column"]: note["carried_as"] for note in table["fidelity"]}
+    told = Carried.TEXT if case.beyond else declared(case, VARIANTS[0])
+    assert noted.get(column_of(case), Carried.EXACT) == told
+
+
+def test_the_xml_of_every_type_satisfies_its_schema(proof: Proof) -> None:
+    command = ["xmllint", "--noout", "--huge", "--schema", "schema/types.xsd", "data/types.xml"]
+    checked = subprocess.run(command, cwd=proof.folders["XML"], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr[:500]
+
+
+@pytest.fixture
+def several(source: str) -> Iterator[str]:
+    """A table with several columns that only text can carry, and one that could be but need not."""
+    name = "several"
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(
+            """
+            CREATE TABLE several (
+                id int PRIMARY KEY, d date, t time, n numeric(5, 2), "at" timestamptz, calm date, unset date,
+                tenant_id text NOT NULL REFERENCES tenants
+            )
+            """
+        )
+        connection.execute(
+            """
+            INSERT INTO several
+            SELECT n, CASE WHEN n = 1 THEN 'infinity' ELSE date '2024-01-31' END,
+                   CASE WHEN n = 70000 THEN '24:00' ELSE time '09:30' END,
+                   CASE WHEN n = 2 THEN numeric 'NaN' ELSE n % 100 END,
+                   CASE WHEN n = 3 THEN '0044-03-15Z BC' ELSE timestamptz '2024-01-31 12:00Z' END,
+                   '2024-01-31', NULL, 't'
+            FROM generate_series(1, 70000) AS n
+            """
+        )
+        yield name
+        connection.execute("DROP TABLE several")
+
+
+def test_all_columns_that_need_it_become_text_at_once_and_rows_are_told_once(
+    source: str, several: str, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    with psycopg.connect(source, autocommit=True) as connection:
+        catalog = reflect(connection, name="types", tenant_table="tenants").catalog
+        apply_rls(connection, catalog)
+    columns = catalog.tables[several].exported_columns
+    selections = tuple(
+        TableSelection(table=table, columns=columns if table == several else ("id", "v00"))
+        for table in ("types", several)
+    )
+    with services_on(source, catalog, postgres, tmp_path) as services:
+        plan = replace(plan_of(catalog, VARIANTS[0]), selections=selections)
+        progress = RunProgress(step="stage", expected_rows=0)
+        stage = stage_tables(plan, services, progress)
+        validate_files(plan, stage, convert_tables(plan, stage, services, Unwatched()), services, Unwatched())
+    assert [table.as_text for table in stage.tables] == [(), ("d", "t", "n", "at")]
+    assert progress.rows == sum(table.rows for table in stage.tables) == 70_000 + ROWS
+
+
+def test_the_lake_keeps_its_schema_and_says_what_to_declare(
+    source: str, proof: Proof, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    selection = whole_partition(proof.catalog, "types", None)
+    with (
+        services_on(source, proof.catalog, postgres, tmp_path) as services,
+        services.source.snapshot(TenantScope(tenant_id=TENANT)) as snapshot,
+        pytest.raises(ValueBeyondForm, match=r"types\.v.*`as_text: true` in the catalog"),
+    ):
+        list(snapshot.read(selection))
