@@ -1,5 +1,5 @@
 #!/bin/sh
-# Debian packages that open finished exports as strangers would: xmllint, 7z, age, LibreOffice.
+# Debian packages that open finished exports as strangers would: xmllint, 7z, age, bzip2, zstd, LibreOffice.
 # Installed when root or passwordless sudo allows; otherwise it says what is missing and stops.
 # A C compiler and Python's headers come along for the native decoder; without them its tests are skipped.
 set -eu
@@ -9,6 +9,9 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need xmllint libxml2-utils
 need 7z p7zip-full
 need age age
+need bzip2 bzip2
+need zstd zstd
+need ssh-keygen openssh-client
 need soffice libreoffice-calc-nogui
 
 wished=""

@@ -259,6 +259,13 @@ json_values = st.recursive(
 )
 date_ranges = st.fixed_dictionaries({}, optional={"start": json_values | texts, "end": json_values | texts})
 filters = st.fixed_dictionaries({}, optional={"date_range": date_ranges, "include_deleted": json_values})
+
+
+def switched(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """A part that can be turned off, with some of its fields."""
+    return json_values | st.fixed_dictionaries({}, optional={"enabled": st.booleans() | json_values, **fields})
+
+
 near_misses = st.fixed_dictionaries(
     {"format": texts | json_values},
     optional={
@@ -271,6 +278,16 @@ near_misses = st.fixed_dictionaries(
         "options": st.dictionaries(st.sampled_from(["json_pretty", "csv_profile", "nope"]), json_values, max_size=2)
         | json_values,
         "compression": texts | json_values,
+        "split_files": switched(
+            {"split_by": st.sampled_from(["month", "week", "size"]) | json_values, "max_size_mb": json_values}
+        ),
+        "encryption": switched(
+            {
+                "method": st.sampled_from(["AES256", "age"]) | json_values,
+                "password": texts | st.just("correct horse battery") | json_values,
+                "recipients": st.lists(st.just(AGE_KEY) | texts, max_size=2) | json_values,
+            }
+        ),
         "delivery": st.lists(
             st.fixed_dictionaries({"method": texts}, optional={"recipients": st.lists(texts), "subject": texts}),
             max_size=2,
