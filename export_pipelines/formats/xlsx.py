@@ -141,7 +141,7 @@ _LONG = "beyond 32,767 characters the whole of it is in the sheet `Long texts`"
 _ESCAPES = f"control characters are written `_xHHHH_`, which Excel shows as what they are; {_LONG}"
 _FINE = "finer than a millisecond"
 _CARRIED = {
-    Kind.NUMERIC: _DIGITS,
+    Kind.NUMERIC: Carriage(Carried.MIXED, f"{_DIGITS.note}; a spreadsheet does not show the zeros at its end"),
     Kind.FLOAT: Carriage(Carried.MIXED, "a number; text for `NaN`, infinities and the least ones below 2.2e-308"),
     Kind.TEXT: Carriage(Carried.ESCAPED, _ESCAPES),
     Kind.JSON: Carriage(Carried.ESCAPED, f"JSON text; {_ESCAPES}"),

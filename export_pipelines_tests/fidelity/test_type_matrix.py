@@ -206,7 +206,7 @@ def test_a_column_is_carried_as_its_format_says(proof: Proof, case: TypeCase, va
         case Carried.MIXED:
             assert natives == {True, False}
         case Carried.ESCAPED:  # that some value needs a mark is proved below, kind by kind
-            assert natives == {variant.format != "csv" or case.form.kind is Kind.TEXT}
+            assert case.form.kind is Kind.JSON or natives == {True}
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
@@ -268,12 +268,12 @@ def several(source: str) -> Iterator[str]:
         connection.execute(
             """
             INSERT INTO several
-            SELECT n, CASE WHEN n = 1 THEN 'infinity' ELSE date '2024-01-31' END,
-                   CASE WHEN n = 70000 THEN '24:00' ELSE time '09:30' END,
-                   CASE WHEN n = 2 THEN numeric 'NaN' ELSE n % 100 END,
-                   CASE WHEN n = 3 THEN '0044-03-15Z BC' ELSE timestamptz '2024-01-31 12:00Z' END,
+            SELECT n, CASE WHEN n = 159991 THEN 'infinity' ELSE date '2024-01-31' END,
+                   CASE WHEN n = 160000 THEN '24:00' ELSE time '09:30' END,
+                   CASE WHEN n = 159992 THEN numeric 'NaN' ELSE n % 100 END,
+                   CASE WHEN n = 159993 THEN '0044-03-15Z BC' ELSE timestamptz '2024-01-31 12:00Z' END,
                    '2024-01-31', NULL, 't'
-            FROM generate_series(1, 70000) AS n
+            FROM generate_series(1, 160000) AS n
             """
         )
         yield name
@@ -297,7 +297,7 @@ def test_all_columns_that_need_it_become_text_at_once_and_rows_are_told_once(
         stage = stage_tables(plan, services, progress)
         validate_files(plan, stage, convert_tables(plan, stage, services, Unwatched()), services, Unwatched())
     assert [table.as_text for table in stage.tables] == [(), ("d", "t", "n", "at")]
-    assert progress.rows == sum(table.rows for table in stage.tables) == 70_000 + ROWS
+    assert progress.rows == sum(table.rows for table in stage.tables) == 160_000 + ROWS
 
 
 def test_the_lake_keeps_its_schema_and_says_what_to_declare(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export_pipelines.core.types import (
+    BEYOND,
     Kind,
     Total,
     as_text,
@@ -74,6 +75,10 @@ def test_a_type_is_known_by_the_name_postgresql_prints(written: str, printed: st
         ("timestamptz", Kind.INSTANT, pa.timestamp("us", tz="UTC"), None),
         ("jsonb", Kind.JSON, pa.string(), "text"),
         ("integer[]", Kind.JSON, pa.string(), "array"),
+        ("varchar(5)[]", Kind.JSON, pa.string(), "array"),
+        ("timestamptz(3)[]", Kind.JSON, pa.string(), "array"),
+        ("jsonb[]", Kind.JSON, pa.string(), "elements"),
+        ("app.mood[]", Kind.JSON, pa.string(), "elements"),
         ("bytea", Kind.BYTES, pa.binary(), None),
     ],
 )
@@ -93,6 +98,24 @@ def test_any_type_name_travels_somehow(name: str) -> None:
 def test_a_column_forced_to_text_keeps_its_own_name() -> None:
     form = as_text("int8")
     assert (form.pg_type, form.kind, form.cast) == ("bigint", Kind.TEXT, "text")
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "kind", "cast"),
+    [
+        ("date", Kind.TEXT, "text"),
+        ("time(3)", Kind.TEXT, "time"),
+        ("timestamp", Kind.TEXT, "timestamp"),
+        ("timestamptz", Kind.TEXT, "instant"),
+        ("numeric(12,2)", Kind.NUMERIC, "text"),
+    ],
+)
+def test_a_column_with_values_beyond_its_kind_becomes_text_and_decimals_stay_numbers(
+    pg_type: str, kind: Kind, cast: str
+) -> None:
+    form = as_text(pg_type)
+    assert (form.kind, form.arrow, form.cast) == (kind, pa.string(), cast)
+    assert value_type(pg_type).kind in BEYOND
 
 
 @pytest.mark.parametrize("pg_type", ["bigint", "numeric(4,1)", "timestamptz", "jsonb", "bytea"])
