@@ -12,17 +12,19 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.model import ColumnAggregate, TableAggregates, TableSelection, TenantScope
-from export_pipelines.core.types import Total, plain_number
+from export_pipelines.core.types import Total, base_type, plain_number
 from export_pipelines.sources.query import from_where, projected
 
+# Each is computed for every row while the rows are read, so no expression is dearer, or there twice, without need.
 _TOTALS = {
     Total.TRUES: "count(*) FILTER (WHERE {})",
-    Total.SUM: "sum(({})::numeric)",
+    Total.SUM: "sum({})",
     # An infinite date has no distance, and an error would end the snapshot that other tables are still read from.
     Total.DAYS: "sum({0} - DATE '1970-01-01') FILTER (WHERE isfinite({0}))",
-    Total.MICROSECONDS: "sum(extract(epoch FROM {}) * 1000000)",
+    Total.MICROSECONDS: "sum(extract(epoch FROM {})) * 1000000",
     Total.OCTETS: "sum(octet_length({}))",
 }
+_UUID_OCTETS = sql.Literal(36)  # of its text, whichever it is
 
 
 def select_aggregates(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
@@ -35,10 +37,11 @@ def select_aggregates(catalog: Catalog, selection: TableSelection, scope: Tenant
 
 
 def _figures(name: str, table: Table, as_text: Collection[str]) -> list[sql.Composable]:
-    form = table.form_of(name, as_text)
-    value, rule = projected(name, table.columns[name], form), form.total
+    column, form = table.columns[name], table.form_of(name, as_text)
+    value, rule = projected(name, column, form), form.total
     none: sql.Composable = sql.SQL("NULL")
-    count = sql.SQL("count({})").format(value)
+    plain = sql.Identifier("t0", name) if column.mask is None else value
+    count = sql.SQL("count({})").format(plain)
     if rule is Total.EXTREMES:
         finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)
         return [
@@ -47,8 +50,9 @@ def _figures(name: str, table: Table, as_text: Collection[str]) -> list[sql.Comp
             sql.SQL("min({0}) {1}").format(value, finite),
             sql.SQL("max({0}) {1}").format(value, finite),
         ]
-    summed = sql.Identifier("t0", name) if rule is Total.SUM and table.columns[name].mask is None else value
-    total = sql.SQL("({})::text").format(sql.SQL(_TOTALS[rule]).format(summed))
+    if rule is Total.OCTETS and base_type(column.type) == "uuid":
+        return [count, sql.SQL("(count({}) * {})::text").format(plain, _UUID_OCTETS), none, none]
+    total = sql.SQL("({})::text").format(sql.SQL(_TOTALS[rule]).format(plain if rule is Total.SUM else value))
     return [count, total, none, none]
 
 

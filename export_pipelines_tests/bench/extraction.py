@@ -30,8 +30,9 @@ from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.local import LocalStore
-from export_pipelines_tests.bench.export_rows import machine, peak_bytes
+from export_pipelines_tests.bench import machine
 from export_pipelines_tests.bench.extraction_tables import COLUMNS, LOGIN, TENANT, catalog, fill
+from export_pipelines_tests.bench.measuring import own_peak_bytes
 
 WAYS = ("floor", "native", "native, counted", "adbc", "adbc, counted")
 _MEGABYTE = 1_000_000
@@ -46,7 +47,7 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     with database(arguments.rows, arguments.tables) as (admin_url, url):
         found = {table: measure(table, admin_url, url, arguments.repeat) for table in arguments.tables}
-    sys.stdout.write(f"{machine()}; load average before: {load_before:.1f}\n\n{markdown(found, arguments)}\n")
+    sys.stdout.write(f"{machine.line()}; load average before: {load_before:.1f}\n\n{markdown(found, arguments)}\n")
 
 
 def measure(table: str, admin_url: str, url: str, repeat: int) -> dict[str, list[dict[str, Any]]]:
@@ -93,7 +94,7 @@ def extract(way: str, table: str, url: str) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "cpu_seconds": time.process_time() - used,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": own_peak_bytes(),
         "size_bytes": size_bytes,
     }
 

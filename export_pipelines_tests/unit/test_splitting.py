@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.windows import Period
+from export_pipelines.core.windows import UNDATED, Period
 from export_pipelines.pipeline import fitting, spill
 from export_pipelines.pipeline.fitting import Room, fitted
 from export_pipelines.pipeline.periods import by_period
@@ -168,3 +168,21 @@ def test_nothing_of_what_was_put_aside_has_a_name(tmp_path: Path) -> None:
         aside.add(("t", None), pa.record_batch({"n": pa.array(range(100_000))}))
         assert list(aside.read(("t", None), 0, 1))
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ordinary", "special"),
+    [
+        (["2024-01-31T23:30:00.000000Z", "2024-02-10T00:00:00.000000Z"], ["infinity", "0044-03-15 00:00:00+00 BC"]),
+        (["2024-02-01T00:30:00.000000", "2024-02-10T00:00:00.123000"], ["-infinity", "10000-01-01 00:00:00"]),
+        (["2024-02-01", "2024-02-29"], ["infinity", "0044-03-15 BC", "10000-01-01"]),
+    ],
+)
+def test_times_that_travel_as_text_have_their_month_and_those_beyond_the_calendar_none(
+    ordinary: list[str], special: list[str]
+) -> None:
+    batch = pa.record_batch({"t": pa.array([*special, *ordinary, None], pa.string())})
+    found = {
+        label: rows.column("t").to_pylist() for label, rows in by_period(batch, "t", Period.MONTH, "Europe/Berlin")
+    }
+    assert found == {"2024-02": ordinary, UNDATED: [*special, None]}
