@@ -75,13 +75,21 @@ def plain(value: Any) -> str | None:
     return value if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value).lower()
 
 
+MOVED = '[2:12]={plain,"","NULL",NULL,"a\\"b\\\\c","{x}","a,b"," b","tab\t\v\f\r\n",Zoë🦉,"nUll"}'
 ARRAYS = {
-    "integer[]": ["{}", "{1,NULL,-2147483648}", "{{1,2},{3,NULL}}", "{{{1}}}", "[0:1]={5,6}"],
+    "integer[]": [
+        "{}",
+        "{1,NULL,-2147483648}",
+        "{{1,2},{3,NULL}}",
+        "{{{1}}}",
+        "[0:1]={5,6}",
+        "[-1:0][2:3]={{1,2},{NULL,4}}",
+    ],
     "smallint[]": ["{-32768}"],
     "bigint[]": ["{-9223372036854775808,0}"],
-    "boolean[]": ["{t,f,NULL}"],
-    "uuid[]": ["{FFFFFFFF-0123-4567-89AB-CDEF01234567}"],
-    "text[]": ['{"", "NULL", NULL, "a\\"b\\\\c", "\b\f\n\r\t\x01\x1f\x7f/", "Zoë 🦉\u2028"}'],
+    "boolean[]": ["{t,f,NULL}", "[3:5]={t,f,NULL}"],
+    "uuid[]": ["{FFFFFFFF-0123-4567-89AB-CDEF01234567}", "[0:0]={FFFFFFFF-0123-4567-89AB-CDEF01234567}"],
+    "text[]": ['{"", "NULL", NULL, "a\\"b\\\\c", "\b\f\n\r\t\x01\x1f\x7f/", "Zoë 🦉\u2028"}', MOVED],
     "character varying(3)[]": ["{abc}"],
     "numeric(5,2)[]": ["{1.50,NaN}"],
     "inet[]": ["{::1}"],

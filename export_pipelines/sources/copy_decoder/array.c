@@ -1,57 +1,9 @@
 #include "array.h"
 
+#include "array_wire.h"
 #include "uuid.h"
 
-enum { HEADER = 12, DIMENSION = 8, MOST_DIMENSIONS = 6, LONGEST_INTEGER = 20, LONGEST_ESCAPE = 6 };
-enum { OF_BOOL = 16, OF_INT8 = 20, OF_INT2 = 21, OF_INT4 = 23, OF_TEXT = 25, OF_VARCHAR = 1043, OF_UUID = 2950 }; /* types, by OID */
-
-typedef struct {
-    uint32_t element;
-    int dimensions;
-    uint32_t lengths[MOST_DIMENSIONS];
-    const uint8_t *at, *end; /* of the elements that are left */
-} Array;
-
-static bool parse(Array *array, const uint8_t *data, size_t size)
-{
-    if (size < HEADER)
-        return false;
-    uint32_t dimensions = load32(data);
-    if (dimensions > MOST_DIMENSIONS || size - HEADER < DIMENSION * (size_t)dimensions)
-        return false;
-    array->dimensions = (int)dimensions;
-    array->element = load32(data + 8);
-    for (int i = 0; i < array->dimensions; i++) {
-        array->lengths[i] = load32(data + HEADER + DIMENSION * i);
-        if (array->lengths[i] == 0 || array->lengths[i] > INT32_MAX)
-            return false;
-    }
-    array->at = data + HEADER + DIMENSION * (size_t)dimensions;
-    array->end = data + size;
-    return true;
-}
-
-static Outcome append(Block *out, const char *text, size_t size)
-{
-    uint8_t *at = block_extend(out, size);
-    if (at == NULL)
-        return NO_MEMORY;
-    memcpy(at, text, size);
-    return DONE;
-}
-
-static Outcome append_integer(Block *out, int64_t value)
-{
-    char digits[LONGEST_INTEGER];
-    char *at = digits + sizeof digits;
-    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
-    do {
-        *--at = (char)('0' + rest % 10);
-    } while ((rest /= 10) > 0);
-    if (value < 0)
-        *--at = '-';
-    return append(out, at, (size_t)(digits + sizeof digits - at));
-}
+enum { LONGEST_ESCAPE = 6 };
 
 static bool is_escaped(uint8_t character)
 {
@@ -114,11 +66,9 @@ static Outcome append_element(Block *out, uint32_t element, const uint8_t *data,
             return MALFORMED;
         return data[0] ? append(out, "true", 4) : append(out, "false", 5);
     case OF_INT2:
-        return size == 2 ? append_integer(out, (int16_t)load16(data)) : MALFORMED;
     case OF_INT4:
-        return size == 4 ? append_integer(out, (int32_t)load32(data)) : MALFORMED;
     case OF_INT8:
-        return size == 8 ? append_integer(out, (int64_t)load64(data)) : MALFORMED;
+        return append_integer_element(out, element, data, size);
     case OF_TEXT:
     case OF_VARCHAR:
         return append_string(out, data, size);
@@ -131,17 +81,12 @@ static Outcome append_element(Block *out, uint32_t element, const uint8_t *data,
 
 static Outcome take_element(Block *out, Array *array)
 {
-    if (array->end - array->at < 4)
-        return MALFORMED;
-    int32_t size = (int32_t)load32(array->at);
-    array->at += 4;
-    if (size == -1)
-        return append(out, "null", 4);
-    if (size < 0 || size > array->end - array->at)
-        return MALFORMED;
-    const uint8_t *data = array->at;
-    array->at += size;
-    return append_element(out, array->element, data, (size_t)size);
+    const uint8_t *data;
+    int32_t size;
+    Outcome outcome = array_next(array, &data, &size);
+    if (outcome != DONE)
+        return outcome;
+    return size == -1 ? append(out, "null", 4) : append_element(out, array->element, data, (size_t)size);
 }
 
 static Outcome take_dimension(Block *out, Array *array, int dimension)
@@ -157,11 +102,32 @@ static Outcome take_dimension(Block *out, Array *array, int dimension)
     return outcome == DONE ? append(out, "]", 1) : outcome;
 }
 
+static bool begins_elsewhere(const Array *array)
+{
+    for (int i = 0; i < array->dimensions; i++) {
+        if (array->lower[i] != 1)
+            return true;
+    }
+    return false;
+}
+
+static Outcome take_literal(Block *out, Array *array)
+{
+    Block literal = {0};
+    Outcome outcome = array_to_literal(&literal, array);
+    if (outcome == DONE)
+        outcome = append_string(out, literal.bytes, literal.size);
+    free(literal.bytes);
+    return outcome;
+}
+
 Outcome array_to_json(Block *out, const uint8_t *data, size_t size)
 {
     Array array;
-    if (!parse(&array, data, size))
+    if (!array_parse(&array, data, size))
         return MALFORMED;
-    Outcome outcome = array.dimensions == 0 ? append(out, "[]", 2) : take_dimension(out, &array, 0);
+    Outcome outcome = array.dimensions == 0      ? append(out, "[]", 2)
+                      : begins_elsewhere(&array) ? take_literal(out, &array)
+                                                 : take_dimension(out, &array, 0);
     return outcome == DONE && array.at != array.end ? MALFORMED : outcome;
 }

@@ -5,7 +5,8 @@
 #include "block.h"
 #include "outcome.h"
 
-/* Append the JSON text that to_json prints for an array of integers, text, booleans or uuids. */
+/* Append the JSON text that to_json prints for an array of integers, text, booleans or uuids; for one whose indexes do
+ * not begin at 1, a JSON string of the literal that array_out prints. */
 Outcome array_to_json(Block *out, const uint8_t *data, size_t size);
 
 #endif

@@ -9,7 +9,11 @@ import pyarrow as pa
 
 from export_pipelines.core.types import Cast
 
-UNCAST = frozenset((Cast.TEXT, name) for name in ("numeric", "json", "jsonb", "uuid"))
+_ELEMENTS = ("boolean", "smallint", "integer", "bigint", "text", "character varying", "uuid")
+UNCAST = frozenset(
+    {(Cast.TEXT, name) for name in ("numeric", "json", "jsonb", "uuid")}
+    | {(Cast.ARRAY, f"{element}[]") for element in _ELEMENTS}
+)
 """Casts that are not needed, each with the type: the binary form says exactly the same."""
 
 _NUMERIC = 1700
