@@ -23,6 +23,7 @@ $(BIN)/python:
 $(RUNTIME): requirements.lock pyproject.toml $(wildcard export_pipelines/sources/copy_decoder/*.[ch]) | $(BIN)/python
 	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q export_pipelines  # where bytecode is never written, each run would compile all
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
