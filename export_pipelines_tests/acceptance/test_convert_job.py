@@ -10,11 +10,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import Settings
@@ -55,7 +57,9 @@ def test_an_export_is_converted_without_its_source(
     before, after = manifest_of(workshop, finished), manifest_of(workshop, converted)
     assert after["source"].pop("converted_from") == finished.id
     assert after["source"] == before["source"]  # the same snapshot
-    assert after["tables"] == before["tables"]
+    assert [table | {"fidelity": None} for table in after["tables"]] == [
+        table | {"fidelity": None} for table in before["tables"]
+    ]
     assert converted.package_rows == finished.package_rows
     assert converted.percentage == 100
     assert converted.rows_processed == converted.total_rows == finished.package_rows
@@ -112,6 +116,26 @@ def test_a_catalog_that_changed_is_said(workshop: Workshop, finished: ExportRequ
     services = workshop.services
     with pytest.raises(RequestRejected, match="pets otherwise than when it was exported"):
         find_kept(finished.id, workshop.scope(), catalog, services.requests, services.store)
+
+
+SEALED = {"enabled": True, "method": "AES256", "password": "twelve letters and more"}
+
+
+def test_of_an_encrypted_export_nothing_is_kept_in_clear(workshop: Workshop) -> None:
+    request = workshop.export({"tables": ["pets"], "format": "csv", "encryption": SEALED})
+    assert request.status is RequestStatus.COMPLETED
+    assert not [key for key in workshop.object_keys() if not key.startswith(f"{request.package_prefix}/")]
+    converted = workshop.export({"convert": request.id, "format": "json"})
+    assert "not kept" in str(converted.error_message)
+
+
+@pytest.mark.usefixtures("without_source")
+def test_a_conversion_can_be_split_and_encrypted(workshop: Workshop, finished: ExportRequest) -> None:
+    how = {"split_files": {"enabled": True, "split_by": "month"}, "encryption": SEALED}
+    converted = workshop.export({"convert": finished.id, "format": "csv", **how})
+    assert (converted.status, converted.error_message) == (RequestStatus.COMPLETED, None)
+    keys = Keys(password=SecretStr(str(SEALED["password"])))
+    assert verify_package(workshop.package(converted), find_format, keys=keys).problems == []
 
 
 def test_nothing_is_kept_where_the_settings_say_so(clinic: ClinicSource, control_url: str, tmp_path: Path) -> None:
