@@ -158,7 +158,7 @@ def _export(services: ExportServices, catalog: Catalog, variant: Variant) -> str
     stage = stage_tables(plan, services, Unwatched())
     files = convert_tables(plan, stage, services, Unwatched())
     verdicts = validate_files(plan, stage, files, services, Unwatched())
-    package = assemble_package(plan, stage, files, verdicts, services, run_id="run")
+    package = assemble_package(plan, stage, files, verdicts, services)
     return package.manifest.key.removesuffix("/manifest.json")
 
 
