@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -35,6 +35,21 @@ class DigestSink(io.RawIOBase):
         self.size_bytes += view.nbytes
         self._below.write(view)
         return view.nbytes
+
+
+class HandingSink(io.RawIOBase):
+    """Hands what is written to somebody who takes it later, so as bytes that nobody changes."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        kept = bytes(data)
+        self._take(kept)
+        return len(kept)
 
 
 class CompressingSink(io.RawIOBase):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
@@ -13,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from export_pipelines.core.ports import ObjectStore, Progress
+from export_pipelines.pipeline.overlap import behind
 
 ROW_GROUP_BYTES = 16 * 1024 * 1024  # in memory, before encoding; up to three are alive at a time
 READ_ROWS = 16 * 1024  # half of 32k's memory at the same speed; decoding columns in threads is slower here
@@ -36,7 +35,7 @@ def write_canonical(
     with (
         store.writing(key) as sink,
         _open_writer(sink, first) as writer,
-        _behind(writer.write_table) as write,
+        behind(writer.write_table) as write,
     ):
         for group in chain([first] if first.num_rows else [], groups):
             write(group)
@@ -60,26 +59,6 @@ def _repeats(values: pa.ChunkedArray) -> bool:
     """Whether a dictionary pays: for keys, amounts and instants it costs a quarter of the encoding, and space."""
     sample = values.slice(0, _SAMPLE_ROWS)
     return len(sample) > 0 and pc.count_distinct(sample).as_py() <= len(sample) // 2
-
-
-@contextmanager
-def _behind(write: Callable[[pa.Table], None]) -> Iterator[Callable[[pa.Table], None]]:
-    """``write`` in a thread, one call behind its caller: one group is encoded while the next one arrives.
-
-    A failure surfaces at the next call, or at the end; when the caller fails, a write at work is waited for.
-    """
-    with ThreadPoolExecutor(1, "canonical") as thread:
-        last: Future[None] | None = None
-
-        def submit(table: pa.Table) -> None:
-            nonlocal last
-            if last is not None:
-                last.result()
-            last = thread.submit(write, table)
-
-        yield submit
-        if last is not None:
-            last.result()
 
 
 def _counted(batches: Iterable[pa.RecordBatch], table: str, progress: Progress) -> Iterator[pa.RecordBatch]:

@@ -13,11 +13,12 @@ from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split,
 from export_pipelines.core.naming import part_name, slug, stage_prefix
 from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
 from export_pipelines.packaging.codecs import CODECS, Codec
-from export_pipelines.packaging.sinks import DigestSink, compressed
+from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.fitting import Room
 from export_pipelines.pipeline.heads import TableRows, table_head
 from export_pipelines.pipeline.nested import nested_documents
+from export_pipelines.pipeline.overlap import ahead, behind
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.spill import spilling
 from export_pipelines.pipeline.splitting import split_files
@@ -80,7 +81,7 @@ def _flat(staged: StagedTable, order: _Order) -> TableRows:
     head = table_head(staged, order.services)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in read_canonical(order.services.store, staged.keys, head.schema):
+        for batch in ahead(read_canonical(order.services.store, staged.keys, head.schema)):
             order.progress.advance(table=staged.table, rows=batch.num_rows)
             yield batch
 
@@ -109,7 +110,7 @@ def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room
     rows = 0
     with order.services.store.writing(key) as stored:
         sink = DigestSink(stored)
-        with _document(order, sink) as document:
+        with _document(order, sink, alone=room is not _NO_LIMIT) as document:
             for table in tables:
                 document.begin(table.head)
                 for batch in table.batches:
@@ -133,10 +134,16 @@ def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room
 
 
 @contextmanager
-def _document(order: _Order, sink: DigestSink) -> Iterator[DocumentWriter]:
-    """A writer whose footer is written only when all rows were."""
+def _document(order: _Order, sink: DigestSink, *, alone: bool) -> Iterator[DocumentWriter]:
+    """A writer whose footer is written only when all rows were.
+
+    Its bytes are compressed and hashed behind it, unless it works ``alone``: where files are fitted into a size, what
+    the sink has counted must not depend on threads.
+    """
     with ExitStack() as stack:
         stream = stack.enter_context(compressed(cast("BinaryIO", sink), order.codec))
+        if not alone:
+            stream = cast("BinaryIO", HandingSink(stack.enter_context(behind(stream.write))))
         writer = order.spec.open(stream, order.plan.format_options)
         yield writer
         writer.close()

@@ -97,7 +97,9 @@ def _query(schema: pa.Schema) -> str:
 
 def _hashed(name: str, field: pa.Field) -> str:
     """Line breaks between the parts of a JSON text mean nothing, and formats of one record a line cannot keep them."""
-    return f"translate({name}, chr(10) || chr(13), '  ')" if kind_of(field) is Kind.JSON else name
+    if kind_of(field) is not Kind.JSON:
+        return name
+    return f"replace(replace({name}, chr(10), ' '), chr(13), ' ')"  # translate() takes ten times as long
 
 
 def _figures(name: str, field: pa.Field) -> list[str]:
