@@ -8,10 +8,9 @@ from export_pipelines_tests.bench.ours import CSV_GZ, FORMATS, PARQUET, Order, j
 from export_pipelines_tests.bench.results import Measurement
 from export_pipelines_tests.bench.suites import Sizes
 
-ORDERS = {"inv": (*(Order(format=name) for name in FORMATS), CSV_GZ), "act": (PARQUET, CSV_GZ)}
+ORDERS = {"inv": (*(Order(format=name) for name in (*FORMATS, "xlsx")), CSV_GZ), "act": (PARQUET, CSV_GZ)}
 LARGEST = {"inv": 10_000_000, "act": 2_000_000}  # ten million wide rows take six minutes to load alone
-LONG_ROWS = 4_000_000  # beyond it only what a reader would really ask for at that size
-LONG_ORDERS = (PARQUET, CSV_GZ, Order(format="ndjson"))
+QUICK_ORDERS = (PARQUET, CSV_GZ)
 
 
 def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
@@ -19,8 +18,7 @@ def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
     found: list[Measurement] = []
     for table, orders in ORDERS.items():
         for rows in (rows for rows in sizes.memory_rows if rows <= LARGEST[table]):
-            all_formats = rows <= LONG_ROWS and not sizes.quick
-            wanted = orders if all_formats else [order for order in orders if order in LONG_ORDERS]
+            wanted = [order for order in orders if order in QUICK_ORDERS] if sizes.quick else orders
             try:
                 with laboratory.dataset(table, rows) as dataset:
                     field = [job(order, dataset, curve=True) for order in wanted]
