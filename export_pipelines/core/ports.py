@@ -169,6 +169,7 @@ class FormatSpec:
     together_option: str | None = None  # an option that, set to false, gives each table a file after all
     nests: bool = False  # child rows may sit inside their parent's record
     compressible: bool = True  # worth another compression
+    read_ahead: bool = True  # its reader leaves Python's lock, so that another core can work on what it has read
     max_rows: int | None = None  # of one table in one file
     written_with: str = ""
     read_with: str = ""

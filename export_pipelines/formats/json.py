@@ -173,6 +173,7 @@ SPEC = FormatSpec(
     read_nested=read_nested,
     options=JsonOptions,
     nests=True,
+    read_ahead=False,
     written_with="polars",
     read_with="duckdb",
 )

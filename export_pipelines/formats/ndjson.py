@@ -72,6 +72,7 @@ SPEC = FormatSpec(
     carries=carries,
     aliases=("jsonl",),
     options=NdjsonOptions,
+    read_ahead=False,
     written_with="polars",
     read_with="duckdb",
 )

@@ -134,6 +134,7 @@ SPEC = FormatSpec(
     carries=_carries,
     describe=_describe,
     options=XmlOptions,
+    read_ahead=False,
     written_with="polars",
     read_with="lxml, duckdb",
 )

@@ -110,7 +110,7 @@ def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room
     rows = 0
     with order.services.store.writing(key) as stored:
         sink = DigestSink(stored)
-        with _document(order, sink, alone=room is not _NO_LIMIT) as document:
+        with _document(order, sink, alone=room is not _NO_LIMIT or not spec.compressible) as document:
             for table in tables:
                 document.begin(table.head)
                 for batch in table.batches:
@@ -137,8 +137,8 @@ def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room
 def _document(order: _Order, sink: DigestSink, *, alone: bool) -> Iterator[DocumentWriter]:
     """A writer whose footer is written only when all rows were.
 
-    Its bytes are compressed and hashed behind it, unless it works ``alone``: where files are fitted into a size, what
-    the sink has counted must not depend on threads.
+    Its bytes are compressed and hashed behind it, unless it works ``alone``: where files are fitted into a size, since
+    what the sink has counted must not depend on threads, and where the writer compresses and little is left to do.
     """
     with ExitStack() as stack:
         stream = stack.enter_context(compressed(cast("BinaryIO", sink), order.codec))

@@ -45,7 +45,7 @@ def validate_files(
                 for part in file.parts:
                     head = heads[part.table]
                     batches = _told(read_part(spec, path, head, part), part.table, progress)
-                    read = account(ahead(batches), head.schema, session)
+                    read = account(ahead(batches) if spec.read_ahead else batches, head.schema, session)
                     _require_rows(file, part, read.aggregates.rows)
                     found[part.table] = found[part.table] + read if part.table in found else read
         expected = expecting.result()
