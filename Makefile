@@ -75,7 +75,7 @@ bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (half an ho
 	@$(BENCH) run
 	@$(BENCH) report
 
-bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (3 minutes) into build/bench
+bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (some minutes) into build/bench
 	@$(BENCH) run --rows 100k --memory-rows 50k,100k --repeat 1 --results $(QUICK)
 	@cp docs/benchmarks.md $(QUICK)/benchmarks.md
 	@$(BENCH) report --results $(QUICK) --page $(QUICK)/benchmarks.md
