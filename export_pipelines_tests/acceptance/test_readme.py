@@ -71,7 +71,7 @@ def application(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> I
 def test_the_five_steps_of_the_readme_end_in_a_verified_package(
     application: str, postgres: EmbeddedPostgres, database: Callable[[str], str], tmp_path: Path
 ) -> None:
-    steps = (ROOT / "README.md").read_text("utf-8").partition("## Your own database")[2]
+    steps = (ROOT / "README.md").read_text("utf-8").partition("## Your own database")[2].partition("\n## ")[0]
     propose, protect, check, export = blocks(steps, "sh")
     name = urlsplit(application).path.removeprefix("/")
     reader = Reader(
