@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import typer
 from export_pipelines.archives.age_reading import identities_in
 from export_pipelines.archives.age_writing import recipients_of
 from export_pipelines.commands import output
+from export_pipelines.commands.control import record
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
     Compression,
@@ -29,6 +31,7 @@ from export_pipelines.commands.ordering import (
     split_files,
 )
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
+from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, TenantScope
@@ -115,6 +118,8 @@ def carry_out(
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
         if folder is not None:
+            with closing(ControlDatabase(workplace.settings.require_control_url())) as control:
+                record(control, Action.DOWNLOAD, target=("export", request.id), tenant_id=tenant)
             copy_package(store, str(request.package_prefix), folder)
         _tell(request, store, folder, workplace, as_json=as_json)
 
