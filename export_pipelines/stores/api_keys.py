@@ -115,7 +115,7 @@ class ApiKeyStore:
         )
         if rows:
             return ApiKey.of(rows[0])
-        if self._control.rows("SELECT FROM export_control.api_keys WHERE id = %(id)s", {"id": key_id}):
+        if self._control.rows("SELECT 1 FROM export_control.api_keys WHERE id = %(id)s", {"id": key_id}):
             raise Conflict(f"{key_id} is revoked already", field="key_id")
         raise NotFound(f"there is no key {key_id}; `keys list` shows ids", field="key_id")
 

@@ -20,7 +20,7 @@ class Damage(StrEnum):
     CHANGED = "changed"  # or made up: its hash is not that of what it says
     MISSING = "missing"
     REORDERED = "reordered"
-    INSERTED = "inserted"
+    INSERTED = "inserted"  # or what it followed was removed and the gap closed
     TRUNCATED = "truncated"
     REPLACED = "replaced"
 
@@ -95,12 +95,14 @@ def _broken(entry: AuditEntry, head: Head | None, control: Control) -> Broken | 
 def _misplaced(entry: AuditEntry, control: Control) -> Broken:
     """An entry that follows another one of this log was moved; one that follows none was never appended to it."""
     followed = control.rows(
-        "SELECT FROM export_control.audit_log WHERE hash = decode(%(hash)s, 'hex') LIMIT 1",
+        "SELECT 1 FROM export_control.audit_log WHERE hash = decode(%(hash)s, 'hex') LIMIT 1",
         {"hash": entry.previous_hash},
     )
-    damage = Damage.REORDERED if followed else Damage.INSERTED
-    message = f"entry {entry.id} does not follow the one before it; it was {damage}, or the one before was replaced"
-    return Broken(id=entry.id, damage=damage, message=message)
+    if followed:
+        message = f"entry {entry.id} follows another one than the one before it; entries were reordered"
+        return Broken(id=entry.id, damage=Damage.REORDERED, message=message)
+    message = f"entry {entry.id} follows no entry of this log; it was inserted, or what it followed was removed"
+    return Broken(id=entry.id, damage=Damage.INSERTED, message=message)
 
 
 def _unlike_noted(entry: AuditEntry, noted: Head | None) -> Broken | None:

@@ -29,6 +29,11 @@ def token(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode({name: value for name, value in known.items() if value is not ...}, secret, algorithm=algorithm)
 
 
+def ours(**claims: Any) -> str:
+    """A token that is wrong in nothing but the given."""
+    return token(**{"aud": "exports", "iss": "host", **claims})
+
+
 def verifier(**claims: Any) -> TokenVerifier:
     return TokenVerifier(SharedSecret(SECRET), Claims(**claims))
 
@@ -76,22 +81,22 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "no token": (lambda: "a.b.c", "can read"),
     "one word": (lambda: "hunter2", "can read"),
     "very long": (lambda: "a" * 20_000, "longer than 16,384"),
-    "not for us": (lambda: token(iss="host", aud="other"), "not for this service"),
-    "for nobody": (lambda: token(iss="host", aud=...), "lacks the claim aud"),
-    "of a stranger": (lambda: token(aud="exports", iss="mallory"), "of another issuer"),
-    "without tenant": (lambda: token(aud="exports", iss="host", tenant_id=...), "lacks the claim tenant_id"),
-    "tenant is null": (lambda: token(aud="exports", iss="host", tenant_id=None), "lacks the claim tenant_id"),
-    "tenant is a number": (lambda: token(aud="exports", iss="host", tenant_id=7), "claim tenant_id that is no text"),
-    "tenant is a list": (lambda: token(aud="exports", iss="host", tenant_id=["clinic-1"]), "claim tenant_id that is no text"),
-    "tenant is empty": (lambda: token(aud="exports", iss="host", tenant_id=""), "claim tenant_id that is no text"),
-    "tenant with a NUL": (lambda: token(aud="exports", iss="host", tenant_id="a\0b"), "claim tenant_id that is no text"),
-    "without user": (lambda: token(aud="exports", iss="host", sub=...), "lacks the claim sub"),
-    "user too long": (lambda: token(aud="exports", iss="host", sub="x" * 201), "claim sub that is no text"),
-    "role unknown": (lambda: token(aud="exports", iss="host", role="root"), "no role of this service"),
-    "role in capitals": (lambda: token(aud="exports", iss="host", role="ADMIN"), "no role of this service"),
-    "without role": (lambda: token(aud="exports", iss="host", role=...), "no role of this service"),
-    "several roles": (lambda: token(aud="exports", iss="host", role=["admin"]), "claim role that is no text"),
-    "operator of a tenant": (lambda: token(aud="exports", iss="host", role="operator"), "operators belong to none"),
+    "not for us": (lambda: ours(aud="other"), "not for this service"),
+    "for nobody": (lambda: ours(aud=...), "lacks the claim aud"),
+    "of a stranger": (lambda: ours(iss="mallory"), "of another issuer"),
+    "without tenant": (lambda: ours(tenant_id=...), "lacks the claim tenant_id"),
+    "tenant is null": (lambda: ours(tenant_id=None), "lacks the claim tenant_id"),
+    "tenant is a number": (lambda: ours(tenant_id=7), "claim tenant_id that is no text"),
+    "tenant is a list": (lambda: ours(tenant_id=["clinic-1"]), "claim tenant_id that is no text"),
+    "tenant is empty": (lambda: ours(tenant_id=""), "claim tenant_id that is no text"),
+    "tenant with a NUL": (lambda: ours(tenant_id="a\0b"), "claim tenant_id that is no text"),
+    "without user": (lambda: ours(sub=...), "lacks the claim sub"),
+    "user too long": (lambda: ours(sub="x" * 201), "claim sub that is no text"),
+    "role unknown": (lambda: ours(role="root"), "no role of this service"),
+    "role in capitals": (lambda: ours(role="ADMIN"), "no role of this service"),
+    "without role": (lambda: ours(role=...), "no role of this service"),
+    "several roles": (lambda: ours(role=["admin"]), "claim role that is no text"),
+    "operator of a tenant": (lambda: ours(role="operator"), "operators belong to none"),
 }  # fmt: skip
 
 
