@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from pathlib import Path
 
 import duckdb
 import psycopg
@@ -285,18 +285,15 @@ def test_a_head_is_read_as_it_was_printed() -> None:
     assert parse_head(f" {head}\n") == head
 
 
-def test_a_third_party_computes_the_chain_from_the_ndjson(log: AuditLog, ten: Head, tmp_path: Any) -> None:
+def test_a_third_party_computes_the_chain_from_the_ndjson(log: AuditLog, ten: Head, tmp_path: Path) -> None:
     """With another reader, and nothing but what docs/access.md says."""
     (tmp_path / "log.ndjson").write_text("".join(as_ndjson(log.stream())), encoding="utf-8")
     names = (
         "id", "at", "tenant_id", "user_id", "role", "credential", "action", "target_type", "target_id", "outcome",
         "ip", "user_agent", "http_request_id", "detail",
     )  # fmt: skip
-    columns = ", ".join(f'"{name}": VARCHAR' for name in (*names, "hash")).replace('"', "'")
-    read = duckdb.sql(
-        f"SELECT {', '.join(f'"{name}"' for name in names)}, hash FROM read_json('{tmp_path}/log.ndjson', columns={{{columns}}}) "
-        "ORDER BY id::BIGINT"
-    ).fetchall()
+    columns = dict.fromkeys((*names, "hash"), "VARCHAR")
+    read = duckdb.read_json(str(tmp_path / "log.ndjson"), columns=columns).order("id::BIGINT").fetchall()
     known = bytes(32)
     for *values, noted in read:
         text = b"".join(b"-," if v is None else f"{len(v.encode())}:{v},".encode() for v in values)
