@@ -33,7 +33,7 @@ class Credentials:
         self._transactions = transactions
         self._tokens = tokens
 
-    def authenticate(self, header: str | None, *, ip: str | None) -> Caller:
+    def authenticate(self, header: str | None, ip: str | None) -> Caller:
         """`NotAuthenticated`; or `TooMany` for an address that failed too often, whatever it brings now."""
         credential = bearer(header)
         subject = subject_of_address(ip, _FAILURES)
@@ -73,12 +73,3 @@ def bearer(header: str | None) -> str:
     if scheme.lower() != "bearer" or not credential or not credential.isascii() or " " in credential:
         raise NotAuthenticated("must be `Bearer`, a space, and an API key or a token", reason=INVALID_REQUEST)
     return credential
-
-
-def challenge(error: NotAuthenticated) -> str:
-    """The ``WWW-Authenticate`` field of a 401; without a code where no credential came (RFC 6750, section 3.1)."""
-    hint = 'Bearer realm="export-pipelines"'
-    if error.reason is None:
-        return hint
-    described = "".join(char for char in str(error) if char.isascii() and char.isprintable() and char not in '"\\')
-    return f'{hint}, error="{error.reason}", error_description="{described}"'

@@ -33,7 +33,7 @@ def run_here(
     from dagster import DagsterInstance
 
     from export_pipelines.definitions import defs
-    from export_pipelines.orchestration.runs import job_name, run_config, run_tags
+    from export_pipelines.pipeline.runs import job_name, run_config, run_tags
 
     control = ControlDatabase(workplace.settings.require_control_url())
     requests = open_requests(workplace.settings, control)
