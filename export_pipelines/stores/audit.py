@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from export_pipelines.core.access import Caller
+from export_pipelines.core.addresses import client_address
 from export_pipelines.core.audit import Origin, Outcome, clean_text, detail_text
 from export_pipelines.core.escaping import neutralise
 from export_pipelines.stores.control import Control
@@ -116,7 +117,7 @@ class AuditLog:
                 "target_type": kind,
                 "target_id": clean_text(identity),
                 "outcome": outcome.value,
-                "ip": origin.ip,
+                "ip": client_address(origin.ip),
                 "user_agent": clean_text(origin.user_agent),
                 "http_request_id": clean_text(origin.http_request_id),
                 "detail": detail_text(detail),

@@ -7,14 +7,12 @@ token back.
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import json
 
 from export_pipelines.core.access import Caller
+from export_pipelines.core.addresses import client_network
 from export_pipelines.core.rates import Rate, Taken
 from export_pipelines.stores.control import Control
-
-_IPV6_HOME = 64  # bits that one customer has for himself
 
 
 class RateLimits:
@@ -54,14 +52,8 @@ def subject_of(caller: Caller, what: str) -> str:
 
 
 def subject_of_address(ip: str | None, what: str) -> str:
-    """The bucket of a client's address; of its network in IPv6, where a home has addresses beyond number."""
-    if ip is None:
-        return json.dumps([what, None])
-    address = ipaddress.ip_address(ip)
-    if isinstance(address, ipaddress.IPv6Address):
-        mapped = address.ipv4_mapped
-        address = mapped or ipaddress.ip_network((int(address), _IPV6_HOME), strict=False).network_address
-    return json.dumps([what, str(address)])
+    """The bucket of a client's address; those of whom none is known share one."""
+    return json.dumps([what, client_network(ip)])
 
 
 def _values(subject: str, rate: Rate) -> dict[str, object]:

@@ -95,8 +95,23 @@ def test_an_entry_says_what_was_told(log: AuditLog) -> None:
     assert dt.datetime.fromisoformat(entry.at) - before < dt.timedelta(minutes=1)
     assert (entry.tenant_id, entry.user_id, entry.role, entry.credential) == ("t", "ann", "admin", "key:1")
     assert (entry.action, entry.target_type, entry.target_id, entry.outcome) == ("export.create", "export", "e-1", "ok")
-    assert (entry.ip, entry.user_agent, entry.http_request_id) == ("::ffff:192.0.2.7", "curl/8", "r-1")
+    assert (entry.ip, entry.user_agent, entry.http_request_id) == ("192.0.2.7", "curl/8", "r-1")
     assert entry.detail == '{"a":"é","b":1}'
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("testclient", None),
+        ("", None),
+        ("1.2.3.4, x", None),
+    ],
+)
+def test_whatever_a_socket_or_proxy_says_is_an_address_or_none(log: AuditLog, told: str, kept: str | None) -> None:
+    log.append("a", caller=ANN, origin=Origin(ip=told))
+    assert log.list()[0].ip == kept
 
 
 def test_an_entry_of_nobody_is_one_too(log: AuditLog) -> None:

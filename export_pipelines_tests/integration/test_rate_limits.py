@@ -171,7 +171,9 @@ def test_a_user_is_counted_once_whatever_the_credential(other: Caller, same: boo
         ("192.0.2.1", "::ffff:192.0.2.1", True),
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::1", True),
         (None, "192.0.2.1", False),
+        (None, "a socket", True),
     ],
 )
 def test_a_home_in_ipv6_is_one_address(one: str | None, other: str, same: bool) -> None:

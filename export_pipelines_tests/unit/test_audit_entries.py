@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,9 @@ WRITTEN_OUT = (
 
 
 def test_the_example_of_the_documents_has_this_hash() -> None:
+    page = (Path(__file__).parents[2] / "docs/access.md").read_text("utf-8")
     assert entry_hash(GENESIS, EXAMPLE) == hashlib.sha256(GENESIS + WRITTEN_OUT).digest()
+    assert f"\n{WRITTEN_OUT.decode()}\n{entry_hash(GENESIS, EXAMPLE).hex()}\n" in page
 
 
 @pytest.mark.parametrize("name", HASHED_FIELDS)

@@ -47,10 +47,10 @@ CREATE UNLOGGED TABLE export_control.rate_limits (
 ) WITH (fillfactor = 50);
 ALTER TABLE export_control.rate_limits ENABLE ROW LEVEL SECURITY;
 
--- What a bucket holds at an instant.
+-- What a bucket holds at an instant. Without a search path of its own, so that it becomes part of the calling query.
 CREATE FUNCTION export_control.refilled(
     tokens double precision, since timestamptz, at timestamptz, capacity integer, per interval
-) RETURNS double precision LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
     SELECT least(capacity, tokens + greatest(0, extract(epoch FROM at - since)::float8) * capacity / extract(epoch FROM per)::float8)
 $$;
 
@@ -131,8 +131,7 @@ CREATE POLICY audit_by_role ON export_control.audit_log FOR SELECT TO export_api
 );
 
 -- One field of an entry: bytes in UTF-8, colon, text, comma; or minus, comma where there is none.
-CREATE FUNCTION export_control.audit_field(value text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION export_control.audit_field(value text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(octet_length(convert_to(value, 'UTF8')) || ':' || value, '-') || ','
 $$;
 
