@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from export_pipelines.api import catalog, downloads, events, health, jobs, links, shares
+from export_pipelines.api import catalog, docs, downloads, events, health, jobs, links, shares
 from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
 from export_pipelines.api.services import open_services
@@ -23,6 +24,7 @@ Authenticate with `Authorization: Bearer` and an API key or a JWT of the host ap
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The ASGI application; settings come from the environment unless given."""
     configure_logs(as_json=True)
+    logging.getLogger("uvicorn.access").disabled = True  # its lines would hold tokens; `boundary` writes ours
     services = open_services(settings or load_settings())
 
     @asynccontextmanager
@@ -43,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     add_handlers(app)
     app.add_middleware(Boundary)
-    for module in (catalog, jobs, events, downloads, shares, links, health):
+    for module in (catalog, jobs, events, downloads, shares, links, health, docs):
         app.include_router(module.router)
+    docs.add_assets(app)
     return app

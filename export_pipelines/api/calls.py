@@ -11,6 +11,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Request
 from starlette.datastructures import URL
 
+from export_pipelines.api.docs import Described
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action, Caller, require
 from export_pipelines.stores.acting import OpenTransaction
@@ -91,6 +92,7 @@ def open_call(
     request: Request,
     services: Annotated[ApiServices, Depends(services_of)],
     body: Annotated[bytes, Depends(body_of)],
+    _described: Described,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
     user_agent: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Call:

@@ -38,32 +38,33 @@ def show_link(request: Request, token: str, services: Services, basic: Basic) ->
     export = _find(services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic, services):
+    if not _unlocked(request, token, export, basic):
         return HTMLResponse(password_page(wrong=False), headers=PAGE_HEADERS)
     return HTMLResponse(listing_page(token, export, export.files), headers=PAGE_HEADERS)
 
 
 @router.post("/{token}")
-def unlock_link(request: Request, token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
+def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
     """The right password sets a cookie for this link alone, for an hour."""
     export = _find(services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
+    if export.password_hash is None:
+        return _page(HTTPStatus.METHOD_NOT_ALLOWED, "This link has no password", "Open it as it is.")
     password = parse_qs(body.decode(errors="replace")).get("password", [""])[0]
-    if not _opens(request, services, export, password):
+    if not _opens(export, password):
         return HTMLResponse(password_page(wrong=True), HTTPStatus.FORBIDDEN, headers=PAGE_HEADERS)
     path = f"/d/{quote(token, safe='')}"
     response = RedirectResponse(path, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
-    if export.password_hash is not None:
-        response.set_cookie(
-            COOKIE,
-            proof_of(token, export.password_hash),
-            max_age=COOKIE_SECONDS,
-            path=path,
-            secure=services.base_url.startswith("https:"),
-            httponly=True,
-            samesite="lax",
-        )
+    response.set_cookie(
+        COOKIE,
+        proof_of(token, export.password_hash),
+        max_age=COOKIE_SECONDS,
+        path=path,
+        secure=services.base_url.startswith("https:"),
+        httponly=True,
+        samesite="lax",
+    )
     return response
 
 
@@ -72,7 +73,7 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     export = _find(services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic, services):
+    if not _unlocked(request, token, export, basic):
         headers = {"WWW-Authenticate": 'Basic realm="link", charset="UTF-8"'}
         return HTMLResponse(password_page(wrong=False), HTTPStatus.UNAUTHORIZED, {**PAGE_HEADERS, **headers})
     file = next((file for file in export.files if file["path"] == path), None)
@@ -93,19 +94,17 @@ def _use(services: ApiServices, link_id: str) -> bool:
         return LinkStore(control).use(link_id)
 
 
-def _unlocked(
-    request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None, services: ApiServices
-) -> bool:
+def _unlocked(request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None) -> bool:
     """By no password, by the cookie of `unlock_link`, or by HTTP Basic with any user name, as `curl -u :password`."""
     if export.password_hash is None:
         return True
     shown = request.cookies.get(COOKIE, "")
     if hmac.compare_digest(shown.encode(), proof_of(token, export.password_hash).encode()):
         return True
-    return basic is not None and _opens(request, services, export, basic.password)
+    return basic is not None and _opens(export, basic.password)
 
 
-def _opens(request: Request, services: ApiServices, export: LinkedExport, password: str) -> bool:
+def _opens(export: LinkedExport, password: str) -> bool:
     """`TooMany` after some wrong ones: a password is short enough to be guessed otherwise."""
     if export.password_hash is None:
         return True
