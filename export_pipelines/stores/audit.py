@@ -132,9 +132,13 @@ class AuditLog:
     def stream(self, wanted: AuditFilter | None = None) -> Iterator[AuditEntry]:
         """All of it, oldest first, some at a time; what is appended meanwhile comes too."""
         last: int | None = None
-        while page := self._page(wanted, "id > %(edge)s", "ASC", last, _STREAM_ROWS):
+        while page := self.after(last, wanted):
             yield from page
             last = page[-1].id
+
+    def after(self, last: int | None, wanted: AuditFilter | None = None) -> Entries:
+        """The next of all, oldest first, some at a time; none at the end."""
+        return self._page(wanted, "id > %(edge)s", "ASC", last, _STREAM_ROWS)
 
     def head(self) -> Head | None:
         """The newest entry's id and hash, None of an empty log. Among the entries the role may see."""

@@ -132,7 +132,11 @@ def test_the_key_is_nowhere_in_the_database(control: ControlDatabase, keys: ApiK
     assert key[4:20] not in row["all"]
 
 
-@pytest.mark.parametrize("text", ["", "epk_", new_key(), new_key()[:-1], "x' OR true --", "epk_" + "é" * 49])
+@pytest.mark.parametrize(
+    "text",
+    ["", "epk_", new_key(), new_key()[:-1], "x' OR true --", "epk_" + "é" * 49],
+    ids=["nothing", "prefix", "unknown", "cut", "SQL", "no ASCII"],
+)
 def test_other_texts_stand_for_nobody(keys: ApiKeyStore, text: str) -> None:
     keys.create(role=Role.OPERATOR, created_by="test")
     assert keys.authenticate(text) is None

@@ -33,7 +33,11 @@ def test_one_wrong_character_is_seen(position: int) -> None:
     assert not is_whole(wrong)
 
 
-@pytest.mark.parametrize("text", ["", PREFIX, "epk_" + "A" * 49, new_key()[:-1], new_key() + "a", new_key() + "\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", PREFIX, "epk_" + "A" * 49, new_key()[:-1], new_key() + "a", new_key() + "\n"],
+    ids=["nothing", "prefix", "checksum does not fit", "cut", "too long", "line"],
+)
 def test_what_is_no_key_is_not_whole(text: str) -> None:
     assert not is_whole(text)
 
