@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from export_pipelines.commands import catalog, conversions, exports, requests, service
+from export_pipelines.commands import catalog, conversions, estimates, exports, requests, service
 from export_pipelines.logs import configure_logs
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def program(
 app.command()(service.up)
 app.command()(service.demo)
 app.command()(exports.export)
+app.command()(estimates.estimate)
 app.command()(conversions.convert)
 app.command()(exports.verify)
 app.command()(service.migrate)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from export_pipelines.commands import output
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
@@ -25,7 +26,7 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
 def run_here(
-    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, quiet: bool
+    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, estimate: Estimate, quiet: bool
 ) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
     from dagster import DagsterInstance
@@ -34,7 +35,9 @@ def run_here(
     from export_pipelines.pipeline.runs import job_name, run_config, run_tags
 
     requests = open_requests(workplace.settings, ControlDatabase(workplace.settings.require_control_url()))
-    request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))
+    request = requests.get(
+        requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli", estimate=estimate)
+    )
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         ended = threading.Event()

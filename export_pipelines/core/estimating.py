@@ -112,8 +112,7 @@ class Estimate:
     seconds: float  # of the run, without waiting for one
     tables: tuple[TableEstimate, ...]
     classes: Mapping[str, int]  # classification → columns with it
-    recipients: tuple[str, ...]  # of mails
-    downloads: int  # deliveries that are downloads
+    recipients: tuple[str, ...]  # of mails; whoever ordered it can download it, too
     basis: Basis  # the weakest of the tables'
     past_error: PastError | None  # None: no estimate could be compared with an export yet
 
@@ -187,7 +186,6 @@ class Measure:
     rows: int
     volume_bytes: int
     size_bytes: int
-    seconds: float
 
 
 def shares(volumes: Sequence[float]) -> list[float]:

@@ -114,11 +114,11 @@ def was_analysed(catalog: Catalog, table: str) -> sql.Composed:
         """
         SELECT NOT EXISTS (
             SELECT FROM pg_class
-            WHERE oid = ANY(ARRAY(SELECT relid::oid FROM pg_partition_tree({place}::regclass)) || {place}::regclass::oid)
+            WHERE oid = ANY(ARRAY(SELECT relid::oid FROM pg_partition_tree({place})) || {place}::oid)
               AND relkind IN ('r', 'm') AND reltuples < 0
         )
         """
-    ).format(place=sql.Literal(table_name(catalog, table).as_string()))
+    ).format(place=sql.SQL("{}::regclass").format(sql.Literal(table_name(catalog, table).as_string())))
 
 
 def from_where(catalog: Catalog, selection: TableSelection, scope: TenantScope | None) -> sql.Composed:

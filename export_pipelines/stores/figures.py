@@ -71,7 +71,7 @@ class FigureStore:
 
     def totals(self) -> Sequence[dict[str, Any]]:
         """Counters and histograms since the service began; they never fall."""
-        return self._control.rows("SELECT * FROM export_control.metric_totals() ORDER BY name, status, kind, error_type")
+        return self._control.rows("SELECT * FROM export_control.metric_totals() ORDER BY 1, 2, 3, 4")
 
     def _rows(self, function: str, tenant_id: str | None) -> Sequence[dict[str, Any]]:
         return self._control.rows(

@@ -284,7 +284,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
             ) AS busiest),
            (SELECT coalesce(jsonb_object_agg(status, n), '{}') FROM (
                 SELECT status, count(*) AS n FROM outbox GROUP BY status) AS held),
-           (SELECT greatest(extract(epoch FROM now() - min(due_at)), 0) FROM outbox)
+           (SELECT CASE WHEN count(*) > 0 THEN greatest(extract(epoch FROM now() - min(due_at)), 0) END FROM outbox)
     FROM scope WHERE scope.everything OR scope.tenant IS NOT NULL
 $$;
 
@@ -297,7 +297,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH scope AS MATERIALIZED (SELECT * FROM export_control.countable(of_tenant)),
     ended AS MATERIALIZED (
         SELECT r.status, r.error_type, r.completed_at > now() - interval '1 hour' AS lately,
-               extract(epoch FROM r.started_at - greatest(r.created_at, r.not_before))::double precision AS waited,
+               CASE WHEN r.started_at < greatest(r.created_at, r.not_before) THEN 0
+                    ELSE extract(epoch FROM r.started_at - greatest(r.created_at, r.not_before))::double precision
+               END AS waited,
                extract(epoch FROM r.completed_at - r.started_at)::double precision AS ran
         FROM export_control.export_requests AS r, scope
         WHERE r.completed_at > now() - interval '1 day' AND (scope.everything OR r.tenant_id = scope.tenant)
@@ -305,8 +307,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FILTER (WHERE status IN ('completed', 'expired') AND lately),
            count(*) FILTER (WHERE status IN ('completed', 'expired')),
            count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'),
-           greatest(percentile_cont(0.5) WITHIN GROUP (ORDER BY waited), 0),
-           greatest(percentile_cont(0.95) WITHIN GROUP (ORDER BY waited), 0),
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY waited), percentile_cont(0.95) WITHIN GROUP (ORDER BY waited),
            percentile_cont(0.5) WITHIN GROUP (ORDER BY ran) FILTER (WHERE status IN ('completed', 'expired')),
            percentile_cont(0.95) WITHIN GROUP (ORDER BY ran) FILTER (WHERE status IN ('completed', 'expired')),
            (SELECT coalesce(jsonb_object_agg(error_type, n), '{}') FROM (
