@@ -69,6 +69,11 @@ class FigureStore:
         rows = self._rows("queue_now", tenant_id)
         return QueueNow(**rows[0]) if rows else None
 
+    def sees_all(self) -> bool:
+        """Whether the caller may count what belongs to nobody in particular."""
+        (row,) = self._control.rows("SELECT everything FROM export_control.countable(NULL)")
+        return bool(row["everything"])
+
     def totals(self) -> Sequence[dict[str, Any]]:
         """Counters and histograms since the service began; they never fall."""
         return self._control.rows("SELECT * FROM export_control.metric_totals() ORDER BY 1, 2, 3, 4")

@@ -49,7 +49,10 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 #variable_conflict use_column
 BEGIN
     IF NOT export_control.acts_for_service() THEN
-        of_tenant := current_setting('export_control.tenant', true);
+        of_tenant := nullif(current_setting('export_control.tenant', true), '');
+    END IF;
+    IF of_tenant IS NULL THEN
+        RETURN;
     END IF;
     RETURN QUERY
     SELECT 'tenant', wanted, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
@@ -83,7 +86,10 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 #variable_conflict use_column
 BEGIN
     IF NOT export_control.acts_for_service() THEN
-        of_tenant := current_setting('export_control.tenant', true);
+        of_tenant := nullif(current_setting('export_control.tenant', true), '');
+    END IF;
+    IF of_tenant IS NULL THEN
+        RETURN;
     END IF;
     RETURN QUERY
     SELECT wanted.name, percentile_cont(0.5) WITHIN GROUP (ORDER BY (m.rows + 1.0) / (m.planner_rows + 1.0))
@@ -103,7 +109,10 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 #variable_conflict use_column
 BEGIN
     IF NOT export_control.acts_for_service() THEN
-        of_tenant := current_setting('export_control.tenant', true);
+        of_tenant := nullif(current_setting('export_control.tenant', true), '');
+    END IF;
+    IF of_tenant IS NULL THEN
+        RETURN;
     END IF;
     RETURN QUERY
     WITH judged AS (
@@ -228,7 +237,7 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER count_outcome AFTER UPDATE ON export_control.export_requests
-    FOR EACH ROW WHEN (NEW.status <> OLD.status AND NEW.status <> 'processing')
+    FOR EACH ROW WHEN (NEW.status <> 'processing' AND (NEW.status <> OLD.status OR NEW.attempt <> OLD.attempt))
     EXECUTE FUNCTION export_control.count_outcome();
 
 CREATE FUNCTION export_control.count_delivery() RETURNS trigger
