@@ -39,6 +39,7 @@ def program(
 
 app.command()(service.up)
 app.command()(service.demo)
+app.command()(service.api)
 app.command()(exports.export)
 app.command()(estimates.estimate)
 app.command()(conversions.convert)

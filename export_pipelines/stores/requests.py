@@ -82,7 +82,7 @@ class ExportRequest:
         )
 
 
-_COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API may not read all of a row
+COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API may not read all of a row
 
 Found = list[ExportRequest]  # the store's own `list` hides the type inside the class
 
@@ -181,7 +181,7 @@ class RequestStore(Attempts):
         except ValueError as error:
             raise NotFound(f"{request_id!r} is not a request id", field="request_id") from error
         rows = self._control.rows(
-            f"SELECT {_COLUMNS} FROM export_control.export_requests WHERE id = %(id)s",  # noqa: S608 - our own names
+            f"SELECT {COLUMNS} FROM export_control.export_requests WHERE id = %(id)s",  # noqa: S608 - our own names
             {"id": request_id},
         )
         if not rows:
@@ -315,7 +315,7 @@ class RequestStore(Attempts):
             UPDATE export_control.export_requests
             SET status = CASE status WHEN 'completed' THEN 'expired' ELSE status END, deleted_at = now()
             WHERE id = %(id)s AND status NOT IN ('queued', 'processing') AND deleted_at IS NULL
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,  # noqa: S608 - our own names
             {"id": request_id},
         )

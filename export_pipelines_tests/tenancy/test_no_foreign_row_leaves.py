@@ -37,6 +37,7 @@ from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines_tests.workshop import TENANTS, login_url
@@ -85,6 +86,7 @@ def services_on(
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
+        links=LinkStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,
