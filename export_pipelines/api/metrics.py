@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Header
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -25,6 +25,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from export_pipelines.api.calls import Calling
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, NotAllowed, RequestRejected, Unavailable
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.formats.registry import all_formats
@@ -46,18 +49,20 @@ _HISTOGRAMS = {
 Totals = Sequence[Mapping[str, Any]]
 
 
-def metrics_router(figures: Callable[..., FigureStore]) -> APIRouter:
-    """The route. ``figures`` is a dependency: it refuses whoever is no operator and acts in the operator's name."""
-    router = APIRouter(tags=["operations"])
-    operators = Depends(figures)
+router = APIRouter(tags=["operations"], responses=ANSWERS)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    def metrics(request: Request, store: FigureStore = operators) -> Response:
-        """Counters, histograms and gauges in the text form of Prometheus or, where asked for, of OpenMetrics."""
-        content, media_type = exposition(store, request.headers.get("accept", ""))
-        return Response(content, headers={"Content-Type": media_type})
 
-    return router
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"application/openmetrics-text": {}}}},
+)
+def metrics(call: Calling, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Counters, histograms and gauges as text, for operators; as OpenMetrics where `Accept` asks for it."""
+    with call.acting(Action.SEE_METRICS) as work:
+        content, media_type = exposition(FigureStore(work.control), accept)
+    return Response(content, headers={"Content-Type": media_type})
 
 
 def exposition(store: FigureStore, accept: str = "") -> tuple[bytes, str]:

@@ -151,7 +151,7 @@ def estimate_table(table: str, guess: PlannerGuess, history: History, rates: Rat
     own, anybody = history.by_tenant.get(table), history.by_table.get(table)
     rates = learned(learned(learned(rates, history.by_format), anybody), own)
     ratio = history.ratios.get(table)
-    rows = guess.rows if ratio is None else round(guess.rows * min(max(ratio, 1 / _MOST_CORRECTION), _MOST_CORRECTION))
+    rows = guess.rows if ratio is None else corrected(guess.rows, ratio)
     amount = volume(rows, guess.width_bytes)
     past = own or anybody
     return TableEstimate(
@@ -164,6 +164,11 @@ def estimate_table(table: str, guess: PlannerGuess, history: History, rates: Rat
         corrected=ratio is not None,
         analysed=guess.analysed,
     )
+
+
+def corrected(rows: int, ratio: float) -> int:
+    """A guess as past exports would have it. The ratio is of one row more than there were, so that none is no zero."""
+    return max(0, round((rows + 1) * min(max(ratio, 1 / _MOST_CORRECTION), _MOST_CORRECTION)) - 1)
 
 
 def papers_bytes(columns: int, *, archived: bool) -> int:

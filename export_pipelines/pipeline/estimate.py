@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from export_pipelines.core.estimating import (
     Estimate,
     History,
     Measure,
+    PastError,
     built_in,
     estimate_table,
     papers_bytes,
@@ -63,33 +65,64 @@ def estimate_plan(
     kept: Callable[[str], KeptStage] | None = None,
 ) -> Estimate:
     """Of a plan that was checked."""
+    grounds = grounds_of(plan, measures)
+    if kept and plan.converted_from:
+        return weigh(plan, catalog, grounds, kept_rows(kept(plan.converted_from)))
+    return weigh(plan, catalog, grounds, planned_rows(plan, source))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grounds:
+    """What the service itself knows for an estimate."""
+
+    history: History
+    past_error: PastError | None
+
+
+def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
     spec = find_format(plan.format)
-    converted = plan.converted_from is not None
-    history = measures.history(
-        plan.scope.tenant_id,
-        {selection.table: selection_kind(selection) for selection in plan.selections},
-        catalog=plan.catalog,
-        format_name=plan.format,
-        compression=made_by(plan),
-        converted=converted,
+    return Grounds(
+        history=measures.history(
+            plan.scope.tenant_id,
+            {selection.table: selection_kind(selection) for selection in plan.selections},
+            catalog=plan.catalog,
+            format_name=spec.name,
+            compression=made_by(plan),
+            converted=plan.converted_from is not None,
+        ),
+        past_error=measures.past_error(plan.scope.tenant_id, (spec.name, *spec.aliases)),
     )
-    if kept and plan.converted_from:  # its rows are known
-        guesses = _kept_rows(kept(plan.converted_from).stage)
-        history = History(by_tenant=history.by_tenant, by_table=history.by_table, by_format=history.by_format)
-    else:
-        guesses = _guesses(plan, source)
-    rates = built_in(spec, made_by(plan), converted=converted)
+
+
+def planned_rows(plan: ExportPlan, source: Source) -> dict[str, PlannerGuess]:
+    """By the source's planner, in a session like the one that would read the rows."""
+    with source.snapshot(plan.scope) as snapshot:
+        snapshot.require_sound(selection.table for selection in plan.selections)
+        return {selection.table: snapshot.guess(selection) for selection in plan.selections}
+
+
+def kept_rows(kept: KeptStage) -> dict[str, PlannerGuess]:
+    """As many as there are."""
+    widths = {table.table: table.guess.width_bytes if table.guess else _UNKNOWN_WIDTH for table in kept.stage.tables}
+    return {table.table: PlannerGuess(rows=table.rows, width_bytes=widths[table.table]) for table in kept.stage.tables}
+
+
+def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, guesses: Mapping[str, PlannerGuess]) -> Estimate:
+    """The estimate that follows; rows of a conversion are known and need no correction."""
+    converted, archived = plan.converted_from is not None, made_by(plan) == ARCHIVE
+    history = replace(grounds.history, ratios={}) if converted else grounds.history
+    rates = built_in(find_format(plan.format), made_by(plan), converted=converted)
     tables = tuple(estimate_table(name, guess, history, rates) for name, guess in guesses.items())
     columns = sum(len(selection.columns) for selection in plan.selections)
     return Estimate(
         rows=sum(table.rows for table in tables),
-        size_bytes=sum(table.size_bytes for table in tables) + papers_bytes(columns, archived=made_by(plan) == ARCHIVE),
+        size_bytes=sum(table.size_bytes for table in tables) + papers_bytes(columns, archived=archived),
         seconds=START_SECONDS + sum(table.seconds for table in tables),
         tables=tables,
         classes=classes_of(plan, catalog),
         recipients=tuple(dict.fromkeys(address for email in plan.emails for address in email.recipients)),
         basis=weakest(table.basis for table in tables),
-        past_error=measures.past_error(plan.scope.tenant_id, (spec.name, *spec.aliases)),
+        past_error=grounds.past_error,
     )
 
 
@@ -104,17 +137,6 @@ def classes_of(plan: ExportPlan, catalog: Catalog) -> Mapping[str, int]:
         catalog.tables[selection.table].columns[name] for selection in plan.selections for name in selection.columns
     )
     return dict(Counter(column.classification.value for column in chosen if column.mask is None))
-
-
-def _guesses(plan: ExportPlan, source: Source) -> dict[str, PlannerGuess]:
-    with source.snapshot(plan.scope) as snapshot:
-        snapshot.require_sound(selection.table for selection in plan.selections)
-        return {selection.table: snapshot.guess(selection) for selection in plan.selections}
-
-
-def _kept_rows(stage: Stage) -> dict[str, PlannerGuess]:
-    widths = {table.table: table.guess.width_bytes if table.guess else _UNKNOWN_WIDTH for table in stage.tables}
-    return {table.table: PlannerGuess(rows=table.rows, width_bytes=widths[table.table]) for table in stage.tables}
 
 
 def remember(plan: ExportPlan, stage: Stage, files: Iterable[ExportFile], measures: MeasureStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -11,15 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 import yaml
-from fastapi import FastAPI
 from prometheus_client import parser
-from prometheus_client.openmetrics import parser as openmetrics
 
-from export_pipelines.api.metrics import exposition, metrics_router
+from export_pipelines.api.metrics import exposition
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.model import EmailDelivery
@@ -252,29 +248,7 @@ def test_exports_that_end_at_once_wait_for_each_other_and_never_in_a_circle(
                       "FROM export_control.export_requests WHERE id = %s", (slow,))  # fmt: skip
 
 
-# The exposition -----------------------------------------------------------------------------------------------------
-
-
-def scraped(app: FastAPI, accept: str) -> httpx.Response:
-    async def get() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            return await client.get("/metrics", headers={"Accept": accept})
-
-    return asyncio.run(get())
-
-
-def test_the_route_speaks_both_dialects(publisher: Publisher, control: ControlDatabase) -> None:
-    busy(publisher)
-    app = FastAPI()
-    app.include_router(metrics_router(lambda: FigureStore(control)))
-    plain = scraped(app, "text/plain")
-    modern = scraped(app, "application/openmetrics-text; version=1.0.0")
-    assert plain.headers["content-type"].startswith("text/plain; version=")
-    assert modern.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    old = {family.name for family in parser.text_string_to_metric_families(plain.text)}
-    new = {family.name for family in openmetrics.text_string_to_metric_families(modern.text)}
-    assert {name.removesuffix("_info") for name in old} == new
-    assert all(re.fullmatch(r"export_pipelines_[a-z]+(_[a-z]+)*", name) for name in new)
+# Rules and dashboard ------------------------------------------------------------------------------------------------
 
 
 def test_every_metric_of_alerts_and_dashboard_is_in_a_scrape_after_an_export(workshop: Workshop) -> None:

@@ -75,7 +75,7 @@ def test_a_layer_without_volume_changes_nothing() -> None:
     assert learned(rates, Past(exports=1, volume_bytes=0, size_bytes=0, seconds=0)) == rates
 
 
-@pytest.mark.parametrize(("ratio", "rows"), [(2.0, 2_000_000), (0.5, 500_000), (1e9, 10**9), (0.0, 1_000)])
+@pytest.mark.parametrize(("ratio", "rows"), [(2.0, 2_000_001), (0.5, 499_999), (1e9, 1_000_000_999), (0.0, 999)])
 def test_rows_are_corrected_by_what_past_exports_had_within_reason(ratio: float, rows: int) -> None:
     found = estimate(History(ratios={"pets": ratio}))
     assert (found.rows, found.corrected) == (rows, True)

@@ -79,7 +79,8 @@ BEGIN
     ) AS m HAVING count(*) > 0;
 END $$;
 
--- How far the planner was off when this tenant's last five exports read the same kind of selection: rows over guess.
+-- How far the planner was off when this tenant's last five exports read the same kind of selection: rows over guess,
+-- each counted one higher than it was.
 CREATE FUNCTION export_control.past_ratios(of_tenant text, of_catalog text, of_tables text[], of_selections text[])
 RETURNS TABLE (table_name text, ratio double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -194,6 +195,9 @@ DECLARE
     bounds CONSTANT double precision[] := export_control.metric_bounds(of_name);
     place  CONSTANT integer := 1 + (SELECT count(*) FROM unnest(bounds) AS bound WHERE bound < observed);
 BEGIN
+    IF observed IS NULL THEN  -- counting must never keep an export from ending
+        RETURN;
+    END IF;
     INSERT INTO export_control.metric_histograms
     VALUES (of_name, of_kind, array_fill(0::bigint, ARRAY[cardinality(bounds) + 1]), 0) ON CONFLICT DO NOTHING;
     UPDATE export_control.metric_histograms SET counts[place] = counts[place] + 1, total = total + observed
