@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from export_pipelines.commands import audit, catalog, conversions, exports, keys, requests, service
+from export_pipelines.commands import audit, catalog, conversions, estimates, exports, keys, requests, service
 from export_pipelines.logs import configure_logs
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command()(service.up)
 app.command()(service.demo)
 app.command()(service.api)
 app.command()(exports.export)
+app.command()(estimates.estimate)
 app.command()(conversions.convert)
 app.command()(exports.verify)
 app.command()(service.migrate)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from export_pipelines.core.errors import IntegrityViolation, ValueBeyondForm
-from export_pipelines.core.model import ExportPlan, SharedSnapshot, Stage, StagedTable, TableAggregates, TableSelection
+from export_pipelines.core.model import (
+    ExportPlan,
+    PlannerGuess,
+    SharedSnapshot,
+    Stage,
+    StagedTable,
+    TableAggregates,
+    TableSelection,
+)
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
@@ -24,9 +33,10 @@ def stage_tables(
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.source.snapshot(plan.scope, join=join) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
         snapshot.require_sound(selection.table for selection in plan.selections)
-        progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
+        guesses = {selection.table: snapshot.guess(selection) for selection in plan.selections}
+        progress.expect(plan.expected_rows or sum(guess.rows for guess in guesses.values()))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
-        stager = _Stager(plan=plan, snapshot=snapshot, services=services, counting=counting)
+        stager = _Stager(plan=plan, snapshot=snapshot, guesses=guesses, services=services, counting=counting)
         try:
             tables = [
                 stager.stage(selection, counted, Rereading(progress))
@@ -45,6 +55,7 @@ class _Stager:
 
     plan: ExportPlan
     snapshot: Snapshot
+    guesses: Mapping[str, PlannerGuess]
     services: ExportServices
     counting: ThreadPoolExecutor
 
@@ -80,6 +91,7 @@ class _Stager:
             aggregates=aggregates,
             columns=selection.columns,
             as_text=selection.as_text,
+            guess=self.guesses[table],
         )
 
 
