@@ -123,6 +123,7 @@ def _exit_codes() -> list[str]:
         ("3", "Integrity violation: files, catalog or package are not what they should be."),
         ("4", "Unavailable: a database, a store or a mail server does not answer; try again."),
         ("5", "Cancelled or interrupted."),
+        ("6", "`verify --keys`: the content is as the manifest says, but no trusted key has signed it."),
     ]
     return [grid(("Exit code", "Meaning"), rows)]
 

@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from starlette.exceptions import HTTPException
 
 from export_pipelines.api.pages import listing_page, problem_page
+from export_pipelines.api.signing_keys import signing_keys_router
 from export_pipelines.core.disposition import attachment
 from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.logs import configure_logs
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(_MissingError, _missing)
     app.add_exception_handler(ExportError, _failure)
+    app.include_router(signing_keys_router(control))
     logging.getLogger("uvicorn.access").addFilter(_without_token)
 
     @app.get("/healthz")

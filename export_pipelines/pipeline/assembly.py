@@ -21,7 +21,8 @@ from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
-from export_pipelines.stores.secrets import open_secret_box
+from export_pipelines.stores.secrets import SecretBox, open_secret_box
+from export_pipelines.stores.signing_keys import SigningKeyStore
 
 DEFAULT_SAMPLE = "clinic"
 
@@ -59,8 +60,18 @@ def open_object_store(settings: Settings) -> ObjectStore:
 
 def open_requests(settings: Settings, control: ControlDatabase) -> RequestStore:
     """The request table with the key to its passwords."""
+    return RequestStore(control, open_secrets(settings))
+
+
+def open_signing_keys(settings: Settings, control: ControlDatabase) -> SigningKeyStore:
+    """The keys that manifests are signed with."""
+    return SigningKeyStore(control, open_secrets(settings))
+
+
+def open_secrets(settings: Settings) -> SecretBox:
+    """What seals the secrets in the control database."""
     key = settings.secret_key
-    return RequestStore(control, open_secret_box(key.get_secret_value() if key else None, settings.home.resolve()))
+    return open_secret_box(key.get_secret_value() if key else None, settings.home.resolve())
 
 
 def require_sound(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
+from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.requests import RequestStore
 
@@ -23,6 +24,7 @@ class ExportServices:
     store: ObjectStore
     requests: RequestStore
     deliveries: DeliveryStore
+    signing: SigningKeys  # what manifests are signed with
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured

@@ -70,6 +70,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         store=publisher.store,
         requests=publisher.requests,
         deliveries=publisher.deliveries,
+        signing=unused,
         formats=unused,
         find_format=unused,
         mailer=mailer,
