@@ -52,6 +52,12 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_CONTROL_URL"),
         description="PostgreSQL for the service's own state.",
     )
+    api_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_API_URL"),
+        description="The control database for the API, by a login that is a member of `export_api` and nothing else; "
+        "default: EXPORT_CONTROL_URL.",
+    )
     catalog: Path | None = Field(
         default=None, validation_alias=_named("EXPORT_CATALOG"), description="Catalog file; default: the clinic sample."
     )
@@ -112,6 +118,12 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_PUBLIC_URL"),
         description="Where people reach the download pages; default: http://127.0.0.1:EXPORT_API_PORT.",
     )
+    dagster_url: str | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_DAGSTER_URL"),
+        description="Dagster's webserver, where the API has runs started at once; default: "
+        "http://127.0.0.1:EXPORT_UI_PORT. Where it does not answer, the sensor starts them.",
+    )
     api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(
@@ -154,7 +166,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("source_url", "control_url")
+    @field_validator("source_url", "control_url", "api_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
@@ -177,12 +189,19 @@ class Settings(BaseSettings):
     def pages_url(self) -> str:
         return (self.public_url or f"http://127.0.0.1:{self.api_port}").rstrip("/")
 
+    @property
+    def launch_url(self) -> str:
+        return (self.dagster_url or f"http://127.0.0.1:{self.ui_port}").rstrip("/")
+
     def require_source_url(self) -> str:
         """The URL in clear, or `RequestRejected` that says how to set it."""
         return _required(self.source_url, "EXPORT_SOURCE_URL")
 
     def require_control_url(self) -> str:
         return _required(self.control_url, "EXPORT_CONTROL_URL")
+
+    def require_api_url(self) -> str:
+        return _required(self.api_url or self.control_url, "EXPORT_API_URL")
 
 
 def _required(value: SecretStr | None, name: str) -> str:

@@ -73,12 +73,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.api_route("/d/{token}", methods=_METHODS)
     def listing(token: str) -> HTMLResponse:
         export = _follow(deliveries, token)
-        return HTMLResponse(listing_page(token, export, deliveries.files_of(export.request_id)), headers=_HEADERS)
+        return HTMLResponse(listing_page(token, export, export.files), headers=_HEADERS)
 
     @app.api_route("/d/{token}/{path:path}", methods=_METHODS)
     def download(request: Request, token: str, path: str) -> Response:
-        files = deliveries.files_of(_follow(deliveries, token).request_id)
-        file = next((file for file in files if file["path"] == path), None)
+        export = _follow(deliveries, token)
+        file = next((file for file in export.files if file["path"] == path), None)
         if file is None:
             raise _MissingError(*_NO_FILE)
         headers = {**_HEADERS, **_describing(file)}

@@ -3,7 +3,12 @@
 ```
 ExportError
 ├─ RequestRejected        the caller must change something; never retried
-│  └─ ValueBeyondForm     or read the column as text
+│  ├─ ValueBeyondForm     or read the column as text
+│  ├─ NotFound            there is no such thing, or not for this caller
+│  ├─ Conflict            the thing is in a state that does not allow it
+│  ├─ NotAuthenticated    say who you are
+│  ├─ NotAllowed          this caller may not
+│  └─ TooMany             later
 ├─ Unavailable            source, store or destination is down; retry with backoff
 ├─ IntegrityViolation     rows, tenant or checksum differ; stop, alert, publish nothing
 └─ Cancelled              somebody asked to stop
@@ -37,6 +42,34 @@ class RequestRejected(ExportError):
 
 class ValueBeyondForm(RequestRejected):
     """A column holds a legal value that its travelling form cannot hold; read as text, the column arrives whole."""
+
+
+class NotFound(RequestRejected):
+    """What was named does not exist, or belongs to somebody else: both look the same."""
+
+
+class Conflict(RequestRejected):
+    """What was named is in a state that does not allow this."""
+
+
+class NotAuthenticated(RequestRejected):
+    """No credential, or one that is unknown, expired, revoked or forged; ``reason`` is an error code of RFC 6750."""
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message, field="Authorization")
+        self.reason = reason
+
+
+class NotAllowed(RequestRejected):
+    """The caller is known, and its role does not include this."""
+
+
+class TooMany(RequestRejected):
+    """A rate limit; the same request is welcome after a while."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(ExportError):

@@ -26,6 +26,7 @@ import yaml
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded.workplace import Workplace
+from export_pipelines.settings import Settings
 
 HOST = "127.0.0.1"
 SERVICES_LOCK = "services.lock"
@@ -170,6 +171,7 @@ def _describe(workplace: Workplace) -> Services:
         **workplace.environment,
         "EXPORT_PUBLIC_URL": settings.public_url or pages_url,
         "EXPORT_API_PORT": str(pages_port),
+        "EXPORT_UI_PORT": str(ui_port),
     }
     workspace = settings.home / "dagster" / "workspace.yaml"
     server = {"host": HOST, "port": code_port, "location_name": "export_pipelines"}
@@ -188,11 +190,18 @@ def _describe(workplace: Workplace) -> Services:
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
     }
+    environments = {"pages": _for_the_api(environment, settings)}
     children = tuple(
-        Child(name, [sys.executable, "-m", *command], logs / f"{name}.log", environment)
+        Child(name, [sys.executable, "-m", *command], logs / f"{name}.log", environments.get(name, environment))
         for name, command in commands.items()
     )
     return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", pages_url=pages_url, logs=logs)
+
+
+def _for_the_api(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The API knows its own login only: neither that of the service nor Dagster's storage."""
+    withheld = {"EXPORT_CONTROL_URL": "", "DAGSTER_POSTGRES_URL": ""}
+    return {**environment, **withheld, "EXPORT_API_URL": settings.require_api_url()}
 
 
 def free_port(preferred: int) -> int:

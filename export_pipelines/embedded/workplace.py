@@ -24,10 +24,10 @@ from export_pipelines.embedded.account import make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
-from export_pipelines.stores.migrate import DAGSTER_SCHEMA, migrate
+from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, migrate
 
 SOURCE_DATABASE, CONTROL_DATABASE = "app", "control"
-LOGIN_ROLE, SERVICE_ROLE = "export_login", "export_service"
+LOGIN_ROLE, SERVICE_ROLE, WEB_ROLE = "export_login", "export_service", "export_web"
 READER_ROLES = ("export_reader", "export_reader_directory")
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
 
@@ -71,7 +71,8 @@ def prepared(settings: Settings, *, sample: SampleSize | None = None) -> Iterato
         return
     with EmbeddedPostgres(home) as server:
         source, control, admin = _embedded_urls(settings, server, sample or SampleSize())
-        yield _workplace(settings, home, source, control, admin, server)
+        web = None if settings.control_url else _login(server, CONTROL_DATABASE, WEB_ROLE, member_of=(API_ROLE,))
+        yield _workplace(settings, home, source, control, admin, server, web)
 
 
 def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[str, str, str | None]:
@@ -86,18 +87,21 @@ def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleS
     server.ensure_database(SOURCE_DATABASE)
     admin = server.url(SOURCE_DATABASE)
     load_sample(admin, sample.name, tenants=sample.tenants, rows=sample.rows)
-    password = _role(server, LOGIN_ROLE, member_of=READER_ROLES)
-    return server.url(SOURCE_DATABASE, user=LOGIN_ROLE, password=password), control, admin
+    return _login(server, SOURCE_DATABASE, LOGIN_ROLE, member_of=READER_ROLES), control, admin
 
 
 def _control(server: EmbeddedPostgres) -> str:
     server.ensure_database(CONTROL_DATABASE)
-    password = _role(server, SERVICE_ROLE, owns=CONTROL_DATABASE)
-    return server.url(CONTROL_DATABASE, user=SERVICE_ROLE, password=password)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (API_ROLE,)).fetchone() is None:
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(API_ROLE)))
+    return _login(server, CONTROL_DATABASE, SERVICE_ROLE, member_of=(API_ROLE,), owns=CONTROL_DATABASE)
 
 
-def _role(server: EmbeddedPostgres, name: str, *, member_of: tuple[str, ...] = (), owns: str | None = None) -> str:
-    """A login without special rights; its password follows from the server's, so every process knows it."""
+def _login(
+    server: EmbeddedPostgres, database: str, name: str, *, member_of: tuple[str, ...] = (), owns: str | None = None
+) -> str:
+    """URL of a login without special rights; its password follows from the server's, so every process knows it."""
     password = hmac.new(server.address.password.encode(), name.encode(), hashlib.sha256).hexdigest()
     role = sql.Identifier(name)
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
@@ -111,11 +115,17 @@ def _role(server: EmbeddedPostgres, name: str, *, member_of: tuple[str, ...] = (
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), role))
         if owns is not None:
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(owns), role))
-    return password
+    return server.url(database, user=name, password=password)
 
 
 def _workplace(
-    settings: Settings, home: Path, source: str, control: str, admin: str | None, server: EmbeddedPostgres | None = None
+    settings: Settings,
+    home: Path,
+    source: str,
+    control: str,
+    admin: str | None,
+    server: EmbeddedPostgres | None = None,
+    web: str | None = None,
 ) -> Workplace:
     migrate(control)
     dagster_home = home / "dagster"
@@ -130,13 +140,16 @@ def _workplace(
         "DAGSTER_POSTGRES_URL": dagster_url(control),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
-    known = settings.model_copy(update={"home": home, **_secrets(source, control)})
+    api = web or (settings.api_url.get_secret_value() if settings.api_url else control)
+    known = settings.model_copy(
+        update={
+            "home": home,
+            "source_url": SecretStr(source),
+            "control_url": SecretStr(control),
+            "api_url": SecretStr(api),
+        }
+    )
     return Workplace(settings=known, environment=environment, admin_url=admin, server=server)
-
-
-def _secrets(source: str, control: str) -> dict[str, object]:
-
-    return {"source_url": SecretStr(source), "control_url": SecretStr(control)}
 
 
 def dagster_url(control_url: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from export_pipelines.core.model import EmailDelivery, Package
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.control import Control
 
 BACKOFF_SECONDS = 15  # doubled with each attempt
 
@@ -26,7 +26,7 @@ _OF_ATTEMPT = """
 class Attempts:
     """Guarded changes of one attempt at one request."""
 
-    def __init__(self, control: ControlDatabase) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
 
     def claim(self, request_id: str, *, attempt: int, run_id: str, parent_run_id: str | None = None) -> bool:

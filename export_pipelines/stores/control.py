@@ -1,12 +1,15 @@
-"""One connection to the control database, shared by the threads of a process and renewed when it breaks."""
+"""One connection to the control database, shared by the threads of a process and renewed when it breaks.
+
+How the API connects, in the name of its callers, is in `export_pipelines.stores.acting`.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -26,6 +29,18 @@ _MOST_DIGITS = 1000  # of an integer; jsonb takes `1e5000` and prints every digi
 _BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
+class Control(Protocol):
+    """What stores need of the control database."""
+
+    def transaction(self) -> AbstractContextManager[psycopg.Connection[DictRow]]:
+        """Commit on a clean exit. `RequestRejected` for what a rule or a right refuses, `Unavailable` for the rest."""
+        ...
+
+    def rows(self, query: Any, values: dict[str, Any] | None = None) -> list[DictRow]:
+        """All rows of one statement, committed with its transaction."""
+        ...
+
+
 class ControlDatabase:
     """Transactions on the control database at ``url``, one at a time."""
 
@@ -37,33 +52,13 @@ class ControlDatabase:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[DictRow]]:
         """Commit on a clean exit. `RequestRejected` for what a rule or a right refuses, `Unavailable` for the rest."""
-        with self._lock:
-            try:
-                with ExitStack() as stack:
-                    yield self._begin(stack)
-            except (psycopg.IntegrityError, psycopg.DataError) as error:
-                raise RequestRejected(error.diag.message_primary or str(error)) from error
-            except UnicodeEncodeError as error:
-                raise RequestRejected("a text holds characters that are no Unicode text") from error
-            except psycopg.errors.InsufficientPrivilege as error:
-                raise RequestRejected(
-                    f"the login may not do this ({str(error).strip()}); docs/request-table.md has its rights",
-                    field="EXPORT_CONTROL_URL",
-                ) from error
-            except _OTHER_SCHEMA as error:
-                raise Unavailable(
-                    f"the control database lacks this version's schema ({error.diag.message_primary}); "
-                    "run `export-pipelines migrate`"
-                ) from error
-            except _BROKEN as error:
-                self.close()
-                raise _no_answer(error) from error
+        with self._lock, explained(self.close), ExitStack() as stack:
+            yield self._begin(stack)
 
     def rows(self, query: Any, values: dict[str, Any] | None = None) -> list[DictRow]:
         """All rows of one statement, committed."""
         with self.transaction() as connection:
-            cursor = connection.execute(query, values)
-            return cursor.fetchall() if cursor.description else []
+            return fetched(connection, query, values)
 
     @contextmanager
     def exclusively(self, name: str) -> Iterator[None]:
@@ -99,11 +94,40 @@ class ControlDatabase:
             self._connection = psycopg.connect(
                 self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_SECONDS
             )
-            set_json_loads(_json_of, self._connection)
+            set_json_loads(json_of, self._connection)
         return self._connection
 
 
-def _json_of(text: str | bytes) -> Any:
+def fetched(connection: psycopg.Connection[DictRow], query: Any, values: dict[str, Any] | None) -> list[DictRow]:
+    cursor = connection.execute(query, values)
+    return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def explained(broken: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """The driver's errors as ours; ``broken`` is told when the connection is of no more use."""
+    try:
+        yield
+    except (psycopg.IntegrityError, psycopg.DataError) as error:
+        raise RequestRejected(error.diag.message_primary or str(error)) from error
+    except UnicodeEncodeError as error:
+        raise RequestRejected("a text holds characters that are no Unicode text") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RequestRejected(
+            f"the login may not do this ({str(error).strip()}); docs/request-table.md has its rights",
+            field="EXPORT_CONTROL_URL",
+        ) from error
+    except _OTHER_SCHEMA as error:
+        raise Unavailable(
+            f"the control database lacks this version's schema ({error.diag.message_primary}); "
+            "run `export-pipelines migrate`"
+        ) from error
+    except _BROKEN as error:
+        broken()
+        raise _no_answer(error) from error
+
+
+def json_of(text: str | bytes) -> Any:
     """A jsonb value. Python refuses integers of thousands of digits, and one row that cannot be read would stop the
     reading of all; as a float such a number is infinite, and whoever checks the configuration names the field.
     """

@@ -6,9 +6,9 @@ import datetime as dt
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.control import Control
 
 BACKOFF_SECONDS = 30  # doubled with each attempt
 SENDING_TIMEOUT = dt.timedelta(minutes=10)  # a sender that has not answered by then is taken for dead
@@ -35,18 +35,28 @@ class DueDelivery:
 class LinkedExport:
     """What a download link leads to."""
 
+    link_id: str
     request_id: str
+    tenant_id: str
     name: str | None
     rows: int
     size_bytes: int
     completed_at: dt.datetime
     available_until: dt.datetime  # the link's end or the package's, whichever comes first
+    password_hash: str | None
+    uses_left: int | None  # None: any number
+    files: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        texts = {name: str(row[name]) for name in ("link_id", "request_id")}
+        return cls(**{**row, **texts, "files": tuple(row["files"])})
 
 
 class DeliveryStore:
     """Takes due deliveries one at a time and records their outcome."""
 
-    def __init__(self, control: ControlDatabase) -> None:
+    def __init__(self, control: Control) -> None:
         self._control = control
 
     def take_due(self, request_id: str | None = None) -> DueDelivery | None:
@@ -159,20 +169,14 @@ class DeliveryStore:
         return token
 
     def follow_link(self, token: str) -> LinkedExport | None:
-        """What a valid token leads to, its use counted; None for unknown, expired or revoked ones."""
-        rows = self._control.rows(
-            """
-            UPDATE export_control.export_links l SET uses = uses + 1, last_used_at = now()
-            FROM export_control.export_requests r
-            WHERE l.token_sha256 = %(hash)s AND l.expires_at > now() AND l.revoked_at IS NULL
-              AND r.id = l.request_id AND r.status = 'completed' AND r.expires_at > now()
-            RETURNING l.request_id::text, nullif(r.config ->> 'name', '') AS name, r.package_rows AS rows,
-                      r.package_bytes AS size_bytes, r.completed_at,
-                      least(l.expires_at, r.expires_at) AS available_until
-            """,
-            {"hash": token_hash(token)},
-        )
-        return LinkedExport(**rows[0]) if rows else None
+        """What a valid token leads to; None for unknown, expired and revoked ones."""
+        rows = self._control.rows("SELECT * FROM export_control.find_link(%(hash)s)", {"hash": token_hash(token)})
+        return LinkedExport.of(rows[0]) if rows else None
+
+    def use_link(self, link_id: str) -> bool:
+        """Count a download; False when the link has no use left."""
+        rows = self._control.rows("SELECT export_control.use_link(%(id)s) AS used", {"id": link_id})
+        return bool(rows[0]["used"])
 
 
 def token_hash(token: str) -> str:

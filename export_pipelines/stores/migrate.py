@@ -20,6 +20,7 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 
 SCHEMA = "export_control"
 DAGSTER_SCHEMA = "dagster"
+API_ROLE = "export_api"
 _LOCK = 7_283_001  # any fixed number: two processes that migrate at once take turns
 _SETTING = "EXPORT_CONTROL_URL"
 
@@ -81,9 +82,9 @@ def _explained() -> Iterator[None]:
         message = str(cause).strip()
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):
             raise RequestRejected(
-                f"the login may not set up the schemas ({message}); as an administrator of that database run "
+                f"the login may not set up the schemas or the API's role ({message}); as an administrator run "
                 f"CREATE SCHEMA {SCHEMA} AUTHORIZATION <login>; CREATE SCHEMA {DAGSTER_SCHEMA} AUTHORIZATION <login>; "
-                "then migrate again",
+                f"CREATE ROLE {API_ROLE} NOLOGIN; GRANT {API_ROLE} TO <login>; then migrate again",
                 field=_SETTING,
             ) from error
         if isinstance(cause, psycopg.OperationalError):

@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.attempts import Attempts
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.control import Control
 from export_pipelines.stores.passwords import is_sealed, sealed_config
 from export_pipelines.stores.secrets import SecretBox
 
@@ -75,13 +75,15 @@ class ExportRequest:
         )
 
 
+_COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API may not read all of a row
+
 Found = list[ExportRequest]  # the store's own `list` hides the type inside the class
 
 
 class RequestStore(Attempts):
     """Reads and guarded changes of the request table. Without a box it takes and tells no passwords."""
 
-    def __init__(self, control: ControlDatabase, secrets: SecretBox | None = None) -> None:
+    def __init__(self, control: Control, secrets: SecretBox | None = None) -> None:
         super().__init__(control)
         self._secrets = secrets
 
@@ -162,10 +164,13 @@ class RequestStore(Attempts):
         try:
             UUID(request_id)
         except ValueError as error:
-            raise RequestRejected(f"{request_id!r} is not a request id", field="request_id") from error
-        rows = self._control.rows("SELECT * FROM export_control.export_requests WHERE id = %(id)s", {"id": request_id})
+            raise NotFound(f"{request_id!r} is not a request id", field="request_id") from error
+        rows = self._control.rows(
+            f"SELECT {_COLUMNS} FROM export_control.export_requests WHERE id = %(id)s",  # noqa: S608 - our own names
+            {"id": request_id},
+        )
         if not rows:
-            raise RequestRejected(f"there is no request {request_id}", field="request_id")
+            raise NotFound(f"there is no request {request_id}", field="request_id")
         return ExportRequest.of(rows[0])
 
     def list(self, *, tenant_id: str | None = None, status: RequestStatus | None = None, limit: int = 50) -> Found:
@@ -246,7 +251,7 @@ class RequestStore(Attempts):
             {"id": request_id},
         )
         if not rows:
-            raise RequestRejected(f"is already {self.get(request_id).status}; nothing to cancel", field="request_id")
+            raise Conflict(f"is already {self.get(request_id).status}; nothing to cancel", field="request_id")
         return RequestStatus(rows[0]["status"])
 
     def retry(self, request_id: str, *, password: SecretStr | None = None) -> int:
@@ -275,7 +280,7 @@ class RequestStore(Attempts):
             {"id": request_id, "sealed": self._sealed(password, request_id)},
         )
         if not rows:
-            raise RequestRejected(
+            raise Conflict(
                 f"is {self.get(request_id).status}; only failed or cancelled requests can be retried",
                 field="request_id",
             )

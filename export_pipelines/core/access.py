@@ -1,0 +1,70 @@
+"""Who may do what: the roles of callers, in one place.
+
+The database repeats the part about rows as policies (``stores/migrations``): a member sees its own exports, an admin
+those of its tenant, an operator none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from export_pipelines.core.errors import NotAllowed
+
+
+class Role(StrEnum):
+    MEMBER = "member"
+    ADMIN = "admin"
+    OPERATOR = "operator"
+
+
+class Action(StrEnum):
+    """What a caller asks for; also the name it has in the audit log."""
+
+    SEE_CATALOG = "catalog.read"
+    ESTIMATE = "export.estimate"
+    CREATE = "export.create"
+    LIST = "export.list"
+    READ = "export.read"
+    DOWNLOAD = "export.download"
+    SHARE = "export.share"
+    REVOKE = "export.revoke_link"
+    VALIDATE = "export.validate"
+    CONVERT = "export.convert"
+    RETRY = "export.retry"
+    CANCEL = "export.cancel"
+    DELETE = "export.delete"
+    SEE_QUEUE = "queue.read"
+    SEE_AUDIT = "audit.read"
+    SEE_METRICS = "metrics.read"
+
+
+_OF_TENANTS = frozenset(Action) - {Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
+
+ALLOWED: dict[Role, frozenset[Action]] = {
+    Role.MEMBER: _OF_TENANTS,
+    Role.ADMIN: _OF_TENANTS | {Action.SEE_QUEUE, Action.SEE_AUDIT},
+    Role.OPERATOR: frozenset({Action.SEE_CATALOG, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks, once a credential has proved it."""
+
+    role: Role
+    tenant_id: str | None = None  # an operator has none
+    user_id: str | None = None
+    credential: str  # which key or issuer said so; never the secret
+
+    @property
+    def name(self) -> str:
+        """Whom limits count and whom the history names."""
+        return self.user_id or self.credential
+
+
+def require(caller: Caller, action: Action) -> None:
+    """`NotAllowed` naming the roles that may."""
+    if action not in ALLOWED[caller.role]:
+        roles = " or ".join(role for role in Role if action in ALLOWED[role])
+        raise NotAllowed(f"{action} needs the role {roles}; this credential has the role {caller.role}")
