@@ -21,14 +21,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from export_pipelines.cli import app
-from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
+_MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
 _PAGES = ("formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
 
 

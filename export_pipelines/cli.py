@@ -1,7 +1,7 @@
 """The command line, `export-pipelines`.
 
-Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled, 6 signature not
-trusted.
+Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled, 6 signature
+not trusted.
 """
 
 from __future__ import annotations

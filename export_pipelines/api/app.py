@@ -29,6 +29,7 @@ from export_pipelines.pipeline.assembly import open_object_store
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore, LinkedExport
+from export_pipelines.stores.signing_keys import SigningKeyStore
 
 _HEADERS = {
     "Cache-Control": "private, no-store",
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(_MissingError, _missing)
     app.add_exception_handler(ExportError, _failure)
-    app.include_router(signing_keys_router(control))
+    app.include_router(signing_keys_router(SigningKeyStore(control).published))
     logging.getLogger("uvicorn.access").addFilter(_without_token)
 
     @app.get("/healthz")

@@ -26,9 +26,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @contextmanager
 def _keys() -> Iterator[SigningKeyStore]:
-    with prepared(load_settings()) as workplace:
-        with closing(ControlDatabase(workplace.settings.require_control_url())) as control:
-            yield open_signing_keys(workplace.settings, control)
+    with (
+        prepared(load_settings()) as workplace,
+        closing(ControlDatabase(workplace.settings.require_control_url())) as control,
+    ):
+        yield open_signing_keys(workplace.settings, control)
 
 
 @app.command("list")

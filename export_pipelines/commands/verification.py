@@ -37,8 +37,8 @@ def verify(
 ) -> None:
     """Check a package offline: checksums, counts, schema, totals, signature.
 
-    Exit 0 valid, 2 not a package, 3 damaged, 6 with --keys and not signed by one of them. An encrypted package needs its
-    password or key; a missing or wrong one is exit 2.
+    Exit 0 valid, 2 not a package, 3 damaged, 6 with --keys and not signed by one of them. An encrypted package needs
+    its password or key; a missing or wrong one is exit 2.
     """
     with output.reported(as_json=as_json):
         started = time.monotonic()

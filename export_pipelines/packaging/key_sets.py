@@ -1,7 +1,7 @@
 """A file of public keys: a JSON Web Key Set (RFC 7517) of Ed25519 keys (RFC 8037), written and read.
 
-Beside the members of the RFCs each key says when it was made, retired or revoked. What it says of a key is as good as the
-place that it was fetched from; nothing in it is secret.
+Beside the members of the RFCs each key says when it was made, retired or revoked. What it says of a key is as good as
+the place that it was fetched from; nothing in it is secret.
 """
 
 from __future__ import annotations

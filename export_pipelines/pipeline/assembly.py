@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check_drift
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.load import load_catalog
@@ -38,7 +39,8 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> PostgresSource:
     """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
-    return PostgresSource(url, catalog, check_tables=require_sound, engine=choose_engine(decoder))
+    engine = choose_engine(decoder)
+    return PostgresSource(url, catalog, check_tables=require_sound, report=attest_session, engine=engine)
 
 
 def storage_url(settings: Settings) -> str:

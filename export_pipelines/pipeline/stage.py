@@ -5,7 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, ValueBeyondForm
+from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.model import ExportPlan, SharedSnapshot, Stage, StagedTable, TableAggregates, TableSelection
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
@@ -26,6 +28,7 @@ def stage_tables(
         snapshot.require_sound(selection.table for selection in plan.selections)
         progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
+        attested = counting.submit(_attest, snapshot, plan, services.catalog)
         stager = _Stager(plan=plan, snapshot=snapshot, services=services, counting=counting)
         try:
             tables = [
@@ -36,7 +39,16 @@ def stage_tables(
             counting.shutdown(wait=False, cancel_futures=True)
             raise
         progress.expect(sum(table.rows for table in tables))
-        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables))
+        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables), isolation=attested.result())
+
+
+def _attest(snapshot: Snapshot, plan: ExportPlan, catalog: Catalog) -> IsolationAccount:
+    return IsolationAccount(
+        session=snapshot.attest(selection.table for selection in plan.selections),
+        rows_by_policy={selection.table: snapshot.count_by_policy(selection) for selection in plan.selections},
+        canary_rows=snapshot.count_marked(plan.selections),
+        marker_sha256=catalog.canary.marker_sha256 if catalog.canary else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

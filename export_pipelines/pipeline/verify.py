@@ -38,6 +38,7 @@ from export_pipelines.validation.account import Account, account, accounting, di
 
 _READ_BYTES = 1 << 20
 _NO_KEYS = Keys()
+_UNSIGNED = SignatureVerdict(status=SignatureStatus.MISSING)
 
 
 @dataclass(kw_only=True)
@@ -52,7 +53,7 @@ class Verification:
     rows: int = 0
     opened: bool = True  # False: encrypted, and only what lies outside was looked at
     problems: list[str] = field(default_factory=list)
-    signature: SignatureVerdict = SignatureVerdict(status=SignatureStatus.MISSING)
+    signature: SignatureVerdict = _UNSIGNED
 
     @property
     def valid(self) -> bool:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.signing import PublicKey, key_id_of
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.control import Control
 from export_pipelines.stores.secrets import SecretBox
 
 _PUBLIC = "SELECT key_id, public_key, created_at, retired_at, revoked_at FROM export_control.signing_keys"
@@ -50,7 +50,7 @@ class StoredSigner:
 class SigningKeyStore:
     """The key set in a control database; with ``secrets`` it signs, without it only tells the public halves."""
 
-    def __init__(self, control: ControlDatabase, secrets: SecretBox | None = None) -> None:
+    def __init__(self, control: Control, secrets: SecretBox | None = None) -> None:
         self._control = control
         self._secrets = secrets
 
@@ -103,7 +103,7 @@ class SigningKeyStore:
     @property
     def _box(self) -> SecretBox:
         if self._secrets is None:
-            raise RequestRejected("is needed to sign, and this process was opened without it", field="EXPORT_SECRET_KEY")
+            raise RequestRejected("is needed to sign; this process was opened without it", field="EXPORT_SECRET_KEY")
         return self._secrets
 
 

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableSelection, TenantScope
@@ -39,6 +40,7 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
 OURS, THEIRS = TENANTS[:2]
@@ -81,10 +83,11 @@ def services_on(
     control = ControlDatabase(url)  # never connected here
     return ExportServices(
         catalog=catalog,
-        source=PostgresSource(url, catalog, check_tables=check, engine=engine),
+        source=PostgresSource(url, catalog, check_tables=check, report=attest_session, engine=engine),
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
+        signing=SigningKeyStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,

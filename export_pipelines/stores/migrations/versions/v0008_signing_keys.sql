@@ -32,3 +32,10 @@ END
 $$;
 CREATE TRIGGER check_signing_key BEFORE UPDATE OR DELETE ON export_control.signing_keys
     FOR EACH ROW EXECUTE FUNCTION export_control.check_signing_key();
+
+-- The API publishes every key, and only the public half of it.
+ALTER TABLE export_control.signing_keys ENABLE ROW LEVEL SECURITY;
+CREATE POLICY published ON export_control.signing_keys FOR SELECT TO export_api USING (true);
+CREATE POLICY by_grant ON export_control.signing_keys
+    USING ((SELECT NOT pg_has_role(current_user, 'export_api', 'MEMBER')));
+GRANT SELECT (key_id, public_key, created_at, retired_at, revoked_at) ON export_control.signing_keys TO export_api;
