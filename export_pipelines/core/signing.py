@@ -33,14 +33,6 @@ class Signer(Protocol):
         ...
 
 
-class SigningKeys(Protocol):
-    """The service's own keys, of which one is in use."""
-
-    def signer(self) -> Signer:
-        """The key in use; made when there is none."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class PublicKey:
     """What everybody may know of a key."""
@@ -50,6 +42,18 @@ class PublicKey:
     created_at: dt.datetime
     retired_at: dt.datetime | None = None  # signs nothing since; what it signed stays good
     revoked_at: dt.datetime | None = None  # nothing it ever signed is to be believed
+
+
+class SigningKeys(Protocol):
+    """The service's own keys, of which one is in use."""
+
+    def signer(self) -> Signer:
+        """The key in use; made when there is none."""
+        ...
+
+    def published(self) -> list[PublicKey]:
+        """Every key there ever was, oldest first."""
+        ...
 
 
 class SignatureStatus(StrEnum):

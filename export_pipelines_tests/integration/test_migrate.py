@@ -19,7 +19,7 @@ from export_pipelines.stores.requests import RequestStore
 
 TABLES = {
     "export_requests", "export_request_events", "export_files", "export_deliveries", "export_links",
-    "api_replies", "schema_version",
+    "api_replies", "schema_version", "signing_keys",
 }  # fmt: skip
 
 

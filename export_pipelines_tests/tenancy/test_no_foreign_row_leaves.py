@@ -60,13 +60,13 @@ def sources(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> dict[
             connection.execute("UPDATE clinic.pets SET name = %s WHERE clinic_id = %s", (HOSTILE, THEIRS))
             connection.execute("UPDATE clinic.clients SET full_name = %s WHERE clinic_id = %s", (HOSTILE, OURS))
             if name == "open":
-                _open_all_policies(connection)
+                open_all_policies(connection)
         urls[name] = login_url(postgres, admin_url, CATALOG.reader_role)
         urls[f"{name} admin"] = admin_url
     return urls
 
 
-def _open_all_policies(connection: psycopg.Connection[Any]) -> None:
+def open_all_policies(connection: psycopg.Connection[Any]) -> None:
     policies = connection.execute(
         "SELECT schemaname, tablename, policyname FROM pg_policies WHERE policyname LIKE 'export_tenant_%'"
     ).fetchall()
