@@ -103,6 +103,14 @@ def test_every_form_of_text_is_searched(kind: pa.DataType) -> None:
         list(WATCH.search_values([batch], "a.parquet"))
 
 
+@pytest.mark.parametrize("shift", range(-len(MARKER) - 1, 2))
+def test_the_marker_is_found_over_the_edge_of_what_is_read_at_a_time(tmp_path: Path, shift: int) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_bytes(b"x" * (2**20 + shift) + MARKER.encode() + b"y" * 2**20)
+    with pytest.raises(IntegrityViolation):
+        WATCH.search_file(path, path.name)
+
+
 def test_an_empty_file_and_a_catalog_without_a_canary_have_nothing_to_find(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
     WATCH.search_file(tmp_path / "empty.csv", "empty.csv")
