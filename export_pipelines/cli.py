@@ -40,6 +40,7 @@ def program(
 
 app.command()(service.up)
 app.command()(service.demo)
+app.command()(service.api)
 app.command()(exports.export)
 app.command()(conversions.convert)
 app.command()(verification.verify)

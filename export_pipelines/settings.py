@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),
-        description="Where people reach the download pages; default: http://127.0.0.1:EXPORT_API_PORT.",
+        description="Where people reach the API and the pages behind links; default: http://127.0.0.1:EXPORT_API_PORT.",
     )
     dagster_url: str | None = Field(
         default=None,

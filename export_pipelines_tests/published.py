@@ -12,6 +12,7 @@ from export_pipelines.core.model import EmailDelivery, ExportFile, Package
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.requests import RequestStore
 
 KEEP = dt.timedelta(days=30)
@@ -28,6 +29,10 @@ class Publisher:
     @property
     def deliveries(self) -> DeliveryStore:
         return DeliveryStore(self.control)
+
+    @property
+    def links(self) -> LinkStore:
+        return LinkStore(self.control)
 
     @property
     def requests(self) -> RequestStore:
@@ -60,7 +65,8 @@ class Publisher:
 
     def link(self, request_id: str, *, hours: float = 1) -> str:
         """The token of a new link."""
-        return self.deliveries.make_link(request_id, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours))
+        expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+        return self.links.make(request_id, expires_at=expires_at)[0]
 
     def change(self, statement: str, **values: Any) -> None:
         """What time or an operator would do to the rows."""

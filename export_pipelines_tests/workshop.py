@@ -19,8 +19,8 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.orchestration.runs import job_name, run_config, run_tags
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.runs import job_name, run_config, run_tags
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import Settings
 from export_pipelines.stores.requests import ExportRequest

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.wording import counted, readable_size
-from export_pipelines.stores.deliveries import LinkedExport
+from export_pipelines.stores.links import LinkedExport
 
 _PAPERS = {  # every other file of a package is data or a schema
     "README.md": "start here",
@@ -22,6 +22,16 @@ _PAPERS = {  # every other file of a package is data or a schema
     MANIFEST: "full record",
 }
 _SCHEMAS = "schema/"
+
+PAGE_HEADERS = {
+    "Cache-Control": "private, no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+}
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --line: #e0e3e8; --page: #f6f7f9; --card: #fff;
@@ -45,6 +55,11 @@ li a { flex: 1 1 16rem; font-weight: 600 }
 li span { color: var(--soft); font-size: .9rem; font-variant-numeric: tabular-nums }
 a { color: var(--link); text-decoration: none; overflow-wrap: anywhere }
 a:hover, a:focus-visible { text-decoration: underline }
+form { display: grid; gap: .5rem; max-width: 22rem; margin-top: 1.5rem }
+input, button { font: inherit; padding: .5rem .75rem; border: 1px solid var(--line); border-radius: .5rem;
+  background: var(--card); color: var(--text) }
+button { background: var(--link); color: var(--page); border-color: var(--link); font-weight: 600; cursor: pointer }
+.bad { color: #d13438; font-weight: 600 }
 details { margin-top: 2rem; color: var(--soft); font-size: .9rem }
 summary { cursor: pointer }
 pre { font: .85em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; color: var(--text);
@@ -70,6 +85,20 @@ Anyone who has this address can too, so keep it to yourself.</p>
 <details><summary>Check the files after downloading</summary>
 <p>Put the files into one folder as they are named here, then run:</p>
 <pre>sha256sum -c {CHECKSUMS}</pre></details>""",
+    )
+
+
+def password_page(*, wrong: bool) -> str:
+    """Asks for the link's password."""
+    title = "This link has a password"
+    said = '<p class="bad" role="alert">That was not the password.</p>' if wrong else ""
+    return _document(
+        title,
+        f"""<h1>{title}</h1>
+<p class="soft">Whoever sent you the link knows it.</p>{said}
+<form method="post"><label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
+<button>Open</button></form>""",
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from export_pipelines.commands import output
-from export_pipelines.commands.exports import AsJson, carry_out, require_recipients, require_tenant_id
+from export_pipelines.commands.exports import AsJson, carry_out, require_tenant_id
 from export_pipelines.commands.ordering import (
     Compression,
     Encrypt,
@@ -21,14 +20,11 @@ from export_pipelines.commands.ordering import (
     split_files,
 )
 from export_pipelines.commands.passwords import PasswordFile
-from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import TenantScope
-from export_pipelines.core.planning import plan_export
 from export_pipelines.embedded.workplace import Workplace
-from export_pipelines.formats.registry import all_formats
-from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.kept import find_kept
+from export_pipelines.pipeline.plan import check_order
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import RequestStore
@@ -68,24 +64,7 @@ def convert(
 
 
 def _check(config: dict[str, Any], tenant: str, workplace: Workplace) -> None:
-    wanted = parse_configuration(config)
     scope, catalog = TenantScope(tenant_id=tenant), open_catalog(workplace.settings)
-    kept = find_kept(
-        str(wanted.convert),
-        scope,
-        catalog,
-        RequestStore(ControlDatabase(workplace.settings.require_control_url())),
-        open_object_store(workplace.settings),
-    )
-    plan = plan_export(
-        wanted,
-        catalog,
-        request_id="check",
-        attempt=1,
-        scope=scope,
-        requested_at=dt.datetime.now(dt.UTC),
-        formats=all_formats(),
-        codecs=CODECS,
-        kept=kept,
-    )
-    require_recipients(plan)
+    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
+    store = open_object_store(workplace.settings)
+    check_order(config, scope, catalog, kept=lambda origin: find_kept(origin, scope, catalog, requests, store))

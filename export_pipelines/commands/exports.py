@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from export_pipelines.archives.age_writing import recipients_of
 from export_pipelines.commands import output
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
@@ -27,16 +25,13 @@ from export_pipelines.commands.ordering import (
     split_files,
 )
 from export_pipelines.commands.passwords import PasswordFile
-from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import ExportPlan, TenantScope
-from export_pipelines.core.planning import plan_export
+from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
-from export_pipelines.formats.registry import all_formats
-from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.plan import check_order
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -128,27 +123,12 @@ def _make_folder(folder: Path | None) -> None:
 def _check(config: dict[str, Any], tenant: str, settings: Settings) -> None:
     """Refuse what the plan would refuse, before anything starts."""
     require_tenant_id(tenant)
-    plan = plan_export(
-        parse_configuration(config),
-        open_catalog(settings),
-        request_id="check",
-        attempt=1,
-        scope=TenantScope(tenant_id=tenant),
-        requested_at=dt.datetime.now(dt.UTC),
-        formats=all_formats(),
-        codecs=CODECS,
-    )
-    require_recipients(plan)
+    check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))
 
 
 def require_tenant_id(tenant: str) -> None:
     if not tenant.strip():
         raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
-
-
-def require_recipients(plan: ExportPlan) -> None:
-    """`RequestRejected` for a public key that is none."""
-    recipients_of(plan.sealing.recipients if plan.sealing else ())
 
 
 def copy_package(store: ObjectStore, prefix: str, folder: Path) -> None:

@@ -31,7 +31,7 @@ def run_here(
     from dagster import DagsterInstance
 
     from export_pipelines.definitions import defs
-    from export_pipelines.orchestration.runs import job_name, run_config, run_tags
+    from export_pipelines.pipeline.runs import job_name, run_config, run_tags
 
     requests = open_requests(workplace.settings, ControlDatabase(workplace.settings.require_control_url()))
     request = requests.get(requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli"))

@@ -41,6 +41,7 @@ DEMO_CONFIG = {
     "compression": "gzip",
 }
 DEMO_TIMEOUT_SECONDS = 180
+GRACE_SECONDS = 3  # for calls that are at work when the API is stopped
 HOME_FOLDERS = ("dagster", "objects", "scratch", "logs", "postgres")
 _WATCH_SECONDS = 1.0
 
@@ -49,7 +50,7 @@ Rows = Annotated[int, typer.Option(min=1, max=50_000_000, help="Rows of a new sa
 
 
 def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
-    """Start everything and stay in the foreground: database (embedded unless URLs are set), Dagster, download pages."""
+    """Start everything and stay in the foreground: database (embedded unless URLs are set), Dagster, the API."""
     with output.reported():
         _stop_on_terminate()
         settings = load_settings()
@@ -104,6 +105,28 @@ def reset(
         with suppress(OSError):  # something else lies there as well
             home.rmdir()
         output.say(f"{home} is reset")
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: EXPORT_API_PORT.")] = None,
+) -> None:
+    """Serve the REST API and the pages behind links, and nothing else; `up` does so, too."""
+    with output.reported():
+        settings = load_settings()
+        settings.require_api_url()
+        # Late: no other command needs a web server.
+        import uvicorn
+
+        uvicorn.run(
+            "export_pipelines.api.app:create_app",
+            factory=True,
+            host=host,
+            port=port or settings.api_port,
+            access_log=False,  # the API writes its own lines, without tokens
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
 
 
 def migrate() -> None:
@@ -164,7 +187,7 @@ def _shown(url: str) -> str:
 def _addresses(workplace: Workplace, services: Services) -> None:
     settings = workplace.settings
     output.out.print(f"Dagster UI      {services.ui_url}", markup=False)
-    output.out.print(f"download pages  {services.pages_url}", markup=False)
+    output.out.print(f"API             {services.api_url}/api/docs", markup=False)
     output.out.print(
         f"request table   export_control.export_requests in {_without_password(settings.require_control_url())}",
         markup=False,

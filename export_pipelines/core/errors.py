@@ -37,6 +37,7 @@ class RequestRejected(ExportError):
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(f"{field}: {message}" if field else message)
+        self.message = message
         self.field = field
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, explain
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.model import EmailDelivery, ExportPlan, KeptStage, TableSelection, TenantScope
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
@@ -32,14 +33,17 @@ def plan_export(
     formats: Mapping[str, FormatSpec],
     codecs: Collection[str],
     kept: KeptStage | None = None,
+    role: Role | None = None,
 ) -> ExportPlan:
     """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
 
-    ``kept`` is what a conversion converts; its tables, columns and rows are given.
+    ``kept`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's; none is
+    the host application or an operator at the command line, who may have every table.
     """
     _check_text(config.name, "name")
     spec = choose_format(config.format, formats)
     selections = kept.selections if kept else tuple(_selections(config.sources(), catalog))
+    _require_role(role, selections, catalog)
     return ExportPlan(
         request_id=request_id,
         attempt=attempt,
@@ -57,6 +61,13 @@ def plan_export(
         emails=tuple(_email(target) for target in config.delivery if isinstance(target, EmailTarget)),
         converted_from=kept.request_id if kept else None,
     )
+
+
+def _require_role(role: Role | None, selections: Iterable[TableSelection], catalog: Catalog) -> None:
+    for selection in selections:
+        roles = catalog.tables[selection.table].roles
+        if role is not None and role not in roles:
+            raise NotAllowed(f"table {selection.table!r} may be exported by {' or '.join(roles)} only", field="tables")
 
 
 def _selections(sources: Iterable[DataSource], catalog: Catalog) -> Iterable[TableSelection]:

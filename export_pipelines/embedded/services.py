@@ -85,11 +85,11 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Dagster's code server, webserver and daemon, and the download pages."""
+    """Dagster's code server, webserver and daemon, and the API."""
 
     children: tuple[Child, ...]
     ui_url: str
-    pages_url: str
+    api_url: str
     logs: Path
 
     def child(self, name: str) -> Child:
@@ -128,7 +128,7 @@ def _running(workplace: Workplace) -> Iterator[Services]:
         for child in services.children:
             child.start()
         _await(services, f"{services.ui_url}/server_info", "webserver")
-        _await(services, f"{services.pages_url}/healthz", "pages")
+        _await(services, f"{services.api_url}/healthz", "api")
         yield services
     finally:
         stop(services)
@@ -164,13 +164,13 @@ def _describe(workplace: Workplace) -> Services:
     settings = workplace.settings
     logs = settings.home / "logs"
     logs.mkdir(exist_ok=True)
-    code_port, ui_port, pages_port = free_port(4000), free_port(settings.ui_port), free_port(settings.api_port)
-    pages_url = f"http://{HOST}:{pages_port}"
+    code_port, ui_port, api_port = free_port(4000), free_port(settings.ui_port), free_port(settings.api_port)
+    api_url = f"http://{HOST}:{api_port}"
     environment = {
         **{name: value for name, value in ENVIRONMENT.items() if name not in os.environ},
         **workplace.environment,
-        "EXPORT_PUBLIC_URL": settings.public_url or pages_url,
-        "EXPORT_API_PORT": str(pages_port),
+        "EXPORT_PUBLIC_URL": settings.public_url or api_url,
+        "EXPORT_API_PORT": str(api_port),
         "EXPORT_UI_PORT": str(ui_port),
     }
     workspace = settings.home / "dagster" / "workspace.yaml"
@@ -178,24 +178,16 @@ def _describe(workplace: Workplace) -> Services:
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     commands = {
         "code": ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(code_port)],
-        "pages": [
-            "uvicorn",
-            "--factory",
-            "export_pipelines.api.app:create_app",
-            "--host",
-            HOST,
-            "--port",
-            str(pages_port),
-        ],
+        "api": ["export_pipelines", "api", "--host", HOST, "--port", str(api_port)],
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
     }
-    environments = {"pages": _for_the_api(environment, settings)}
+    environments = {"api": _for_the_api(environment, settings)}
     children = tuple(
         Child(name, [sys.executable, "-m", *command], logs / f"{name}.log", environments.get(name, environment))
         for name, command in commands.items()
     )
-    return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", pages_url=pages_url, logs=logs)
+    return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", api_url=api_url, logs=logs)
 
 
 def _for_the_api(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:

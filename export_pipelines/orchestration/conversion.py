@@ -16,8 +16,9 @@ from export_pipelines.orchestration.export import (
 )
 from export_pipelines.orchestration.holding import step
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.orchestration.runs import CONVERT_JOB, RUN_LIMITS
+from export_pipelines.orchestration.runs import RUN_LIMITS
 from export_pipelines.pipeline.plan import kept_rows
+from export_pipelines.pipeline.runs import CONVERT_JOB
 
 
 @op

@@ -31,13 +31,13 @@ from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, 
 from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.orchestration.runs import EXPORT_JOB, job_name
 from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
 from export_pipelines.pipeline.plan import plan_request
 from export_pipelines.pipeline.publish import publish as publish_package
+from export_pipelines.pipeline.runs import EXPORT_JOB, job_name
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import validate_files

@@ -21,9 +21,9 @@ from export_pipelines.core.errors import (
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.orchestration.reconcile import termination
-from export_pipelines.orchestration.runs import ATTEMPT_TAG
 from export_pipelines.pipeline.progress import RunProgress, reporting
 from export_pipelines.pipeline.publish import abandon
+from export_pipelines.pipeline.runs import ATTEMPT_TAG
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 

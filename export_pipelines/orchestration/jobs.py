@@ -15,8 +15,9 @@ from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.conversion import convert_job
 from export_pipelines.orchestration.export import EXPORT_KEY
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.orchestration.runs import EXPORT_JOB, RUN_LIMITS
+from export_pipelines.orchestration.runs import RUN_LIMITS
 from export_pipelines.pipeline.deliver import deliver_due
+from export_pipelines.pipeline.runs import EXPORT_JOB
 
 DELIVERY_JOB = "delivery_job"
 _JOB_OF_GRAIN = {Grain.MONTH: "materialize_months", Grain.DAY: "materialize_days", Grain.NONE: "materialize_tenants"}

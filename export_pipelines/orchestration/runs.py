@@ -1,40 +1,11 @@
-"""How a request and its run find each other: job, run config, tags and run key."""
+"""The run of a request, as Dagster knows it."""
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 
+from export_pipelines.pipeline.runs import ATTEMPT_TAG, REQUEST_TAG
 from export_pipelines.stores.requests import ExportRequest
 
-EXPORT_JOB = "export_job"
-CONVERT_JOB = "convert_job"
 RUN_LIMITS = {"dagster/max_runtime": str(6 * 3600)}  # seconds
-REQUEST_TAG, ATTEMPT_TAG, TENANT_TAG = "export/request", "export/attempt", "export/tenant"
-
-
-def job_name(request: ExportRequest) -> str:
-    """The job whose work the request is."""
-    return CONVERT_JOB if "convert" in request.config else EXPORT_JOB
-
-
-def run_config(request: ExportRequest) -> dict[str, object]:
-    """Run config of that job."""
-    plan = {"config": {"request_id": request.id}}
-    if job_name(request) == CONVERT_JOB:
-        return {"ops": {"plan_conversion": plan}}
-    return {"ops": {"export": {"ops": {"plan": plan}}}}
-
-
-def run_tags(request: ExportRequest) -> dict[str, str]:
-    """Tags by which a run and its request find each other."""
-    return {
-        REQUEST_TAG: request.id,
-        ATTEMPT_TAG: str(request.attempt),
-        TENANT_TAG: request.tenant_id,
-        "dagster/priority": str(request.priority),
-    }
-
-
-def run_key(request: ExportRequest) -> str:
-    return f"req-{request.id}-{request.attempt}"
 
 
 def run_of(request: ExportRequest, instance: DagsterInstance) -> DagsterRun | None:

@@ -17,7 +17,7 @@ from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.windows import last_closed_day, last_closed_month
 from export_pipelines.orchestration.jobs import materialize_job_name, tables_of
 from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
-from export_pipelines.orchestration.runs import TENANT_TAG
+from export_pipelines.pipeline.runs import TENANT_TAG
 
 _CRON = {Grain.MONTH: "0 2 2 * *", Grain.DAY: "0 1 * * *"}
 

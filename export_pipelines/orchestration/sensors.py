@@ -27,16 +27,9 @@ from export_pipelines.orchestration.jobs import DELIVERY_JOB, REQUEST_JOBS
 from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_partitions_name
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
 from export_pipelines.orchestration.resources import ExportResource
-from export_pipelines.orchestration.runs import (
-    CONVERT_JOB,
-    EXPORT_JOB,
-    REQUEST_TAG,
-    run_config,
-    run_key,
-    run_of,
-    run_tags,
-)
+from export_pipelines.orchestration.runs import run_of
 from export_pipelines.pipeline.publish import abandon
+from export_pipelines.pipeline.runs import CONVERT_JOB, EXPORT_JOB, REQUEST_TAG, run_config, run_key, run_tags
 from export_pipelines.stores.requests import ExportRequest
 
 _RUNNING = DefaultSensorStatus.RUNNING

@@ -62,16 +62,16 @@ def open_object_store(settings: Settings) -> ObjectStore:
 
 def open_requests(settings: Settings, control: ControlDatabase) -> RequestStore:
     """The request table with the key to its passwords."""
-    return RequestStore(control, open_secrets(settings))
+    return RequestStore(control, open_box(settings))
 
 
 def open_signing_keys(settings: Settings, control: ControlDatabase) -> SigningKeyStore:
     """The keys that manifests are signed with."""
-    return SigningKeyStore(control, open_secrets(settings))
+    return SigningKeyStore(control, open_box(settings))
 
 
-def open_secrets(settings: Settings) -> SecretBox:
-    """What seals the secrets in the control database."""
+def open_box(settings: Settings) -> SecretBox:
+    """What seals the service's secrets; all its processes need the same key."""
     key = settings.secret_key
     return open_secret_box(key.get_secret_value() if key else None, settings.home.resolve())
 

@@ -50,7 +50,7 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
 
 def _message(due: DueDelivery, services: ExportServices) -> Message:
     expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + services.link_ttl)
-    token = services.deliveries.make_link(due.request_id, expires_at=expires_at)
+    token, _link = services.links.make(due.request_id, expires_at=expires_at)
     values = {
         "NAME": due.export_name or "Data export",
         "ROWS": f"{due.rows:,}",

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import NotFound, RequestRejected
 from export_pipelines.core.model import ExportPlan, KeptStage, Stage, TenantScope
 from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.ports import ObjectStore
@@ -42,14 +42,20 @@ def keep_stage(plan: ExportPlan, stage: Stage, store: ObjectStore) -> None:
 
 
 def find_kept(
-    request_id: str, scope: TenantScope, catalog: Catalog, requests: RequestStore, store: ObjectStore
+    request_id: str,
+    scope: TenantScope,
+    catalog: Catalog,
+    requests: RequestStore,
+    store: ObjectStore,
+    *,
+    owner: str | None = None,
 ) -> KeptStage:
     """What that export, or the one it was converted from, had read.
 
     `RequestRejected` when the tenant has no such export, when nothing of it was kept, or when the catalog has changed
-    since then. A foreign export is like one that does not exist.
+    since then. A foreign export, or with ``owner`` one that somebody else asked for, is like one that does not exist.
     """
-    origin = _origin(request_id, scope, requests)
+    origin = _origin(request_id, scope, requests, owner)
     key = f"{canonical_prefix(scope, origin.id)}/{_RECORD}"
     if not store.exists(key):
         raise RequestRejected(f"the rows of export {origin.id} are not kept (any more); export again", field="convert")
@@ -65,14 +71,18 @@ def find_kept(
     return kept
 
 
-def _origin(request_id: str, scope: TenantScope, requests: RequestStore) -> ExportRequest:
+def _origin(request_id: str, scope: TenantScope, requests: RequestStore, owner: str | None) -> ExportRequest:
     """The export at the beginning of a chain of conversions."""
     request = requests.get(request_id)
-    while request.tenant_id == scope.tenant_id and request.config.get("convert"):
+    while _may_be_read(request, scope, owner) and request.config.get("convert"):
         request = requests.get(str(request.config["convert"]))
-    if request.tenant_id != scope.tenant_id:
-        raise RequestRejected(f"there is no request {request_id}", field="convert")
+    if not _may_be_read(request, scope, owner):
+        raise NotFound(f"there is no request {request_id}", field="convert")
     return request
+
+
+def _may_be_read(request: ExportRequest, scope: TenantScope, owner: str | None) -> bool:
+    return request.tenant_id == scope.tenant_id and owner in (None, request.requested_by)
 
 
 def _require_same_catalog(kept: KeptStage, catalog: Catalog, store: ObjectStore) -> None:

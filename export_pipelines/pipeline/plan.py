@@ -1,20 +1,59 @@
-"""From a request row to its plan."""
+"""From a request, or the wish to make one, to its plan."""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+from export_pipelines.archives.age_writing import recipients_of
+from export_pipelines.core.access import Role
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, KeptStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest
 
 
+def check_order(
+    raw: Any,
+    scope: TenantScope,
+    catalog: Catalog,
+    *,
+    kept: Callable[[str], KeptStage] | None = None,
+    role: Role | None = None,
+) -> ExportPlan:
+    """What the plan of a request would be; `RequestRejected` for all that can be refused before there is one.
+
+    ``kept`` finds what an export, by its id, has read; whoever may ask for a conversion gives it.
+    """
+    wanted = parse_configuration(raw)
+    plan = plan_export(
+        wanted,
+        catalog,
+        request_id="check",
+        attempt=1,
+        scope=scope,
+        requested_at=dt.datetime.now(dt.UTC),
+        formats=all_formats(),
+        codecs=CODECS,
+        kept=kept(str(wanted.convert)) if kept and wanted.convert else None,
+        role=role,
+    )
+    recipients_of(plan.sealing.recipients if plan.sealing else ())
+    return plan
+
+
 def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan:
-    """Check the request's configuration against the catalog; `RequestRejected` names the field."""
+    """Check the request's configuration against the catalog as it is now; `RequestRejected` names the field."""
     wanted = parse_configuration(request.config)
     scope = TenantScope(tenant_id=request.tenant_id)
+    role = Role(request.requested_role) if request.requested_role else None
+    owner = request.requested_by if role is Role.MEMBER else None
     return plan_export(
         wanted,
         services.catalog,
@@ -24,7 +63,8 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         requested_at=request.created_at,
         formats=services.formats(),
         codecs=CODECS,
-        kept=_kept(str(wanted.convert), scope, services) if wanted.convert else None,
+        kept=_kept(str(wanted.convert), scope, services, owner) if wanted.convert else None,
+        role=role,
     )
 
 
@@ -33,5 +73,5 @@ def kept_rows(plan: ExportPlan, services: ExportServices) -> Stage:
     return _kept(str(plan.converted_from), plan.scope, services).stage
 
 
-def _kept(request_id: str, scope: TenantScope, services: ExportServices) -> KeptStage:
-    return find_kept(request_id, scope, services.catalog, services.requests, services.store)
+def _kept(request_id: str, scope: TenantScope, services: ExportServices, owner: str | None = None) -> KeptStage:
+    return find_kept(request_id, scope, services.catalog, services.requests, services.store, owner=owner)

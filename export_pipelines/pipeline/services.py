@@ -12,6 +12,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.requests import RequestStore
 
 
@@ -25,6 +26,7 @@ class ExportServices:
     requests: RequestStore
     deliveries: DeliveryStore
     signing: SigningKeys  # what manifests are signed with
+    links: LinkStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured

@@ -20,6 +20,7 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.stores.control import CONNECT_TIMEOUT_SECONDS, explained, fetched, json_of
 
 API_CONNECTIONS = 10  # of one API process
+WAIT_SECONDS = 5  # for one of them
 
 
 class ControlPool:
@@ -33,7 +34,7 @@ class ControlPool:
             check=ConnectionPool.check_connection,
             min_size=1,
             max_size=connections,
-            timeout=CONNECT_TIMEOUT_SECONDS,
+            timeout=WAIT_SECONDS,
             open=False,
         )
 

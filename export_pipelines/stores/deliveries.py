@@ -1,12 +1,10 @@
-"""The outbox: what is still to be told to whom, and the links that are told."""
+"""The outbox: what is still to be told to whom."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import secrets
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from export_pipelines.stores.control import Control
 
@@ -29,28 +27,6 @@ class DueDelivery:
     rows: int
     size_bytes: int
     expires_at: dt.datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkedExport:
-    """What a download link leads to."""
-
-    link_id: str
-    request_id: str
-    tenant_id: str
-    name: str | None
-    rows: int
-    size_bytes: int
-    completed_at: dt.datetime
-    available_until: dt.datetime  # the link's end or the package's, whichever comes first
-    password_hash: str | None
-    uses_left: int | None  # None: any number
-    files: tuple[dict[str, Any], ...]
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> Self:
-        texts = {name: str(row[name]) for name in ("link_id", "request_id")}
-        return cls(**{**row, **texts, "files": tuple(row["files"])})
 
 
 class DeliveryStore:
@@ -149,35 +125,9 @@ class DeliveryStore:
         return list(
             self._control.rows(
                 """
-                SELECT key, path, media_type, rows, size_bytes, sha256
+                SELECT position, key, path, media_type, rows, size_bytes, sha256
                 FROM export_control.export_files WHERE request_id = %(id)s ORDER BY position
                 """,
                 {"id": request_id},
             )
         )
-
-    def make_link(self, request_id: str, *, expires_at: dt.datetime) -> str:
-        """A new secret token for this request's package; only its hash is kept."""
-        token = secrets.token_urlsafe(32)
-        self._control.rows(
-            """
-            INSERT INTO export_control.export_links (request_id, token_sha256, expires_at)
-            VALUES (%(id)s, %(hash)s, %(expires_at)s)
-            """,
-            {"id": request_id, "hash": token_hash(token), "expires_at": expires_at},
-        )
-        return token
-
-    def follow_link(self, token: str) -> LinkedExport | None:
-        """What a valid token leads to; None for unknown, expired and revoked ones."""
-        rows = self._control.rows("SELECT * FROM export_control.find_link(%(hash)s)", {"hash": token_hash(token)})
-        return LinkedExport.of(rows[0]) if rows else None
-
-    def use_link(self, link_id: str) -> bool:
-        """Count a download; False when the link has no use left."""
-        rows = self._control.rows("SELECT export_control.use_link(%(id)s) AS used", {"id": link_id})
-        return bool(rows[0]["used"])
-
-
-def token_hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
+from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
@@ -35,6 +36,7 @@ class ExportRequest:
     id: str
     tenant_id: str
     requested_by: str | None
+    requested_role: str | None  # None: the host application or an operator
     config: dict[str, Any]
     status: RequestStatus
     launched_by: str
@@ -57,10 +59,14 @@ class ExportRequest:
     package_rows: int | None
     package_bytes: int | None
     manifest_sha256: str | None
+    estimated_rows: int | None
+    estimated_bytes: int | None
+    estimated_seconds: float | None
     created_at: dt.datetime
     started_at: dt.datetime | None
     completed_at: dt.datetime | None
     expires_at: dt.datetime | None
+    deleted_at: dt.datetime | None
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:
@@ -75,7 +81,7 @@ class ExportRequest:
         )
 
 
-_COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API may not read all of a row
+COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API may not read all of a row
 
 Found = list[ExportRequest]  # the store's own `list` hides the type inside the class
 
@@ -95,6 +101,7 @@ class RequestStore(Attempts):
         tenant_id: str,
         config: dict[str, Any],
         requested_by: str | None = None,
+        requested_role: Role | None = None,
         launched_by: str = "sensor",
         idempotency_key: str | None = None,
         priority: int = 0,
@@ -112,6 +119,7 @@ class RequestStore(Attempts):
             "tenant_id": tenant_id,
             "config": Jsonb(config),
             "requested_by": requested_by,
+            "requested_role": requested_role,
             "launched_by": launched_by,
             "idempotency_key": idempotency_key,
             "priority": priority,
@@ -119,9 +127,10 @@ class RequestStore(Attempts):
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
-                (id, tenant_id, config, requested_by, launched_by, idempotency_key, priority, sealed_secrets)
-            VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(launched_by)s, %(idempotency_key)s,
-                    %(priority)s, %(sealed)s)
+                (id, tenant_id, config, requested_by, requested_role, launched_by, idempotency_key, priority,
+                 sealed_secrets)
+            VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(requested_role)s, %(launched_by)s,
+                    %(idempotency_key)s, %(priority)s, %(sealed)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,
@@ -166,7 +175,7 @@ class RequestStore(Attempts):
         except ValueError as error:
             raise NotFound(f"{request_id!r} is not a request id", field="request_id") from error
         rows = self._control.rows(
-            f"SELECT {_COLUMNS} FROM export_control.export_requests WHERE id = %(id)s",  # noqa: S608 - our own names
+            f"SELECT {COLUMNS} FROM export_control.export_requests WHERE id = %(id)s",  # noqa: S608 - our own names
             {"id": request_id},
         )
         if not rows:
@@ -222,6 +231,13 @@ class RequestStore(Attempts):
             WHERE id = ANY(%(ids)s::uuid[]) AND status = 'queued'
             """,
             {"ids": [request.id for request in requests]},
+        )
+
+    def not_asked(self, request_id: str) -> None:
+        """Take the remembering back: the asking came to nothing, and the sensor need not wait."""
+        self._control.rows(
+            "UPDATE export_control.export_requests SET asked_at = NULL WHERE id = %(id)s AND status = 'queued'",
+            {"id": request_id},
         )
 
     def events(self, request_id: str) -> Sequence[dict[str, Any]]:
@@ -285,6 +301,28 @@ class RequestStore(Attempts):
                 field="request_id",
             )
         return int(rows[0]["attempt"])
+
+    def mark_deleted(self, request_id: str) -> ExportRequest:
+        """Gone for people from now on; its links stop working. `Conflict` while a run could still publish it."""
+        rows = self._control.rows(
+            f"""
+            UPDATE export_control.export_requests
+            SET status = CASE status WHEN 'completed' THEN 'expired' ELSE status END, deleted_at = now()
+            WHERE id = %(id)s AND status NOT IN ('queued', 'processing') AND deleted_at IS NULL
+            RETURNING {COLUMNS}
+            """,  # noqa: S608 - our own names
+            {"id": request_id},
+        )
+        if not rows:
+            raise Conflict(f"is {self.get(request_id).status}; cancel it first", field="request_id")
+        return ExportRequest.of(rows[0])
+
+    def objects_removed(self, request_id: str) -> None:
+        """Remember that nothing of it is left in the object store."""
+        self._control.rows(
+            "UPDATE export_control.export_requests SET objects_removed_at = now() WHERE id = %(id)s",
+            {"id": request_id},
+        )
 
     def silent(self, *, older_than: dt.timedelta) -> Found:
         """Processing requests whose heartbeat stopped, and queued ones whose command line never began.

@@ -23,7 +23,8 @@ from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.pipeline.deliver import deliver_due, fill
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT, token_hash
+from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT
+from export_pipelines.stores.links import token_hash
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.published import KEEP, Publisher
@@ -71,6 +72,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         requests=publisher.requests,
         deliveries=publisher.deliveries,
         signing=unused,
+        links=publisher.links,
         formats=unused,
         find_format=unused,
         mailer=mailer,
@@ -126,7 +128,7 @@ def test_each_recipient_gets_one_mail_with_a_link_of_their_own(
     tokens = {LINK.findall(mail.message.get_content())[0] for mail in mails}
     assert len(tokens) == 2
     for token in tokens:
-        export = publisher.deliveries.follow_link(token)
+        export = publisher.links.follow(token)
         assert export is not None
         assert export.request_id == request_id
     assert len({mail.message["Message-ID"] for mail in mails}) == 2
@@ -161,7 +163,7 @@ def test_a_link_never_outlives_its_package(publisher: Publisher, tmp_path: Path)
     )
     deliver_due(services(publisher, mailer, tmp_path))
     [token] = LINK.findall(mailer.sent[0].body)
-    export = publisher.deliveries.follow_link(token)
+    export = publisher.links.follow(token)
     assert export is not None
     assert export.available_until <= dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
 
@@ -244,7 +246,7 @@ def test_every_try_has_the_same_message_id_and_a_working_link(publisher: Publish
     deliver_due(services(publisher, second, tmp_path))
     assert first.sent[0].message_id == second.sent[0].message_id
     for message in (*first.sent, *second.sent):
-        export = publisher.deliveries.follow_link(LINK.findall(message.body)[0])
+        export = publisher.links.follow(LINK.findall(message.body)[0])
         assert export is not None
         assert export.request_id == request_id
 

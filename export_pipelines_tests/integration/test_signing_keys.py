@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import FastAPI
 
-from export_pipelines.api.signing_keys import PATH, signing_keys_router
+from export_pipelines.api.signing_keys import PATH, router
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.packaging.key_sets import key_set
+from export_pipelines.packaging.key_sets import read_key_set
 from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
@@ -168,19 +169,23 @@ def test_the_api_publishes_the_keys_with_no_way_to_the_secret_halves(keys: Signi
             SigningKeyStore(acting).signer()
 
 
-def test_the_well_known_address_answers_anybody(keys: SigningKeyStore) -> None:
+def test_the_well_known_address_answers_anybody(keys: SigningKeyStore, control_url: str, tmp_path: Path) -> None:
     keys.signer()
+    keys.rotate()
     app = FastAPI()
-    app.include_router(signing_keys_router(keys.published))
+    app.include_router(router)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             return await client.get(PATH)
 
-    answer = asyncio.run(ask())
-    assert answer.status_code == 200
-    assert answer.json() == key_set(keys.published())
-    assert answer.headers["cache-control"] == "public, max-age=300"
+    with closing(ControlPool(control_url)) as pool:
+        pool.open()
+        app.state.services = SimpleNamespace(pool=pool)
+        answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "public, max-age=300")
+    (tmp_path / "keys.json").write_bytes(answer.content)
+    assert list(read_key_set(tmp_path / "keys.json").values()) == keys.published()
 
 
 def test_a_file_secret_is_shared_by_the_processes_of_a_home(control_url: str, tmp_path: Path) -> None:

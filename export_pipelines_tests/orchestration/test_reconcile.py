@@ -14,7 +14,7 @@ from export_pipelines.core.errors import Cancelled
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.orchestration.holding import take
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
-from export_pipelines.orchestration.runs import EXPORT_JOB, run_tags
+from export_pipelines.pipeline.runs import EXPORT_JOB, run_tags
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines_tests.workshop import Workshop
 

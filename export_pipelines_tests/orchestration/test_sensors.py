@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 from export_pipelines.orchestration import sensors
 from export_pipelines.orchestration.partitions import tenant_partitions_name
 from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.orchestration.runs import EXPORT_JOB, run_tags
+from export_pipelines.pipeline.runs import EXPORT_JOB, run_tags
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore

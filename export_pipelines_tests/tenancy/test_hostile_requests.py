@@ -162,14 +162,14 @@ def test_what_is_not_one_address_is_refused_at_once(workshop: Workshop, recipien
 def test_a_link_ends_with_its_package(workshop: Workshop, control_url: str) -> None:
     request = workshop.export({"tables": ["pets"], "format": "csv"})
     later = dt.datetime.now(dt.UTC) + dt.timedelta(days=3650)
-    token = workshop.services.deliveries.make_link(request.id, expires_at=later)
-    assert workshop.services.deliveries.follow_link(token) is not None
+    token, _ = workshop.services.links.make(request.id, expires_at=later)
+    assert workshop.services.links.follow(token) is not None
     with psycopg.connect(control_url, autocommit=True) as connection:
         connection.execute(
             "UPDATE export_control.export_requests SET expires_at = now() - interval '1 second' WHERE id = %s",
             (request.id,),
         )
-    assert workshop.services.deliveries.follow_link(token) is None
+    assert workshop.services.links.follow(token) is None
 
 
 def test_a_cancelled_export_publishes_nothing_even_while_its_files_are_read_back(

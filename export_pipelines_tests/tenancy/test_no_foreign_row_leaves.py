@@ -38,6 +38,7 @@ from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
@@ -88,6 +89,7 @@ def services_on(
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
         signing=SigningKeyStore(control),
+        links=LinkStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,

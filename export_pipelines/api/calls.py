@@ -1,0 +1,124 @@
+"""One call of the API: who asks, and a transaction in the caller's name with all that a route needs in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Request
+from starlette.datastructures import URL
+
+from export_pipelines.api.docs import Described
+from export_pipelines.api.services import ApiServices
+from export_pipelines.core.access import Action, Caller, require
+from export_pipelines.stores.acting import OpenTransaction
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.history import History
+from export_pipelines.stores.links import LinkStore
+from export_pipelines.stores.requests import RequestStore
+
+
+@dataclass(kw_only=True)
+class Work:
+    """A transaction in the caller's name. What it changes and what it says about it in the audit log go together."""
+
+    control: OpenTransaction
+    requests: RequestStore
+    history: History
+    deliveries: DeliveryStore
+    links: LinkStore
+    target: str | None = None  # what it was about, once known
+
+    @classmethod
+    def on(cls, control: OpenTransaction, services: ApiServices) -> Work:
+        return cls(
+            control=control,
+            requests=RequestStore(control, services.secrets),
+            history=History(control),
+            deliveries=DeliveryStore(control),
+            links=LinkStore(control),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """An authenticated call."""
+
+    services: ApiServices
+    caller: Caller
+    request_id: str
+    ip: str | None
+    user_agent: str | None
+    fingerprint: str  # of method, path and body
+    url: URL
+
+    @contextmanager
+    def acting(self, action: Action, target: str | None = None) -> Iterator[Work]:
+        """Everything a call does in the control database: one transaction, committed with its line in the audit log.
+
+        `NotAllowed` when the caller's role does not include the action.
+        """
+        require(self.caller, action)
+        with self.services.pool.acting(self.caller) as control:
+            work = Work.on(control, self.services)
+            work.target = target
+            yield work
+
+    def following(self, cursor: str) -> str:
+        """Path and query of the next page."""
+        url = self.url.include_query_params(cursor=cursor)
+        return f"{url.path}?{url.query}"
+
+    @property
+    def tenant_id(self) -> str:
+        """The caller's tenant; only roles that have one get as far as asking for it."""
+        assert self.caller.tenant_id is not None
+        return self.caller.tenant_id
+
+
+def services_of(request: Request) -> ApiServices:
+    return cast("ApiServices", request.app.state.services)
+
+
+async def body_of(request: Request) -> bytes:
+    """The bytes as they came; the framework has read them already."""
+    return await request.body()
+
+
+def open_call(
+    request: Request,
+    services: Annotated[ApiServices, Depends(services_of)],
+    body: Annotated[bytes, Depends(body_of)],
+    _described: Described,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+    user_agent: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Call:
+    """`NotAuthenticated` without a credential that proves who asks."""
+    ip = request.client.host if request.client else None
+    caller = services.authenticate(authorization, ip)
+    told = b"\0".join((request.method.encode(), request.url.path.encode(), body))
+    return Call(
+        services=services,
+        caller=caller,
+        request_id=request.scope["state"]["request_id"],
+        ip=ip,
+        user_agent=user_agent[:500] if user_agent else None,
+        url=request.url,
+        fingerprint=hashlib.sha256(told).hexdigest(),
+    )
+
+
+Calling = Annotated[Call, Depends(open_call)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Any text of yours. A repeated call with the same key and body answers what the first one did.",
+    ),
+]

@@ -1,0 +1,119 @@
+"""What a caller may export, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from export_pipelines.api.calls import Calling
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action, Role, require
+from export_pipelines.core.catalog import Catalog, Classification, Table
+from export_pipelines.core.packing import ARCHIVE
+from export_pipelines.formats.registry import all_formats
+from export_pipelines.packaging.codecs import CODECS
+
+router = APIRouter(prefix="/api/v1/exports", tags=["catalog"], responses=ANSWERS)
+
+
+class ColumnOut(BaseModel):
+    name: str
+    type: str
+    classification: Classification
+    nullable: bool
+    description: str | None
+    label: str | None
+    masked: str | None = Field(description="Why its values are always NULL.")
+
+
+class TableOut(BaseModel):
+    name: str
+    description: str | None
+    module: str | None
+    primary_key: list[str]
+    time_column: str | None = Field(description="What `filters.date_range` limits; without one there is no range.")
+    soft_deletes: bool = Field(description="Whether `filters.include_deleted` makes a difference.")
+    columns: list[ColumnOut]
+
+
+class FormatOut(BaseModel):
+    name: str
+    title: str
+    aliases: list[str]
+    extension: str
+    media_type: str
+    options: dict[str, Any] = Field(description="JSON Schema of each option.")
+
+
+class CatalogOut(BaseModel):
+    name: str
+    title: str | None
+    description: str | None
+    timezone: str = Field(description="In which a date of `filters.date_range` begins.")
+    tables: list[TableOut]
+    formats: list[FormatOut]
+    compressions: list[str]
+    encryption_methods: list[str]
+    split_by: list[str]
+    delivery_methods: list[str]
+
+
+@router.get("/catalog", summary="Tables, columns, formats and options", response_model=CatalogOut)
+def get_catalog(call: Calling) -> CatalogOut:
+    """Only what the caller's role may export."""
+    require(call.caller, Action.SEE_CATALOG)
+    catalog = call.services.catalog
+    return CatalogOut(
+        name=catalog.name,
+        title=catalog.title,
+        description=catalog.description,
+        timezone=catalog.timezone,
+        tables=[_table(name, table) for name, table in _open_to(call.caller.role, catalog)],
+        formats=[
+            FormatOut(
+                name=spec.name,
+                title=spec.title,
+                aliases=list(spec.aliases),
+                extension=spec.extension,
+                media_type=spec.media_type,
+                options=spec.options.model_json_schema().get("properties", {}) if spec.options else {},
+            )
+            for spec in all_formats().values()
+        ],
+        compressions=["none", *CODECS, ARCHIVE],
+        encryption_methods=["AES256", "age"],
+        split_by=["month", "week", "size"],
+        delivery_methods=["download", "email"],
+    )
+
+
+def _open_to(role: Role, catalog: Catalog) -> list[tuple[str, Table]]:
+    return [
+        (name, table) for name, table in catalog.tables.items() if role is Role.OPERATOR or str(role) in table.roles
+    ]
+
+
+def _table(name: str, table: Table) -> TableOut:
+    return TableOut(
+        name=name,
+        description=table.description,
+        module=table.module,
+        primary_key=list(table.primary_key),
+        time_column=table.time_column,
+        soft_deletes=table.deleted_column is not None,
+        columns=[
+            ColumnOut(
+                name=column,
+                type=spec.type,
+                classification=spec.classification,
+                nullable=spec.nullable,
+                description=spec.description,
+                label=spec.label,
+                masked=spec.mask,
+            )
+            for column, spec in table.columns.items()
+            if spec.exported
+        ],
+    )

@@ -1,0 +1,55 @@
+"""Files of a finished export for those who may see it; permission is asked again at each download."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from export_pipelines.api.calls import Call, Calling
+from export_pipelines.api.files import File, file_name, file_response, package_response
+from export_pipelines.api.jobs import visible
+from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action
+from export_pipelines.core.errors import Conflict, NotFound
+from export_pipelines.core.naming import MANIFEST, slug
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.stores.requests import ExportRequest
+
+router = APIRouter(prefix=JOBS, tags=["downloads"], responses=ANSWERS)
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}
+}
+
+
+@router.api_route("/{job_id}/download", methods=["GET", "HEAD"], response_class=Response, responses=_BYTES)
+def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
+    """The package as one file: its archive where it has one, else a ZIP of its files."""
+    export, files = _files(call, job_id)
+    archives = [file for file in files if file_name(file) != MANIFEST]
+    if len(archives) == 1:
+        return file_response(request, archives[0], call.services)
+    return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
+
+
+@router.api_route("/{job_id}/download/{index}", methods=["GET", "HEAD"], response_class=Response, responses=_BYTES)
+def download_file(
+    call: Calling, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]
+) -> Response:
+    """One file, by its `index` in the status; can be resumed with Range and If-Range."""
+    _export, files = _files(call, job_id)
+    file = next((file for file in files if file["position"] == index), None)
+    if file is None:
+        raise NotFound(f"this export has no file {index}; its status lists {len(files)}", field="index")
+    return file_response(request, file, call.services)
+
+
+def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
+    with call.acting(Action.DOWNLOAD, str(job_id)) as work:
+        export = visible(work, job_id)
+        if export.status is not RequestStatus.COMPLETED:
+            raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
+        return export, list(work.deliveries.files_of(export.id))

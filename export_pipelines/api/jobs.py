@@ -1,0 +1,227 @@
+"""Exports as jobs: ask for one, see it and the others, cancel, retry, convert, delete."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+
+from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
+from export_pipelines.api.idempotency import Answer, once
+from export_pipelines.api.ordering import order
+from export_pipelines.api.payloads import (
+    JOBS,
+    Job,
+    JobCreated,
+    JobPage,
+    JobStatus,
+    created_of,
+    details_of,
+    megabytes,
+    status_of,
+    summary_of,
+)
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action
+from export_pipelines.core.configuration import ExportConfig
+from export_pipelines.core.errors import NotFound, Unavailable
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.removal import remove_objects
+from export_pipelines.stores.history import HistoryFilter
+from export_pipelines.stores.requests import ExportRequest
+
+RETRY_AFTER_SECONDS = 2  # a client that asks this often sees a small export end
+router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
+
+
+class Conversion(BaseModel):
+    """A finished export in another format."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    target_format: str = Field(min_length=1, max_length=40)
+    options: dict[str, Any] = Field(default_factory=dict)
+    compression: str = Field(default="none", min_length=1, max_length=40)
+    name: str = Field(default="", max_length=200)
+
+
+class Again(BaseModel):
+    """What a retry needs: nothing, or the password of an encrypted export, which was wiped when it ended."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    password: SecretStr | None = None
+
+
+class Deleted(BaseModel):
+    deleted: bool
+    files_removed: int
+    space_freed_mb: float
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Ask for an export", response_model=JobCreated)
+def create_job(
+    call: Calling,
+    config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
+    body: Annotated[bytes, Depends(body_of)],
+    background: BackgroundTasks,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
+    return _ordered(call, Action.CREATE, json.loads(body), background, key)
+
+
+@router.post(
+    "/{job_id}/convert",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="The same rows in another format",
+    response_model=JobCreated,
+)
+def convert_job(
+    call: Calling, job_id: UUID, conversion: Conversion, background: BackgroundTasks, key: IdempotencyKey = None
+) -> Response:
+    """A new export from what a finished one has read; the source is not asked again."""
+    wanted = conversion.model_dump(exclude={"target_format"})
+    raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
+    return _ordered(call, Action.CONVERT, raw, background, key)
+
+
+@router.get("", summary="History", response_model=JobPage, response_model_exclude_none=False)
+def list_jobs(
+    call: Calling,
+    response: Response,
+    status: RequestStatus | None = None,
+    table: Annotated[str | None, Query(max_length=63)] = None,
+    format_: Annotated[str | None, Query(alias="format", max_length=40)] = None,
+    user: Annotated[str | None, Query(max_length=200)] = None,
+    created_from: AwareDatetime | None = None,
+    created_to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> JobPage:
+    """Newest first. Members see their own exports, admins all of their tenant."""
+    wanted = HistoryFilter(
+        status=status, table=table, format=format_, user=user, created_from=created_from, created_to=created_to
+    )
+    with call.acting(Action.LIST) as work:
+        found, following = work.history.page(wanted, limit=limit, cursor=cursor)
+    if following:
+        response.headers["Link"] = f'<{call.services.base_url}{call.following(following)}>; rel="next"'
+    return JobPage(jobs=[summary_of(request, call.services.base_url) for request in found], next_cursor=following)
+
+
+@router.get("/{job_id}", summary="All of an export", response_model=Job)
+def get_job(call: Calling, job_id: UUID) -> Job:
+    with call.acting(Action.READ, str(job_id)) as work:
+        request = visible(work, job_id)
+        files, deliveries = work.deliveries.files_of(request.id), work.deliveries.of_request(request.id)
+        events = work.requests.events(request.id)
+    base = call.services.base_url
+    return Job(**status_of(request, files, deliveries, base), **details_of(request, events, base))
+
+
+@router.get("/{job_id}/status", summary="How far it is", response_model=JobStatus)
+def get_status(call: Calling, job_id: UUID, response: Response) -> JobStatus:
+    status = read_status(call, job_id)
+    if status.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return status
+
+
+@router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Stop it", response_model=JobStatus)
+def cancel_job(call: Calling, job_id: UUID, key: IdempotencyKey = None) -> Response:
+    """At once when queued; a run stops with its next heartbeat and publishes nothing. 409 when it has ended."""
+    with call.acting(Action.CANCEL, str(job_id)) as work:
+
+        def cancel() -> Answer:
+            work.requests.request_cancel(visible(work, job_id).id)
+            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+
+        return once(call, work, key, cancel)
+
+
+@router.post("/{job_id}/retry", status_code=HTTPStatus.ACCEPTED, summary="Once more", response_model=JobStatus)
+def retry_job(
+    call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
+) -> Response:
+    """A failed or cancelled export is queued again. 409 in any other state."""
+    with call.acting(Action.RETRY, str(job_id)) as work:
+
+        def retry() -> Answer:
+            work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+
+        response = once(call, work, key, retry)
+        request = work.requests.get(str(job_id))
+        work.requests.asked([request])
+    return _launched(call, request, response, background)
+
+
+@router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
+def delete_job(call: Calling, job_id: UUID) -> Deleted:
+    """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work."""
+    with call.acting(Action.DELETE, str(job_id)) as work:
+        request = work.requests.mark_deleted(visible(work, job_id).id)
+    removed = remove_objects(request, call.services.store)
+    with call.services.pool.acting(call.caller) as control:
+        Work.on(control, call.services).requests.objects_removed(request.id)
+    return Deleted(deleted=True, files_removed=removed.files, space_freed_mb=megabytes(removed.size_bytes))
+
+
+def visible(work: Work, job_id: UUID) -> ExportRequest:
+    """The request, if the caller may see it. `NotFound` for foreign, unknown and deleted ones alike."""
+    request = work.requests.get(str(job_id))
+    if request.deleted_at is not None:
+        raise NotFound(f"there is no request {job_id}", field="job_id")
+    return request
+
+
+def read_status(call: Call, job_id: UUID) -> JobStatus:
+    """What polling and events tell."""
+    with call.acting(Action.READ, str(job_id)) as work:
+        return _status(call, work, job_id)
+
+
+def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
+    request = visible(work, job_id)
+    completed = request.status is RequestStatus.COMPLETED
+    files = work.deliveries.files_of(request.id) if completed else []
+    deliveries = work.deliveries.of_request(request.id) if completed else []
+    return JobStatus(**status_of(request, files, deliveries, call.services.base_url))
+
+
+def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
+    launched: list[ExportRequest] = []
+    with call.acting(action) as work:
+
+        def write() -> Answer:
+            request, plan = order(call, work, raw)
+            launched.append(request)
+            created = created_of(request, plan, call.services.base_url)
+            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
+
+        response = once(call, work, key, write)
+    for request in launched:  # none when this was a replay
+        _launched(call, request, response, background)
+    return response
+
+
+def _launched(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
+    """Once the answer is out, ask for the run; the sensor does when this fails."""
+    background.add_task(_launch, call, request)
+    response.background = background
+    return response
+
+
+def _launch(call: Call, request: ExportRequest) -> None:
+    try:
+        call.services.launcher.launch(request)
+    except Unavailable:
+        with call.services.pool.acting(call.caller) as control:
+            Work.on(control, call.services).requests.not_asked(request.id)

@@ -1,0 +1,115 @@
+"""The pages and files behind a link. Its token is the credential, with a password where its maker set one.
+
+Looking at a page changes nothing, so mail scanners and link previews do no harm; a download that begins is a use.
+"""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+from export_pipelines.api.calls import body_of, services_of
+from export_pipelines.api.files import begins, file_response
+from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
+from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
+from export_pipelines.api.services import ApiServices
+from export_pipelines.stores.links import LinkedExport, LinkStore
+
+COOKIE = "link"
+COOKIE_SECONDS = 3600
+_NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
+_NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
+_USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
+_METHODS = ["GET", "HEAD"]
+
+router = APIRouter(prefix="/d", include_in_schema=False)
+Services = Annotated[ApiServices, Depends(services_of)]
+Basic = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=False, realm="link"))]
+
+
+@router.api_route("/{token}", methods=_METHODS)
+def show_link(request: Request, token: str, services: Services, basic: Basic) -> Response:
+    export = _find(services, token)
+    if export is None:
+        return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
+    if not _unlocked(request, token, export, basic):
+        return HTMLResponse(password_page(wrong=False), headers=PAGE_HEADERS)
+    return HTMLResponse(listing_page(token, export, export.files), headers=PAGE_HEADERS)
+
+
+@router.post("/{token}")
+def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
+    """The right password sets a cookie for this link alone, for an hour."""
+    export = _find(services, token)
+    if export is None:
+        return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
+    if export.password_hash is None:
+        return _page(HTTPStatus.METHOD_NOT_ALLOWED, "This link has no password", "Open it as it is.")
+    password = parse_qs(body.decode(errors="replace")).get("password", [""])[0]
+    if not _opens(export, password):
+        return HTMLResponse(password_page(wrong=True), HTTPStatus.FORBIDDEN, headers=PAGE_HEADERS)
+    path = f"/d/{quote(token, safe='')}"
+    response = RedirectResponse(path, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
+    response.set_cookie(
+        COOKIE,
+        proof_of(token, export.password_hash),
+        max_age=COOKIE_SECONDS,
+        path=path,
+        secure=services.base_url.startswith("https:"),
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+@router.api_route("/{token}/{path:path}", methods=_METHODS)
+def download_by_link(request: Request, token: str, path: str, services: Services, basic: Basic) -> Response:
+    export = _find(services, token)
+    if export is None:
+        return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
+    if not _unlocked(request, token, export, basic):
+        headers = {"WWW-Authenticate": 'Basic realm="link", charset="UTF-8"'}
+        return HTMLResponse(password_page(wrong=False), HTTPStatus.UNAUTHORIZED, {**PAGE_HEADERS, **headers})
+    file = next((file for file in export.files if file["path"] == path), None)
+    if file is None:
+        return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
+    if begins(request) and not _use(services, export.link_id):
+        return _page(HTTPStatus.GONE, *_USED_UP)
+    return file_response(request, file, services, PAGE_HEADERS)
+
+
+def _find(services: ApiServices, token: str) -> LinkedExport | None:
+    with services.pool.acting(None) as control:
+        return LinkStore(control).follow(token)
+
+
+def _use(services: ApiServices, link_id: str) -> bool:
+    with services.pool.acting(None) as control:
+        return LinkStore(control).use(link_id)
+
+
+def _unlocked(request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None) -> bool:
+    """By no password, by the cookie of `unlock_link`, or by HTTP Basic with any user name, as `curl -u :password`."""
+    if export.password_hash is None:
+        return True
+    shown = request.cookies.get(COOKIE, "")
+    if hmac.compare_digest(shown.encode(), proof_of(token, export.password_hash).encode()):
+        return True
+    return basic is not None and _opens(export, basic.password)
+
+
+def _opens(export: LinkedExport, password: str) -> bool:
+    """`TooMany` after some wrong ones: a password is short enough to be guessed otherwise."""
+    if export.password_hash is None:
+        return True
+    return len(password) <= MAX_PASSWORD and verify_password(export.password_hash, password)
+
+
+def _page(status: HTTPStatus, title: str, advice: str) -> HTMLResponse:
+    return HTMLResponse(problem_page(title, advice), status, PAGE_HEADERS)

@@ -1,0 +1,262 @@
+"""What the API says about an export."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from export_pipelines.core.model import ExportPlan
+from export_pipelines.core.status import DeliveryStatus, RequestStatus
+from export_pipelines.stores.requests import ExportRequest
+
+JOBS = "/api/v1/exports/jobs"
+_MB = 1_000_000
+
+
+def megabytes(size_bytes: int) -> float:
+    return round(size_bytes / _MB, 6)
+
+
+class Progress(BaseModel):
+    percentage: float = Field(ge=0, le=100)
+    rows_processed: int
+    total_rows: int | None = Field(description="An estimate until the rows are counted.")
+    current_table: str | None
+    files_created: int
+
+
+class FileOut(BaseModel):
+    index: int = Field(description="Goes into `/download/{index}`.")
+    filename: str = Field(description="Path inside the package.")
+    media_type: str
+    size_mb: float = Field(description="1 MB is 1,000,000 bytes.")
+    size_bytes: int
+    rows: int
+    checksum: str = Field(description="SHA-256 of the stored bytes, hex.")
+    download_url: str
+
+
+class DeliveryOut(BaseModel):
+    method: str
+    recipient: str
+    status: DeliveryStatus
+    attempts: int
+    error: str | None
+    delivered_at: dt.datetime | None
+
+
+class ErrorOut(BaseModel):
+    type: str = Field(description="What to do: request_rejected, unavailable, integrity_violation, cancelled, …")
+    message: str
+
+
+class JobStatus(BaseModel):
+    """How far an export is, and what came of it."""
+
+    job_id: str
+    status: RequestStatus
+    progress: Progress
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    completed_at: dt.datetime | None
+    expires_at: dt.datetime | None
+    files: list[FileOut]
+    deliveries: list[DeliveryOut]
+    error: ErrorOut | None
+
+
+class JobSummary(BaseModel):
+    """A line of the history."""
+
+    job_id: str
+    name: str
+    status: RequestStatus
+    percentage: float
+    format: str
+    tables: list[str]
+    requested_by: str | None
+    rows: int | None
+    size_mb: float | None
+    created_at: dt.datetime
+    completed_at: dt.datetime | None
+    expires_at: dt.datetime | None
+    tracking_url: str
+
+
+class JobEvent(BaseModel):
+    at: dt.datetime
+    old_status: RequestStatus | None
+    new_status: RequestStatus
+    attempt: int
+    run_id: str | None
+    detail: str | None
+
+
+class Job(JobStatus):
+    """All of an export."""
+
+    name: str
+    config: dict[str, Any] = Field(description="As it was asked for; passwords are never kept.")
+    requested_by: str | None
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    rows: int | None
+    size_mb: float | None
+    manifest_sha256: str | None
+    estimated_rows: int | None
+    estimated_size_mb: float | None
+    estimated_time_seconds: float | None
+    tracking_url: str
+    events: list[JobEvent]
+
+
+class SelectionOut(BaseModel):
+    """What a part of the configuration came to mean."""
+
+    table: str
+    columns: list[str]
+    start: dt.datetime | None
+    end: dt.datetime | None = Field(description="Not included.")
+    include_deleted: bool
+
+
+class JobCreated(BaseModel):
+    job_id: str
+    status: RequestStatus
+    estimated_rows: int | None
+    estimated_size_mb: float | None
+    estimated_time_seconds: float | None
+    tracking_url: str
+    resolved: list[SelectionOut]
+
+
+class JobPage(BaseModel):
+    jobs: list[JobSummary]
+    next_cursor: str | None = Field(description="Goes into `cursor` for the next page; also in the Link field.")
+
+
+def status_of(
+    request: ExportRequest, files: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]], base: str
+) -> dict[str, Any]:
+    """Fields of `JobStatus`; files only while there are any."""
+    kept = files if request.status is RequestStatus.COMPLETED else ()
+    return {
+        "job_id": request.id,
+        "status": request.status,
+        "progress": Progress(
+            percentage=request.percentage,
+            rows_processed=request.rows_processed,
+            total_rows=request.total_rows,
+            current_table=request.current_table,
+            files_created=request.files_created,
+        ),
+        "created_at": request.created_at,
+        "started_at": request.started_at,
+        "completed_at": request.completed_at,
+        "expires_at": request.expires_at,
+        "files": [file_out(file, request.id, base) for file in kept],
+        "deliveries": [DeliveryOut(**{**row, "error": row["error_message"]}) for row in deliveries],
+        "error": _error(request),
+    }
+
+
+def details_of(request: ExportRequest, events: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
+    """Fields of `Job` beyond its status."""
+    return {
+        "name": str(request.config.get("name") or ""),
+        "config": request.config,
+        "requested_by": request.requested_by,
+        "attempt": request.attempt,
+        "max_attempts": request.max_attempts,
+        "cancel_requested": request.cancel_requested,
+        "rows": request.package_rows,
+        "size_mb": _optional_megabytes(request.package_bytes),
+        "manifest_sha256": request.manifest_sha256,
+        "estimated_rows": request.estimated_rows,
+        "estimated_size_mb": _optional_megabytes(request.estimated_bytes),
+        "estimated_time_seconds": request.estimated_seconds,
+        "tracking_url": tracking_url(request.id, base),
+        "events": [JobEvent(**event) for event in events],
+    }
+
+
+def summary_of(request: ExportRequest, base: str) -> JobSummary:
+    return JobSummary(
+        job_id=request.id,
+        name=str(request.config.get("name") or ""),
+        status=request.status,
+        percentage=request.percentage,
+        format=str(request.config["format"]),
+        tables=tables_of(request.config),
+        requested_by=request.requested_by,
+        rows=request.package_rows,
+        size_mb=_optional_megabytes(request.package_bytes),
+        created_at=request.created_at,
+        completed_at=request.completed_at,
+        expires_at=request.expires_at,
+        tracking_url=tracking_url(request.id, base),
+    )
+
+
+def created_of(request: ExportRequest, plan: ExportPlan, base: str) -> JobCreated:
+    return JobCreated(
+        job_id=request.id,
+        status=request.status,
+        estimated_rows=request.estimated_rows,
+        estimated_size_mb=_optional_megabytes(request.estimated_bytes),
+        estimated_time_seconds=request.estimated_seconds,
+        tracking_url=tracking_url(request.id, base),
+        resolved=selections_of(plan),
+    )
+
+
+def selections_of(plan: ExportPlan) -> list[SelectionOut]:
+    return [
+        SelectionOut(
+            table=selection.table,
+            columns=list(selection.columns),
+            start=selection.window.start_at if selection.window else None,
+            end=selection.window.end_at if selection.window else None,
+            include_deleted=selection.include_deleted,
+        )
+        for selection in plan.selections
+    ]
+
+
+def file_out(file: Mapping[str, Any], request_id: str, base: str) -> FileOut:
+    return FileOut(
+        index=file["position"],
+        filename=file["path"],
+        media_type=file["media_type"],
+        size_mb=megabytes(file["size_bytes"]),
+        size_bytes=file["size_bytes"],
+        rows=file["rows"],
+        checksum=file["sha256"],
+        download_url=f"{tracking_url(request_id, base)}/download/{file['position']}",
+    )
+
+
+def tracking_url(request_id: str, base: str) -> str:
+    return f"{base}{JOBS}/{request_id}"
+
+
+def tables_of(config: Mapping[str, Any]) -> list[str]:
+    """Names of the tables asked for; a row inserted by SQL may hold anything."""
+    named = config.get("tables") or [
+        source.get("type") for source in config.get("data_sources") or () if isinstance(source, dict)
+    ]
+    return [str(name) for name in named] if isinstance(named, list) else []
+
+
+def _optional_megabytes(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else megabytes(size_bytes)
+
+
+def _error(request: ExportRequest) -> ErrorOut | None:
+    if request.error_message is None:
+        return None
+    return ErrorOut(type=request.error_type or "internal", message=request.error_message)

@@ -1,0 +1,55 @@
+"""What the routes work with, opened once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from export_pipelines.api.launching import Launcher
+from export_pipelines.core.access import Caller
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import NotAuthenticated
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store
+from export_pipelines.settings import Settings
+from export_pipelines.stores.acting import ControlPool
+from export_pipelines.stores.secrets import SecretBox
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiServices:
+    """Settings, the pool of connections to the control database, the catalog, the object store, Dagster's address."""
+
+    settings: Settings
+    pool: ControlPool
+    catalog: Catalog
+    store: ObjectStore
+    secrets: SecretBox
+    launcher: Launcher
+    authenticate: Callable[[str | None, str | None], Caller]  # of the Authorization field and the caller's address
+
+    @property
+    def base_url(self) -> str:
+        """Where people reach this API, without a trailing slash."""
+        return self.settings.pages_url
+
+    def close(self) -> None:
+        self.pool.close()
+        self.launcher.close()
+
+
+def open_services(settings: Settings) -> ApiServices:
+    """Connects to nothing yet."""
+    return ApiServices(
+        settings=settings,
+        pool=ControlPool(settings.require_api_url()),
+        catalog=open_catalog(settings),
+        store=open_object_store(settings),
+        secrets=open_box(settings),
+        launcher=Launcher(settings.launch_url),
+        authenticate=_nobody,
+    )
+
+
+def _nobody(_authorization: str | None, _ip: str | None) -> Caller:
+    raise NotAuthenticated("no credential")

@@ -1,0 +1,102 @@
+"""Links to a finished export for people without a login: make, list, revoke."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from export_pipelines.api.calls import Calling, IdempotencyKey
+from export_pipelines.api.idempotency import Answer, once
+from export_pipelines.api.jobs import visible
+from export_pipelines.api.link_passwords import MAX_PASSWORD, MIN_PASSWORD, hash_password
+from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action
+from export_pipelines.core.errors import Conflict
+from export_pipelines.core.status import RequestStatus
+
+router = APIRouter(prefix=JOBS, tags=["links"], responses=ANSWERS)
+_LONGEST_HOURS = 24 * 365
+
+
+class LinkWanted(BaseModel):
+    """A new link."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    ttl_hours: float | None = Field(
+        default=None,
+        gt=0,
+        le=_LONGEST_HOURS,
+        description="Never longer than the export is kept. Default: EXPORT_LINK_TTL.",
+    )
+    password: Annotated[SecretStr, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
+    max_uses: int | None = Field(default=None, ge=1, le=1_000_000, description="Downloads of files, all together.")
+    label: str | None = Field(default=None, max_length=200)
+
+
+class LinkOut(BaseModel):
+    id: str
+    label: str | None
+    created_by: str | None
+    created_at: dt.datetime
+    expires_at: dt.datetime
+    revoked_at: dt.datetime | None
+    has_password: bool
+    max_uses: int | None
+    uses: int
+    last_used_at: dt.datetime | None
+
+
+class LinkCreated(LinkOut):
+    url: str = Field(description="Told once; only a hash of its token is kept.")
+
+
+class Links(BaseModel):
+    links: list[LinkOut]
+
+
+@router.post("/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Make a link", response_model=LinkCreated)
+def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
+    """Whoever has the link, and its password where it has one, can download without a login until it expires."""
+    secret = hash_password(wanted.password.get_secret_value()) if wanted.password else None
+    with call.acting(Action.SHARE, str(job_id)) as work:
+
+        def make() -> Answer:
+            export = visible(work, job_id)
+            if export.status is not RequestStatus.COMPLETED or export.expires_at is None:
+                raise Conflict(f"is {export.status}; only a completed export can be shared", field="job_id")
+            hours = wanted.ttl_hours or call.services.settings.link_ttl / 3600
+            token, link = work.links.make(
+                export.id,
+                expires_at=min(export.expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),
+                password_hash=secret,
+                max_uses=wanted.max_uses,
+                label=wanted.label,
+                created_by=call.caller.name,
+            )
+            body = LinkCreated(**asdict(link), url=f"{call.services.base_url}/d/{token}")
+            return Answer(status=HTTPStatus.CREATED, body=body)
+
+        return once(call, work, key, make)
+
+
+@router.get("/{job_id}/share", summary="Links of an export", response_model=Links)
+def list_links(call: Calling, job_id: UUID) -> Links:
+    """Expired and revoked ones too; never their addresses."""
+    with call.acting(Action.READ, str(job_id)) as work:
+        links = work.links.of_request(visible(work, job_id).id)
+    return Links(links=[LinkOut(**asdict(link)) for link in links])
+
+
+@router.delete("/{job_id}/share/{link_id}", summary="Revoke a link", response_model=LinkOut)
+def revoke_link(call: Calling, job_id: UUID, link_id: UUID) -> LinkOut:
+    """From now on it does not work, downloads that go on excepted."""
+    with call.acting(Action.REVOKE, str(job_id)) as work:
+        return LinkOut(**asdict(work.links.revoke(visible(work, job_id).id, str(link_id))))
