@@ -32,8 +32,8 @@ def validate_files(
 ) -> tuple[TableVerdict, ...]:
     """A verdict for each table; `IntegrityViolation` names what differs and nothing gets published.
 
-    The stage is read while the first file is unpacked, which takes a core and no memory; not longer, since two readers
-    at a time would need that of both.
+    The stage is read while the first file is unpacked and searched, which takes a core and no memory; not longer, since
+    two readers at a time would need that of both.
     """
     spec = services.find_format(plan.format)
     heads = {table.table: table_head(table, services) for table in stage.tables}
@@ -43,9 +43,9 @@ def validate_files(
         expecting = beside.submit(_staged_accounts, stage, services)
         for file in files:
             with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
-                wait([expecting])
                 if spec.plain_text:
                     watch.search_file(path, file.path)
+                wait([expecting])
                 for part in file.parts:
                     head = heads[part.table]
                     batches = _told(read_part(spec, path, head, part), part.table, progress)

@@ -30,7 +30,7 @@ class CanaryWatch:
         return None if self._marker is None else 0
 
     def search_file(self, path: Path, name: str) -> None:
-        """Every byte, at some 3 GB a second; a file mapped into memory would count as this process's own."""
+        """Every byte, at some 4 GB a second; a file mapped into memory would count as this process's own."""
         if self._marker is None:
             return
         window, kept = bytearray(_WINDOW_BYTES), 0
