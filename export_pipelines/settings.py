@@ -177,8 +177,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=_named("EXPORT_SECRET_KEY"),
-        description="32 bytes in base64 that seal passwords of requests; default: EXPORT_HOME/secret.key, made when "
-        "first needed.",
+        description="32 bytes in base64 that seal passwords of requests and the signing key; default: "
+        "EXPORT_HOME/secret.key, made when first needed.",
     )
     password: SecretStr | None = Field(
         default=None,

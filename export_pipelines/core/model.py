@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.windows import Period, Window
 
 
@@ -31,6 +32,15 @@ class TableSelection:
         """Whether less than the whole table is asked for."""
         windowed = self.window is not None and not self.window.unbounded
         return windowed or self.columns != exported or not self.include_deleted
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerGuess:
+    """What the source's planner expects of a selection, from its statistics alone."""
+
+    rows: int
+    width_bytes: int  # of a row's chosen values, on average
+    analysed: bool = True  # False: the source never gathered statistics, so the guess is little more than a default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +92,7 @@ class ExportPlan:
     requested_at: dt.datetime
     emails: tuple[EmailDelivery, ...] = ()
     converted_from: str | None = None  # the export whose rows these are
+    expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,7 @@ class StagedTable:
     aggregates: TableAggregates
     columns: tuple[str, ...]
     as_text: tuple[str, ...] = ()  # columns that this export carries as text, whatever the catalog says
+    guess: PlannerGuess | None = None  # before it was read; None for stages that were kept before there were guesses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +156,7 @@ class Stage:
 
     snapshot: SnapshotInfo
     tables: tuple[StagedTable, ...]
+    isolation: IsolationAccount | None = None  # None: kept by a version that did not attest it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +202,7 @@ class TableVerdict:
     rows_match: bool
     aggregates_match: bool
     digest_match: bool
+    canary_seen: int | None = None  # None: there is no canary to look for
     problems: tuple[str, ...] = ()
 
     @property
