@@ -17,6 +17,8 @@ SETTINGS = {
     "from_name": "Sender's name.",
     "api_port": "Download pages. `up` takes the next free port when it is taken.",
     "ui_port": "Dagster's UI. `up` takes the next free port when it is taken.",
+    "jwt_user_claim": "Claim with the user.",
+    "jwt_role_claim": "Claim with the role.",
     "heartbeat_seconds": "How often a run writes its progress and asks whether it should stop.",
 }
 

@@ -11,7 +11,17 @@ from typing import Annotated
 
 import typer
 
-from export_pipelines.commands import catalog, conversions, exports, requests, service, signing, verification
+from export_pipelines.commands import (
+    audit,
+    catalog,
+    conversions,
+    exports,
+    keys,
+    requests,
+    service,
+    signing,
+    verification,
+)
 from export_pipelines.logs import configure_logs
 
 app = typer.Typer(
@@ -49,6 +59,8 @@ app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
 app.add_typer(signing.app, name="signing")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.ordering import order
+from export_pipelines.api.ordering import order, take_turn
 from export_pipelines.api.payloads import (
     JOBS,
     Job,
@@ -197,9 +197,11 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
 
 def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
     launched: list[ExportRequest] = []
+    limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
+            limits.update(take_turn(call, work))
             request, plan = order(call, work, raw)
             launched.append(request)
             created = created_of(request, plan, call.services.base_url)
@@ -207,6 +209,7 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
         response = once(call, work, key, write)
+    response.headers.update(limits)
     for request in launched:  # none when this was a replay
         _launched(call, request, response, background)
     return response

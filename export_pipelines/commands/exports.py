@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import record
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
     Compression,
@@ -25,6 +27,7 @@ from export_pipelines.commands.ordering import (
     split_files,
 )
 from export_pipelines.commands.passwords import PasswordFile
+from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
@@ -106,6 +109,8 @@ def carry_out(
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
         if folder is not None:
+            with closing(ControlDatabase(workplace.settings.require_control_url())) as control:
+                record(control, Action.DOWNLOAD, target=("export", request.id), tenant_id=tenant)
             copy_package(store, str(request.package_prefix), folder)
         _tell(request, store, folder, workplace, as_json=as_json)
 
