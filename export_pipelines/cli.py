@@ -15,6 +15,7 @@ from export_pipelines.commands import (
     audit,
     catalog,
     conversions,
+    estimates,
     exports,
     keys,
     requests,
@@ -52,15 +53,16 @@ app.command()(service.up)
 app.command()(service.demo)
 app.command()(service.api)
 app.command()(exports.export)
+app.command()(estimates.estimate)
 app.command()(conversions.convert)
 app.command()(verification.verify)
 app.command()(service.migrate)
 app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
-app.add_typer(signing.app, name="signing")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(signing.app, name="signing")
 
 
 def main() -> None:

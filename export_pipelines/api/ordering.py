@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from export_pipelines.api.calls import Call, Work
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import TooMany
+from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
 from export_pipelines.core.rates import rate_fields
 from export_pipelines.core.wording import spelled
@@ -38,7 +40,9 @@ def take_turn(call: Call, work: Work) -> dict[str, str]:
     return fields
 
 
-def order(call: Call, work: Work, raw: dict[str, Any]) -> tuple[ExportRequest, ExportPlan]:
+def order(
+    call: Call, work: Work, raw: dict[str, Any], estimate: Estimate | None = None
+) -> tuple[ExportRequest, ExportPlan]:
     """A new request in the caller's name. `RequestRejected` for whatever its plan would refuse."""
     plan = checked(call, work, raw)
     request_id = work.requests.insert(
@@ -46,6 +50,7 @@ def order(call: Call, work: Work, raw: dict[str, Any]) -> tuple[ExportRequest, E
         config=raw,
         requested_by=call.caller.name,
         requested_role=call.caller.role,
+        estimate=estimate,
     )
     work.target = request_id
     work.detail["format"] = plan.format
@@ -57,9 +62,15 @@ def order(call: Call, work: Work, raw: dict[str, Any]) -> tuple[ExportRequest, E
 def checked(call: Call, work: Work, raw: dict[str, Any]) -> ExportPlan:
     """The plan of a configuration that this caller may ask for."""
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
+    return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
+
+
+def keeper(call: Call, work: Work) -> Callable[[str], KeptStage]:
+    """Finds what an export has read that this caller may convert."""
+    scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
     owner = call.caller.name if call.caller.role is Role.MEMBER else None
 
     def kept(origin: str) -> KeptStage:
         return find_kept(origin, scope, catalog, work.requests, call.services.store, owner=owner)
 
-    return check_order(raw, scope, catalog, kept=kept, role=call.caller.role)
+    return kept

@@ -10,8 +10,8 @@ from export_pipelines.api.launching import Launcher
 from export_pipelines.api.tokens import open_verifier
 from export_pipelines.core.access import Caller
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.ports import ObjectStore
-from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store
+from export_pipelines.core.ports import ObjectStore, Source
+from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store, open_source
 from export_pipelines.settings import Settings
 from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.secrets import SecretBox
@@ -25,6 +25,7 @@ class ApiServices:
     pool: ControlPool
     catalog: Catalog
     store: ObjectStore
+    source: Source | None  # None: this process is not told where it is, and makes no estimates
     secrets: SecretBox
     launcher: Launcher
     authenticate: Callable[[str | None, str | None], Caller]  # of the Authorization field and the caller's address
@@ -42,12 +43,20 @@ class ApiServices:
 def open_services(settings: Settings) -> ApiServices:
     """Connects to nothing yet."""
     pool = ControlPool(settings.require_api_url())
+    catalog = open_catalog(settings)
     return ApiServices(
         settings=settings,
         pool=pool,
-        catalog=open_catalog(settings),
+        catalog=catalog,
         store=open_object_store(settings),
+        source=_source(settings, catalog),
         secrets=open_box(settings),
         launcher=Launcher(settings.launch_url),
         authenticate=Credentials(lambda: pool.acting(None), open_verifier(settings)).authenticate,
     )
+
+
+def _source(settings: Settings, catalog: Catalog) -> Source | None:
+    if settings.source_url is None:
+        return None
+    return open_source(settings.source_url.get_secret_value(), catalog, settings.decoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +13,28 @@ import typer
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import record
+from export_pipelines.commands.estimates import estimated
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
+    AsJson,
     Compression,
+    Email,
     Encrypt,
+    Fields,
+    Format,
+    From,
+    IncludeDeleted,
     MaxSize,
+    Options,
     Recipients,
     Split,
-    data_sources,
+    Tables,
+    Tenant,
+    Title,
+    To,
     encryption,
-    format_option,
-    split_files,
+    export_order,
+    require_tenant_id,
 )
 from export_pipelines.commands.passwords import PasswordFile
 from export_pipelines.core.access import Action
@@ -42,45 +52,46 @@ from export_pipelines.stores.requests import ExportRequest
 
 _COPY_BYTES = 1 << 20
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def export(
-    tenant: Annotated[str, typer.Option(help="Id of the tenant.")],
-    tables: Annotated[str, typer.Option(help="Tables, separated by commas.")],
-    format_: Annotated[str, typer.Option("--format", help="csv, json, ndjson, parquet, xlsx or xml.")],
-    from_: Annotated[str | None, typer.Option("--from", help="First day or instant, included.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")] = None,
-    fields: Annotated[list[str] | None, typer.Option(help="table:column,column; repeat for several tables.")] = None,
+    tenant: Tenant,
+    tables: Tables,
+    format_: Format,
+    from_: From = None,
+    to: To = None,
+    fields: Fields = None,
     compression: Compression = "none",
     split: Split = None,
     max_size_mb: MaxSize = None,
     encrypt: Encrypt = None,
     recipient: Recipients = None,
     password_file: PasswordFile = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Title of the export.")] = "",
-    email: Annotated[list[str] | None, typer.Option(help="Send a link to this address; repeatable.")] = None,
-    include_deleted: Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")] = False,
+    option: Options = None,
+    name: Title = "",
+    email: Email = None,
+    include_deleted: IncludeDeleted = False,
     output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
-        config = {
-            "name": name,
-            "data_sources": data_sources(tables, fields or [], (from_, to), include_deleted=include_deleted),
-            "format": format_,
-            "compression": compression,
-            "options": dict(format_option(text) for text in option or []),
-            "split_files": split_files(split, max_size_mb),
-            "encryption": encryption(encrypt, recipient or [], password_file, settings),
-            "delivery": [{"method": "email", "recipients": email}] if email else [],
-        }
-        _check(config, tenant, settings)
+        config = export_order(
+            tables=tables,
+            format_=format_,
+            dates=(from_, to),
+            fields=fields,
+            compression=compression,
+            split=split,
+            max_size_mb=max_size_mb,
+            encryption=encryption(encrypt, recipient or [], password_file, settings),
+            option=option,
+            name=name,
+            email=email,
+            include_deleted=include_deleted,
+        )
+        require_tenant_id(tenant)
+        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
         carry_out(config, tenant, output_, settings, as_json=as_json)
 
 
@@ -91,11 +102,10 @@ def carry_out(
     settings: Settings,
     *,
     as_json: bool,
-    check: Callable[[Workplace], None] = lambda _workplace: None,
 ) -> None:
     """Run the request here, copy its package into the folder, and tell; leaves with an exit code when it failed.
 
-    ``check`` refuses what the plan would refuse and only the service's state tells, before there is a request.
+    What the plan would refuse is refused before there is a request.
     """
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestRejected(f"{folder} exists and is not an empty folder", field="--output")
@@ -103,8 +113,8 @@ def carry_out(
     with prepared(settings) as workplace:
         store = open_object_store(workplace.settings)  # refused here, before there is a request
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        check(workplace)
-        request = run_here(config, tenant, workplace, store, quiet=as_json)
+        expected = estimated(config, tenant, workplace)
+        request = run_here(config, tenant, workplace, store, estimate=expected, quiet=as_json)
         if request.status is not RequestStatus.COMPLETED:
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
@@ -123,17 +133,6 @@ def _make_folder(folder: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestRejected(f"{folder} cannot be made: {error.strerror}", field="--output") from error
-
-
-def _check(config: dict[str, Any], tenant: str, settings: Settings) -> None:
-    """Refuse what the plan would refuse, before anything starts."""
-    require_tenant_id(tenant)
-    check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))
-
-
-def require_tenant_id(tenant: str) -> None:
-    if not tenant.strip():
-        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
 
 
 def copy_package(store: ObjectStore, prefix: str, folder: Path) -> None:

@@ -13,6 +13,7 @@ from export_pipelines.commands import output
 from export_pipelines.commands.control import record
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
@@ -27,7 +28,7 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
 def run_here(
-    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, quiet: bool
+    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, estimate: Estimate, quiet: bool
 ) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
     from dagster import DagsterInstance
@@ -37,7 +38,7 @@ def run_here(
 
     control = ControlDatabase(workplace.settings.require_control_url())
     requests = open_requests(workplace.settings, control)
-    request = requests.get(_order(config, tenant, control, requests))
+    request = requests.get(_order(config, tenant, control, requests, estimate))
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         ended = threading.Event()
@@ -60,11 +61,15 @@ def run_here(
     return requests.get(request.id)
 
 
-def _order(config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore) -> str:
+def _order(
+    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate
+) -> str:
     """The id of a new request; it is in the audit log, or it is not there."""
     action = Action.CONVERT if config.get("convert") else Action.CREATE
     with control.transaction():
-        request_id = requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli")
+        request_id = requests.insert(
+            tenant_id=tenant, config=config, requested_by="cli", launched_by="cli", estimate=estimate
+        )
         detail = {name: config[name] for name in ("convert", "format") if config.get(name)}
         record(control, action, target=("export", request_id), tenant_id=tenant, detail=detail)
     return request_id

@@ -1,4 +1,4 @@
-"""The options of ``export`` and ``convert``, and as the JSON of a request, in the words of the API."""
+"""The options of ``export``, ``estimate`` and ``convert``, and as the JSON of a request, in the words of the API."""
 
 from __future__ import annotations
 
@@ -12,11 +12,55 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
+Tenant = Annotated[str, typer.Option(help="Id of the tenant.")]
+Tables = Annotated[str, typer.Option(help="Tables, separated by commas.")]
+Format = Annotated[str, typer.Option("--format", help="csv, json, ndjson, parquet, xlsx or xml.")]
+From = Annotated[str | None, typer.Option("--from", help="First day or instant, included.")]
+To = Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")]
+Fields = Annotated[list[str] | None, typer.Option(help="table:column,column; repeat for several tables.")]
+Options = Annotated[list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")]
+Title = Annotated[str, typer.Option(help="Title of the export.")]
+Email = Annotated[list[str] | None, typer.Option(help="Send a link to this address; repeatable.")]
+IncludeDeleted = Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compression = Annotated[str, typer.Option(help=f"{', '.join(['none', *CODECS])} for each file, or zip.")]
 Split = Annotated[str | None, typer.Option(help="month, week or size: several files a table.")]
 MaxSize = Annotated[float | None, typer.Option(help="Most megabytes of a finished file.")]
 Encrypt = Annotated[str | None, typer.Option(help="aes256 (a ZIP with a password) or age.")]
 Recipients = Annotated[list[str] | None, typer.Option(help="Public key for age; repeatable.")]
+
+
+def export_order(
+    *,
+    tables: str,
+    format_: str,
+    dates: tuple[str | None, str | None],
+    fields: list[str] | None,
+    compression: str,
+    split: str | None,
+    max_size_mb: float | None,
+    encryption: dict[str, Any] | None,
+    option: list[str] | None,
+    name: str,
+    email: list[str] | None,
+    include_deleted: bool,
+) -> dict[str, Any]:
+    """The configuration that the options describe."""
+    return {
+        "name": name,
+        "data_sources": data_sources(tables, fields or [], dates, include_deleted=include_deleted),
+        "format": format_,
+        "compression": compression,
+        "options": dict(format_option(text) for text in option or []),
+        "split_files": split_files(split, max_size_mb),
+        "encryption": encryption,
+        "delivery": [{"method": "email", "recipients": email}] if email else [],
+    }
+
+
+def require_tenant_id(tenant: str) -> None:
+    if not tenant.strip():
+        raise RequestRejected("is empty; give the id of a tenant", field="--tenant")
 
 
 def data_sources(

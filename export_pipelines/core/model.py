@@ -35,6 +35,15 @@ class TableSelection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannerGuess:
+    """What the source's planner expects of a selection, from its statistics alone."""
+
+    rows: int
+    width_bytes: int  # of a row's chosen values, on average
+    analysed: bool = True  # False: the source never gathered statistics, so the guess is little more than a default
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmailDelivery:
     """A notification with a link; ``{{FILE_URL}}``, ``{{NAME}}`` and ``{{EXPIRES_AT}}`` are filled in."""
 
@@ -83,6 +92,7 @@ class ExportPlan:
     requested_at: dt.datetime
     emails: tuple[EmailDelivery, ...] = ()
     converted_from: str | None = None  # the export whose rows these are
+    expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +147,7 @@ class StagedTable:
     aggregates: TableAggregates
     columns: tuple[str, ...]
     as_text: tuple[str, ...] = ()  # columns that this export carries as text, whatever the catalog says
+    guess: PlannerGuess | None = None  # before it was read; None for stages that were kept before there were guesses
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.isolation import SessionIsolation
-from export_pipelines.core.model import SharedSnapshot, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 
 
 class Snapshot(Protocol):
@@ -60,8 +60,8 @@ class Snapshot(Protocol):
         """The columns that have to be read as text for every value to arrive."""
         ...
 
-    def estimate_rows(self, selection: TableSelection) -> int:
-        """The planner's guess, without reading the rows."""
+    def guess(self, selection: TableSelection) -> PlannerGuess:
+        """What the planner expects, without reading the rows."""
         ...
 
 

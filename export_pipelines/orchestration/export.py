@@ -78,7 +78,7 @@ def plan_op(tables: list[str]) -> OpDefinition:
 def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
     """Read all tables from one snapshot into canonical Parquet."""
     services = export.services
-    with step(context, services, plan, "stage", expected_rows=0) as progress:
+    with step(context, services, plan, "stage", expected_rows=plan.expected_rows or 0) as progress:
         staged = stage_tables(plan, services, progress)
     for table in staged.tables:
         context.log_event(

@@ -22,6 +22,7 @@ from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
+from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import open_secret_box
@@ -145,6 +146,7 @@ class ExportResource(ConfigurableResource):
             store=self.store.open(),
             requests=RequestStore(control, secrets),
             deliveries=DeliveryStore(control),
+            measures=MeasureStore(control),
             signing=SigningKeyStore(control, secrets),
             links=LinkStore(control),
             formats=all_formats,

@@ -2,10 +2,10 @@
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 
-from export_pipelines.pipeline.runs import ATTEMPT_TAG, REQUEST_TAG
+from export_pipelines.pipeline.runs import ATTEMPT_TAG, MAX_RUNTIME_SECONDS, MAX_RUNTIME_TAG, REQUEST_TAG
 from export_pipelines.stores.requests import ExportRequest
 
-RUN_LIMITS = {"dagster/max_runtime": str(6 * 3600)}  # seconds
+RUN_LIMITS = {MAX_RUNTIME_TAG: str(MAX_RUNTIME_SECONDS)}
 
 
 def run_of(request: ExportRequest, instance: DagsterInstance) -> DagsterRun | None:

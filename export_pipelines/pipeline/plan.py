@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from export_pipelines.archives.age_writing import recipients_of
@@ -54,7 +55,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
     scope = TenantScope(tenant_id=request.tenant_id)
     role = Role(request.requested_role) if request.requested_role else None
     owner = request.requested_by if role is Role.MEMBER else None
-    return plan_export(
+    plan = plan_export(
         wanted,
         services.catalog,
         request_id=request.id,
@@ -66,6 +67,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         kept=_kept(str(wanted.convert), scope, services, owner) if wanted.convert else None,
         role=role,
     )
+    return replace(plan, expected_rows=request.total_rows)
 
 
 def kept_rows(plan: ExportPlan, services: ExportServices) -> Stage:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from export_pipelines.core.errors import Cancelled, IntegrityViolation
+import structlog
+
+from export_pipelines.core.errors import Cancelled, IntegrityViolation, Unavailable
 from export_pipelines.core.model import ExportPlan, Package, Stage, TenantScope
 from export_pipelines.core.naming import MANIFEST, export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.estimate import remember
 from export_pipelines.pipeline.kept import keep_stage
 from export_pipelines.pipeline.package import StagedPackage
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
+
+_log = structlog.get_logger(__name__)
 
 
 def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: ExportServices, *, run_id: str) -> Package:
@@ -46,6 +51,10 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         if not completed:
             _clear(services.store, prefix)
             raise Cancelled("cancelled on request, or taken over by another run, while publishing")
+    try:
+        remember(plan, stage, staged.files, services.measures)
+    except Unavailable as error:  # the export is complete; only later estimates would have known better
+        _log.warning("measures_lost", request_id=plan.request_id, error=str(error))
     if services.keep_canonical and plan.sealing is None and plan.converted_from is None:
         keep_stage(plan, stage, services.store)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))

@@ -7,6 +7,12 @@ from export_pipelines.stores.requests import ExportRequest
 EXPORT_JOB = "export_job"
 CONVERT_JOB = "convert_job"
 REQUEST_TAG, ATTEMPT_TAG, TENANT_TAG = "export/request", "export/attempt", "export/tenant"
+SIZE_TAG, LARGE = "export/size", "large"  # of which dagster.yaml lets only some run at once
+MAX_RUNTIME_TAG = "dagster/max_runtime"
+MAX_RUNTIME_SECONDS = 6 * 3600  # where nobody estimated
+QUICK_SECONDS, LARGE_SECONDS = 30, 300
+_PATIENCE = 20  # times the estimate
+_LEAST_RUNTIME_SECONDS, _MOST_RUNTIME_SECONDS = 1800, 24 * 3600
 
 
 def job_name(request: ExportRequest) -> str:
@@ -28,8 +34,24 @@ def run_tags(request: ExportRequest) -> dict[str, str]:
         REQUEST_TAG: request.id,
         ATTEMPT_TAG: str(request.attempt),
         TENANT_TAG: request.tenant_id,
-        "dagster/priority": str(request.priority),
+        "dagster/priority": str(_priority(request)),
+        MAX_RUNTIME_TAG: str(_max_runtime_seconds(request)),
+        **({SIZE_TAG: LARGE} if (request.estimated_seconds or 0) >= LARGE_SECONDS else {}),
     }
+
+
+def _priority(request: ExportRequest) -> int:
+    """What was asked for decides; among equals, exports that take a moment go before those that take minutes."""
+    quick = request.estimated_seconds is not None and request.estimated_seconds < QUICK_SECONDS
+    return request.priority * 10 + (1 if quick else 0)
+
+
+def _max_runtime_seconds(request: ExportRequest) -> int:
+    """Generous, since an estimate knows nothing of the load: a run that hangs is to end, not one that is slow."""
+    if request.estimated_seconds is None:
+        return MAX_RUNTIME_SECONDS
+    wanted = request.estimated_seconds * _PATIENCE
+    return round(min(max(wanted, _LEAST_RUNTIME_SECONDS), _MOST_RUNTIME_SECONDS))
 
 
 def run_key(request: ExportRequest) -> str:

@@ -13,6 +13,7 @@ from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
+from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 
 
@@ -25,6 +26,7 @@ class ExportServices:
     store: ObjectStore
     requests: RequestStore
     deliveries: DeliveryStore
+    measures: MeasureStore
     signing: SigningKeys  # what manifests are signed with
     links: LinkStore
     formats: Callable[[], Mapping[str, FormatSpec]]

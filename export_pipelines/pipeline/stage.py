@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, ValueBeyondForm
 from export_pipelines.core.isolation import IsolationAccount
-from export_pipelines.core.model import ExportPlan, SharedSnapshot, Stage, StagedTable, TableAggregates, TableSelection
+from export_pipelines.core.model import (
+    ExportPlan,
+    PlannerGuess,
+    SharedSnapshot,
+    Stage,
+    StagedTable,
+    TableAggregates,
+    TableSelection,
+)
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
@@ -26,10 +35,11 @@ def stage_tables(
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.source.snapshot(plan.scope, join=join) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
         snapshot.require_sound(selection.table for selection in plan.selections)
-        progress.expect(sum(snapshot.estimate_rows(selection) for selection in plan.selections))
+        guesses = {selection.table: snapshot.guess(selection) for selection in plan.selections}
+        progress.expect(plan.expected_rows or sum(guess.rows for guess in guesses.values()))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
         attested = counting.submit(_attest, snapshot, plan, services.catalog)
-        stager = _Stager(plan=plan, snapshot=snapshot, services=services, counting=counting)
+        stager = _Stager(plan=plan, snapshot=snapshot, guesses=guesses, services=services, counting=counting)
         try:
             tables = [
                 stager.stage(selection, counted, Rereading(progress))
@@ -57,6 +67,7 @@ class _Stager:
 
     plan: ExportPlan
     snapshot: Snapshot
+    guesses: Mapping[str, PlannerGuess]
     services: ExportServices
     counting: ThreadPoolExecutor
 
@@ -92,6 +103,7 @@ class _Stager:
             aggregates=aggregates,
             columns=selection.columns,
             as_text=selection.as_text,
+            guess=self.guesses[table],
         )
 
 

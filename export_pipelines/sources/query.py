@@ -97,6 +97,30 @@ def select_rows(
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(listed), from_where(catalog, selection, scope))
 
 
+def explain(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
+    """The plan of reading the selection's own values: rows and width come from statistics, which casts would hide."""
+    columns = catalog.tables[selection.table].columns
+    read = [sql.Identifier(_ROW, name) for name in selection.columns if columns[name].mask is None]
+    listed = sql.SQL(", ").join(read) if read else sql.SQL("1")
+    return sql.SQL("EXPLAIN (FORMAT JSON) SELECT {} {}").format(listed, from_where(catalog, selection, scope))
+
+
+def was_analysed(catalog: Catalog, table: str) -> sql.Composed:
+    """Whether the server has gathered statistics of the table or, where it has some, of all its partitions.
+
+    A view has none of its own and is taken for analysed.
+    """
+    return sql.SQL(
+        """
+        SELECT NOT EXISTS (
+            SELECT FROM pg_class
+            WHERE oid = ANY(ARRAY(SELECT relid::oid FROM pg_partition_tree({place})) || {place}::oid)
+              AND relkind IN ('r', 'm') AND reltuples < 0
+        )
+        """
+    ).format(place=sql.SQL("{}::regclass").format(sql.Literal(table_name(catalog, table).as_string())))
+
+
 def from_where(catalog: Catalog, selection: TableSelection, scope: TenantScope | None) -> sql.Composed:
     """``FROM … WHERE …``: the rows of a selection, for reading and for counting alike.
 

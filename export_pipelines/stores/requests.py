@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
+from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.attempts import Attempts
@@ -105,6 +106,7 @@ class RequestStore(Attempts):
         launched_by: str = "sensor",
         idempotency_key: str | None = None,
         priority: int = 0,
+        estimate: Estimate | None = None,
     ) -> str:
         """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
 
@@ -123,14 +125,18 @@ class RequestStore(Attempts):
             "launched_by": launched_by,
             "idempotency_key": idempotency_key,
             "priority": priority,
+            "rows": estimate and estimate.rows,
+            "bytes": estimate and estimate.size_bytes,
+            "seconds": estimate and estimate.seconds,
         }
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
                 (id, tenant_id, config, requested_by, requested_role, launched_by, idempotency_key, priority,
-                 sealed_secrets)
+                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds)
             VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(requested_role)s, %(launched_by)s,
-                    %(idempotency_key)s, %(priority)s, %(sealed)s)
+                    %(idempotency_key)s, %(priority)s, %(sealed)s, %(rows)s, %(bytes)s,
+                    %(seconds)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,

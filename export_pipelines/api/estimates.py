@@ -1,0 +1,129 @@
+"""What an export would be, without making one; and the same figures for those that are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from export_pipelines.api.calls import Call, Calling, Work, body_of
+from export_pipelines.api.ordering import checked, keeper
+from export_pipelines.api.payloads import SelectionOut, megabytes, selections_of
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action, require
+from export_pipelines.core.catalog import Classification
+from export_pipelines.core.configuration import ExportConfig
+from export_pipelines.core.errors import Unavailable
+from export_pipelines.core.estimating import Basis, Estimate, PastError
+from export_pipelines.core.model import ExportPlan, PlannerGuess
+from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_rows, weigh
+from export_pipelines.stores.measures import MeasureStore
+
+router = APIRouter(prefix="/api/v1/exports", tags=["exports"], responses=ANSWERS)
+
+
+class TableOut(BaseModel):
+    table: str
+    rows: int
+    size_mb: float
+    seconds: float
+    basis: Basis = Field(description="What size and seconds rest on: past exports of the table, of others, or nothing.")
+    past_exports: int = Field(description="Of this table in this form, which they rest on.")
+    corrected: bool = Field(description="Whether rows are the planner's, corrected by what past exports had.")
+    analysed: bool = Field(description="Whether the source has statistics of the table; without, rows are a default.")
+
+
+class PastErrorOut(BaseModel):
+    """The median relative error of past estimates: 0.1 is ten percent off."""
+
+    exports: int
+    own: bool = Field(description="Of this tenant in this format; else of all exports.")
+    rows: float
+    size: float
+    seconds: float
+
+
+class EstimateOut(BaseModel):
+    """Nothing was read or made for it."""
+
+    estimated_rows: int
+    estimated_size_mb: float = Field(description="Of the whole package.")
+    estimated_time_seconds: float = Field(description="Of the run, without waiting for one.")
+    tables: list[TableOut]
+    classes: dict[Classification, int] = Field(description="How many of the chosen columns are of each class.")
+    recipients: list[str] = Field(description="Who would get mail.")
+    basis: Basis = Field(description="The weakest of the tables'.")
+    past_error: PastErrorOut | None = Field(description="None until an estimate could be compared with its export.")
+    resolved: list[SelectionOut]
+
+
+@router.post("/estimate", summary="What an export would be", response_model=EstimateOut)
+def estimate(
+    call: Calling,
+    config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
+    body: Annotated[bytes, Depends(body_of)],
+) -> EstimateOut:
+    """Takes what `POST /jobs` takes and refuses what it refuses."""
+    require(call.caller, Action.ESTIMATE)
+    plan, found = expected(call, json.loads(body))
+    return EstimateOut(
+        estimated_rows=found.rows,
+        estimated_size_mb=megabytes(found.size_bytes),
+        estimated_time_seconds=round(found.seconds, 3),
+        tables=[
+            TableOut(
+                table=table.table,
+                rows=table.rows,
+                size_mb=megabytes(table.size_bytes),
+                seconds=round(table.seconds, 3),
+                basis=table.basis,
+                past_exports=table.past_exports,
+                corrected=table.corrected,
+                analysed=table.analysed,
+            )
+            for table in found.tables
+        ],
+        classes={Classification(name): count for name, count in found.classes.items()},
+        recipients=list(found.recipients),
+        basis=found.basis,
+        past_error=_past(found.past_error),
+        resolved=selections_of(plan),
+    )
+
+
+def _past(error: PastError | None) -> PastErrorOut | None:
+    if error is None:
+        return None
+    rows, size, seconds = (round(part, 4) for part in (error.rows, error.size_bytes, error.seconds))
+    return PastErrorOut(exports=error.exports, own=error.own, rows=rows, size=size, seconds=seconds)
+
+
+def expected(call: Call, raw: dict[str, Any]) -> tuple[ExportPlan, Estimate]:
+    """The plan and its estimate. The source is asked when the transaction has ended: it may keep us waiting."""
+    guesses: Mapping[str, PlannerGuess] | None = None
+    with call.services.pool.acting(call.caller) as control:
+        work = Work.on(control, call.services)
+        plan = checked(call, work, raw)
+        grounds = grounds_of(plan, MeasureStore(control))
+        if plan.converted_from:
+            guesses = kept_rows(keeper(call, work)(plan.converted_from))
+    if guesses is None:
+        guesses = _planned(call, plan)
+    return plan, weigh(plan, call.services.catalog, grounds, guesses)
+
+
+def expected_if_told(call: Call, raw: dict[str, Any]) -> Estimate | None:
+    """None where the source is not told to this process or does not answer: an order does not have to wait for it."""
+    try:
+        return expected(call, raw)[1]
+    except Unavailable:
+        return None
+
+
+def _planned(call: Call, plan: ExportPlan) -> dict[str, PlannerGuess]:
+    if call.services.source is None:
+        raise Unavailable("estimates need EXPORT_SOURCE_URL where the API runs")
+    return planned_rows(plan, call.services.source)

@@ -1,0 +1,169 @@
+"""What an export would be, before there is one; and what it was, for the estimates of those that follow.
+
+Nothing is scanned: the planner is asked, in a session like the one that would read the rows, and past exports are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from export_pipelines.core.access import Role
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.estimating import (
+    START_SECONDS,
+    Estimate,
+    History,
+    Measure,
+    PastError,
+    built_in,
+    estimate_table,
+    papers_bytes,
+    selection_kind,
+    shares,
+    volume,
+    weakest,
+)
+from export_pipelines.core.model import ExportFile, ExportPlan, KeptStage, PlannerGuess, Stage, TenantScope
+from export_pipelines.core.packing import ARCHIVE, NO_COMPRESSION
+from export_pipelines.core.ports import Source
+from export_pipelines.formats.registry import find_format
+from export_pipelines.pipeline.plan import check_order
+from export_pipelines.stores.measures import MeasureStore
+
+_UNKNOWN_WIDTH = 100  # of a row that was kept before widths were
+
+
+def estimate_export(
+    raw: Any,
+    scope: TenantScope,
+    catalog: Catalog,
+    *,
+    source: Source,
+    measures: MeasureStore,
+    kept: Callable[[str], KeptStage] | None = None,
+    role: Role | None = None,
+) -> Estimate:
+    """Of an order; `RequestRejected` for all that planning refuses and for tables that are not safe to read.
+
+    ``kept`` and ``role`` as in `export_pipelines.pipeline.plan.check_order`.
+    """
+    once = cache(kept) if kept else None  # reading what an export kept takes several objects
+    plan = check_order(raw, scope, catalog, kept=once, role=role)
+    return estimate_plan(plan, catalog, source=source, measures=measures, kept=once)
+
+
+def estimate_plan(
+    plan: ExportPlan,
+    catalog: Catalog,
+    *,
+    source: Source,
+    measures: MeasureStore,
+    kept: Callable[[str], KeptStage] | None = None,
+) -> Estimate:
+    """Of a plan that was checked."""
+    grounds = grounds_of(plan, measures)
+    if kept and plan.converted_from:
+        return weigh(plan, catalog, grounds, kept_rows(kept(plan.converted_from)))
+    return weigh(plan, catalog, grounds, planned_rows(plan, source))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grounds:
+    """What the service itself knows for an estimate."""
+
+    history: History
+    past_error: PastError | None
+
+
+def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
+    spec = find_format(plan.format)
+    return Grounds(
+        history=measures.history(
+            plan.scope.tenant_id,
+            {selection.table: selection_kind(selection) for selection in plan.selections},
+            catalog=plan.catalog,
+            format_name=spec.name,
+            compression=made_by(plan),
+            converted=plan.converted_from is not None,
+        ),
+        past_error=measures.past_error(plan.scope.tenant_id, (spec.name, *spec.aliases)),
+    )
+
+
+def planned_rows(plan: ExportPlan, source: Source) -> dict[str, PlannerGuess]:
+    """By the source's planner, in a session like the one that would read the rows."""
+    with source.snapshot(plan.scope) as snapshot:
+        snapshot.require_sound(selection.table for selection in plan.selections)
+        return {selection.table: snapshot.guess(selection) for selection in plan.selections}
+
+
+def kept_rows(kept: KeptStage) -> dict[str, PlannerGuess]:
+    """As many as there are."""
+    widths = {table.table: table.guess.width_bytes if table.guess else _UNKNOWN_WIDTH for table in kept.stage.tables}
+    return {table.table: PlannerGuess(rows=table.rows, width_bytes=widths[table.table]) for table in kept.stage.tables}
+
+
+def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, guesses: Mapping[str, PlannerGuess]) -> Estimate:
+    """The estimate that follows; rows of a conversion are known and need no correction."""
+    converted, archived = plan.converted_from is not None, made_by(plan) == ARCHIVE
+    history = replace(grounds.history, ratios={}) if converted else grounds.history
+    rates = built_in(find_format(plan.format), made_by(plan), converted=converted)
+    tables = tuple(estimate_table(name, guess, history, rates) for name, guess in guesses.items())
+    columns = sum(len(selection.columns) for selection in plan.selections)
+    return Estimate(
+        rows=sum(table.rows for table in tables),
+        size_bytes=sum(table.size_bytes for table in tables) + papers_bytes(columns, archived=archived),
+        seconds=START_SECONDS + sum(table.seconds for table in tables),
+        tables=tables,
+        classes=classes_of(plan, catalog),
+        recipients=tuple(dict.fromkeys(address for email in plan.emails for address in email.recipients)),
+        basis=weakest(table.basis for table in tables),
+        past_error=grounds.past_error,
+    )
+
+
+def made_by(plan: ExportPlan) -> str:
+    """What the bytes of a package went through; an encrypted one is an archive, too."""
+    return ARCHIVE if plan.sealing is not None and plan.compression == NO_COMPRESSION else plan.compression
+
+
+def classes_of(plan: ExportPlan, catalog: Catalog) -> Mapping[str, int]:
+    """How many of the chosen columns are of each classification. A masked one holds nothing."""
+    chosen = (
+        catalog.tables[selection.table].columns[name] for selection in plan.selections for name in selection.columns
+    )
+    return dict(Counter(column.classification.value for column in chosen if column.mask is None))
+
+
+def remember(plan: ExportPlan, stage: Stage, files: Iterable[ExportFile], measures: MeasureStore) -> None:
+    """Record what a completed export was. ``files`` are those published; one of several tables is split by volume."""
+    kinds = {selection.table: selection_kind(selection) for selection in plan.selections}
+    widths = {table.table: table.guess.width_bytes for table in stage.tables if table.guess}
+    sizes: Counter[str] = Counter()
+    for file in files:
+        parts = [part for part in file.parts if part.table in widths]
+        for part, share in zip(parts, shares([volume(part.rows, widths[part.table]) for part in parts]), strict=True):
+            sizes[part.table] += round(file.size_bytes * share)
+    measures.record(
+        plan.request_id,
+        [
+            Measure(
+                table=table.table,
+                selection=kinds[table.table],
+                planner_rows=table.guess.rows if plan.converted_from is None else None,
+                rows=table.rows,
+                volume_bytes=round(volume(table.rows, table.guess.width_bytes)),
+                size_bytes=sizes[table.table],
+            )
+            for table in stage.tables
+            if table.guess
+        ],
+        catalog=plan.catalog,
+        format_name=plan.format,
+        compression=made_by(plan),
+        converted=plan.converted_from is not None,
+    )
