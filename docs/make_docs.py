@@ -21,14 +21,14 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from export_pipelines.cli import app
-from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_MODELS = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
+_MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
 _PAGES = ("formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
 
 
@@ -123,6 +123,7 @@ def _exit_codes() -> list[str]:
         ("3", "Integrity violation: files, catalog or package are not what they should be."),
         ("4", "Unavailable: a database, a store or a mail server does not answer; try again."),
         ("5", "Cancelled or interrupted."),
+        ("6", "`verify --keys`: the content is as the manifest says, but no trusted key has signed it."),
     ]
     return [grid(("Exit code", "Meaning"), rows)]
 

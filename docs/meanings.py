@@ -17,6 +17,8 @@ SETTINGS = {
     "from_name": "Sender's name.",
     "api_port": "Download pages. `up` takes the next free port when it is taken.",
     "ui_port": "Dagster's UI. `up` takes the next free port when it is taken.",
+    "jwt_user_claim": "Claim with the user.",
+    "jwt_role_claim": "Claim with the role.",
     "heartbeat_seconds": "How often a run writes its progress and asks whether it should stop.",
 }
 
@@ -32,6 +34,7 @@ CATALOG = {
     "also refuses exports of a table with a new column.",
     "Catalog.reader_role": "Role that extraction becomes. The role that lists tenants is its name with `_directory`.",
     "Catalog.tenant": "Where tenants live.",
+    "Catalog.canary": "A tenant whose rows must turn up in nobody's export. See below.",
     "Catalog.tables": "Exportable tables by name.",
     "TenantRoot.key": "Its key column; the tenant id of a request is this as text.",
     "TenantRoot.label": "Its column with a name for people.",

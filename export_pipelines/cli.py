@@ -1,6 +1,7 @@
 """The command line, `export-pipelines`.
 
-Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled.
+Exit codes: 0 ok, 1 unexpected failure, 2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled, 6 signature
+not trusted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from export_pipelines.commands import catalog, conversions, estimates, exports, requests, service
+from export_pipelines.commands import (
+    audit,
+    catalog,
+    conversions,
+    estimates,
+    exports,
+    keys,
+    requests,
+    service,
+    signing,
+    verification,
+)
 from export_pipelines.logs import configure_logs
 
 app = typer.Typer(
@@ -18,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold URLs with passwords
     help="Verified, tenant-isolated data exports from PostgreSQL. Exit codes: 0 ok, 1 unexpected failure, "
-    "2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled.",
+    "2 bad request, 3 integrity violation, 4 unavailable, 5 cancelled, 6 signature not trusted.",
 )
 
 
@@ -43,11 +55,14 @@ app.command()(service.api)
 app.command()(exports.export)
 app.command()(estimates.estimate)
 app.command()(conversions.convert)
-app.command()(exports.verify)
+app.command()(verification.verify)
 app.command()(service.migrate)
 app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
+app.add_typer(signing.app, name="signing")
 
 
 def main() -> None:

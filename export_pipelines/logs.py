@@ -8,8 +8,10 @@ import structlog
 
 
 def configure_logs(*, as_json: bool) -> None:
-    """Called by each entry point; the first one decides. Lines carry ids, never row data or secrets."""
-    if structlog.is_configured():
+    """Called by each entry point; a service's JSON takes the place of a command's text. Lines carry ids, never row data
+    or secrets.
+    """
+    if structlog.is_configured() and not as_json:
         return
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(

@@ -9,11 +9,23 @@ import datetime as dt
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from export_pipelines.core.access import Role
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.rates import Rate, parse_rate
 
 
 def _named(*names: str) -> AliasChoices:
@@ -36,6 +48,36 @@ def _octets(value: object) -> object:
     if size < _LEAST_SIZE:
         raise ValueError(f"must be at least {_LEAST_SIZE:,} bytes")
     return size
+
+
+def _rate(value: object) -> object:
+    return parse_rate(value) if isinstance(value, str) else value
+
+
+def _roles(value: object) -> object:
+    """``clinic_admin=admin,staff=member``: the host's names for roles → ours."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    roles = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+    known = tuple(Role)
+    if not all(theirs and ours in known for theirs, ours in roles.items()):
+        raise ValueError(f"must be pairs such as clinic_admin=admin,staff=member with roles of {', '.join(known)}")
+    return roles
+
+
+def _keys_address(value: str | None) -> str | None:
+    """Whoever answers at this address makes tokens, so nobody between may: TLS, or this machine."""
+    if value is None:
+        return None
+    address = urlsplit(value)
+    local = address.scheme == "http" and address.hostname in ("localhost", "127.0.0.1", "::1")
+    if not address.hostname or not (address.scheme == "https" or local):
+        raise ValueError("must be an https:// URL; http:// only of this machine")
+    return value
+
+
+LEAST_JWT_SECRET_BYTES = 32  # RFC 7518, section 3.2: a key as long as the hash
 
 
 class Settings(BaseSettings):
@@ -135,8 +177,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=_named("EXPORT_SECRET_KEY"),
-        description="32 bytes in base64 that seal passwords of requests; default: EXPORT_HOME/secret.key, made when "
-        "first needed.",
+        description="32 bytes in base64 that seal passwords of requests and the signing key; default: "
+        "EXPORT_HOME/secret.key, made when first needed.",
     )
     password: SecretStr | None = Field(
         default=None,
@@ -147,6 +189,42 @@ class Settings(BaseSettings):
         default="auto",
         validation_alias=_named("EXPORT_DECODER"),
         description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
+    )
+    rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        default=Rate(capacity=5, per_seconds=900),
+        validation_alias=_named("EXPORT_RATE_LIMIT"),
+        description="How many exports a user may ask for through the API, such as `5/15m`, `1/s`, `100/h`; or `off`.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_JWT_SECRET"),
+        description="Shared with the host application, which signs tokens for its users by HS256; 32 bytes or more.",
+    )
+    jwt_jwks_url: Annotated[str | None, AfterValidator(_keys_address)] = Field(
+        default=None,
+        validation_alias=_named("EXPORT_JWT_JWKS_URL"),
+        description="Instead of the secret: where the issuer's public keys are. Needs EXPORT_JWT_AUDIENCE.",
+    )
+    jwt_issuer: str | None = Field(
+        default=None, validation_alias=_named("EXPORT_JWT_ISSUER"), description="`iss` that tokens must have, if set."
+    )
+    jwt_audience: str | None = Field(
+        default=None,
+        validation_alias=_named("EXPORT_JWT_AUDIENCE"),
+        description="`aud` that tokens must have, if set.",
+    )
+    jwt_tenant_claim: str = Field(
+        default="tenant_id",
+        min_length=1,
+        validation_alias=_named("EXPORT_JWT_TENANT_CLAIM"),
+        description="Claim with the tenant; dots lead into nested claims.",
+    )
+    jwt_user_claim: str = Field(default="sub", min_length=1, validation_alias=_named("EXPORT_JWT_USER_CLAIM"))
+    jwt_role_claim: str = Field(default="role", min_length=1, validation_alias=_named("EXPORT_JWT_ROLE_CLAIM"))
+    jwt_roles: Annotated[dict[str, Role], NoDecode, BeforeValidator(_roles)] = Field(
+        default={},
+        validation_alias=_named("EXPORT_JWT_ROLES"),
+        description="The host's names for roles, such as `clinic_admin=admin,staff=member`; default: ours.",
     )
     heartbeat_seconds: float = Field(default=1.0, gt=0, le=30, validation_alias=_named("EXPORT_HEARTBEAT_SECONDS"))
     stale_seconds: int = Field(
@@ -163,6 +241,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 "SMTP_SECURITY=none would send SMTP_PASSWORD readable through the network; "
                 "use starttls or tls, or leave SMTP_USER out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_meant_for_us(self) -> Self:
+        secret = self.jwt_secret.get_secret_value() if self.jwt_secret else None
+        if secret is not None and len(secret.encode()) < LEAST_JWT_SECRET_BYTES:
+            raise ValueError(f"EXPORT_JWT_SECRET must have {LEAST_JWT_SECRET_BYTES} bytes or more")
+        if secret is not None and self.jwt_jwks_url is not None:
+            raise ValueError("EXPORT_JWT_SECRET and EXPORT_JWT_JWKS_URL exclude each other; set one")
+        if self.jwt_jwks_url is not None and self.jwt_audience is None:
+            raise ValueError(
+                "EXPORT_JWT_JWKS_URL needs EXPORT_JWT_AUDIENCE: an issuer signs for many applications, and its tokens "
+                "for another one must not open this"
             )
         return self
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from export_pipelines.api import (
+    audit,
     catalog,
     docs,
     downloads,
@@ -20,6 +21,7 @@ from export_pipelines.api import (
     metrics,
     queue,
     shares,
+    signing_keys,
 )
 from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
@@ -57,7 +59,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     add_handlers(app)
     app.add_middleware(Boundary)
-    for module in (catalog, estimates, jobs, events, downloads, shares, queue, links, metrics, health, docs):
+    tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)
+    for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)
     return app

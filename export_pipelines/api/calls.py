@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, cast
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
 from starlette.datastructures import URL
 
 from export_pipelines.api.docs import Described
 from export_pipelines.api.services import ApiServices
-from export_pipelines.core.access import Action, Caller, require
+from export_pipelines.core.access import AUDITED, Action, Caller, require
+from export_pipelines.core.audit import Origin, Outcome
+from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.stores.acting import OpenTransaction
+from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.history import History
 from export_pipelines.stores.links import LinkStore
@@ -30,7 +33,8 @@ class Work:
     history: History
     deliveries: DeliveryStore
     links: LinkStore
-    target: str | None = None  # what it was about, once known
+    target: str | None = None  # the export it was about, once known
+    detail: dict[str, Any] = field(default_factory=dict)  # what the audit log says beside that
 
     @classmethod
     def on(cls, control: OpenTransaction, services: ApiServices) -> Work:
@@ -49,9 +53,7 @@ class Call:
 
     services: ApiServices
     caller: Caller
-    request_id: str
-    ip: str | None
-    user_agent: str | None
+    origin: Origin
     fingerprint: str  # of method, path and body
     url: URL
 
@@ -59,13 +61,37 @@ class Call:
     def acting(self, action: Action, target: str | None = None) -> Iterator[Work]:
         """Everything a call does in the control database: one transaction, committed with its line in the audit log.
 
-        `NotAllowed` when the caller's role does not include the action.
+        `NotAllowed` when the caller's role does not include the action. What was refused or broke leaves a line as
+        well, unless a limit or an outage stopped it: a flood of those must not become a flood of lines.
         """
-        require(self.caller, action)
-        with self.services.pool.acting(self.caller) as control:
-            work = Work.on(control, self.services)
-            work.target = target
-            yield work
+        try:
+            require(self.caller, action)
+            with self.services.pool.acting(self.caller) as control:
+                work = Work.on(control, self.services)
+                work.target = target
+                yield work
+                self._note(control, action, work.target, Outcome.OK, work.detail)
+        except (TooMany, Unavailable):
+            raise
+        except Exception as error:
+            outcome = Outcome.REFUSED if isinstance(error, RequestRejected) else Outcome.FAILED
+            with self.services.pool.acting(self.caller) as control:
+                self._note(control, action, target, outcome, {"error": type(error).__name__})
+            raise
+
+    def _note(
+        self, control: OpenTransaction, action: Action, target: str | None, outcome: Outcome, detail: dict[str, Any]
+    ) -> None:
+        if action not in AUDITED:
+            return
+        AuditLog(control).append(
+            action,
+            caller=self.caller,
+            target=("export", target) if target else None,
+            outcome=outcome,
+            origin=self.origin,
+            detail=detail,
+        )
 
     def following(self, cursor: str) -> str:
         """Path and query of the next page."""
@@ -83,6 +109,15 @@ def services_of(request: Request) -> ApiServices:
     return cast("ApiServices", request.app.state.services)
 
 
+def origin_of(request: Request) -> Origin:
+    """Where a call came from, as the server was told; behind a proxy it trusts, what that proxy says."""
+    return Origin(
+        ip=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent"),
+        http_request_id=request.scope["state"]["request_id"],
+    )
+
+
 async def body_of(request: Request) -> bytes:
     """The bytes as they came; the framework has read them already."""
     return await request.body()
@@ -94,18 +129,15 @@ def open_call(
     body: Annotated[bytes, Depends(body_of)],
     _described: Described,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-    user_agent: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Call:
     """`NotAuthenticated` without a credential that proves who asks."""
-    ip = request.client.host if request.client else None
-    caller = services.authenticate(authorization, ip)
+    origin = origin_of(request)
+    caller = services.authenticate(authorization, origin.ip)
     told = b"\0".join((request.method.encode(), request.url.path.encode(), body))
     return Call(
         services=services,
         caller=caller,
-        request_id=request.scope["state"]["request_id"],
-        ip=ip,
-        user_agent=user_agent[:500] if user_agent else None,
+        origin=origin,
         url=request.url,
         fingerprint=hashlib.sha256(told).hexdigest(),
     )

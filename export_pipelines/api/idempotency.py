@@ -41,6 +41,7 @@ def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -
         raise RequestRejected(
             "was used for another call; use a new key for each thing you want done", field="Idempotency-Key"
         )
+    work.detail["replayed"] = True
     return _response(reply, {"Idempotency-Replayed": "true"})
 
 

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.estimates import expected_if_told
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.ordering import order
+from export_pipelines.api.ordering import order, take_turn
 from export_pipelines.api.payloads import (
     JOBS,
     Job,
@@ -200,9 +200,11 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
     require(call.caller, action)
     estimate = expected_if_told(call, raw)
     launched: list[ExportRequest] = []
+    limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
+            limits.update(take_turn(call, work))
             request, plan = order(call, work, raw, estimate)
             launched.append(request)
             created = created_of(request, plan, call.services.base_url)
@@ -210,6 +212,7 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
         response = once(call, work, key, write)
+    response.headers.update(limits)
     for request in launched:  # none when this was a replay
         _launched(call, request, response, background)
     return response

@@ -14,11 +14,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from export_pipelines.api.calls import body_of, services_of
+from export_pipelines.api.calls import body_of, origin_of, services_of
 from export_pipelines.api.files import begins, file_response
 from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
+from export_pipelines.core.access import Action
+from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
 
 COOKIE = "link"
@@ -79,7 +81,7 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     file = next((file for file in export.files if file["path"] == path), None)
     if file is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
-    if begins(request) and not _use(services, export.link_id):
+    if not _hand_out(request, services, export):
         return _page(HTTPStatus.GONE, *_USED_UP)
     return file_response(request, file, services, PAGE_HEADERS)
 
@@ -89,9 +91,22 @@ def _find(services: ApiServices, token: str) -> LinkedExport | None:
         return LinkStore(control).follow(token)
 
 
-def _use(services: ApiServices, link_id: str) -> bool:
+def _hand_out(request: Request, services: ApiServices, export: LinkedExport) -> bool:
+    """Count a download that begins, and note each that is one in the audit log; false when there is none left."""
+    if request.method != "GET":
+        return True
     with services.pool.acting(None) as control:
-        return LinkStore(control).use(link_id)
+        if begins(request) and not LinkStore(control).use(export.link_id):
+            return False
+        AuditLog(control).append(
+            Action.DOWNLOAD,
+            caller=None,
+            tenant_id=export.tenant_id,
+            target=("export", export.request_id),
+            origin=origin_of(request),
+            detail={"link": export.link_id},
+        )
+    return True
 
 
 def _unlocked(request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None) -> bool:

@@ -107,7 +107,7 @@ def _refused(request: Request, error: Exception) -> Response:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     headers: dict[str, str] = {}
     if isinstance(error, TooMany):
-        headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+        headers = {"Retry-After": str(math.ceil(error.retry_after_seconds)), **error.fields}
     if isinstance(error, NotAuthenticated):
         reason = f', error="{error.reason}"' if error.reason else ""
         headers["WWW-Authenticate"] = f'Bearer realm="export-pipelines"{reason}'

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from export_pipelines.api.credentials import Credentials
 from export_pipelines.api.launching import Launcher
+from export_pipelines.api.tokens import open_verifier
 from export_pipelines.core.access import Caller
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import NotAuthenticated
 from export_pipelines.core.ports import ObjectStore, Source
 from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store, open_source
 from export_pipelines.settings import Settings
@@ -41,16 +42,17 @@ class ApiServices:
 
 def open_services(settings: Settings) -> ApiServices:
     """Connects to nothing yet."""
+    pool = ControlPool(settings.require_api_url())
     catalog = open_catalog(settings)
     return ApiServices(
         settings=settings,
-        pool=ControlPool(settings.require_api_url()),
+        pool=pool,
         catalog=catalog,
         store=open_object_store(settings),
         source=_source(settings, catalog),
         secrets=open_box(settings),
         launcher=Launcher(settings.launch_url),
-        authenticate=_nobody,
+        authenticate=Credentials(lambda: pool.acting(None), open_verifier(settings)).authenticate,
     )
 
 
@@ -58,7 +60,3 @@ def _source(settings: Settings, catalog: Catalog) -> Source | None:
     if settings.source_url is None:
         return None
     return open_source(settings.source_url.get_secret_value(), catalog, settings.decoder)
-
-
-def _nobody(_authorization: str | None, _ip: str | None) -> Caller:
-    raise NotAuthenticated("no credential")

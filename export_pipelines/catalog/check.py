@@ -1,4 +1,4 @@
-"""Compares a catalog with its live database: drift, coverage, isolation.
+"""Compares a catalog with its live database: drift, coverage, isolation, canary.
 
 The rules of isolation are `isolation` (system catalogs) and `probe` (the tables themselves); this module puts the
 parts together and holds the rules of drift.
@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from export_pipelines.catalog.canary import find_uncovered
 from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
@@ -37,6 +38,7 @@ def check(connection: psycopg.Connection[Any], catalog: Catalog, *, role: str | 
         unreadable = {finding.table for finding in findings if finding.level == "error" and finding.column is None}
         present = [name for name in catalog.tables if name not in unreadable]
         findings.extend(probe_isolation(connection, catalog, present, role))
+        findings.extend(find_uncovered(connection, catalog, present, role))
     return sorted(findings, key=lambda finding: finding.level)
 
 

@@ -60,7 +60,7 @@ WHERE used.view <> used.relation ORDER BY 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Evidence:
+class Evidence:
     """What the system catalogs say about the tables asked for and those beneath views, seen from one role."""
 
     role: str
@@ -83,7 +83,7 @@ def static_isolation(
         return [error(f"reader role {role!r} does not exist", APPLY)]
     findings = [*_role_findings(facts)]
     try:
-        evidence = _gather(connection, catalog, names, role)
+        evidence = gather_evidence(connection, catalog, names, role)
     except errors.InsufficientPrivilege:
         user = connection.info.user
         return [*findings, error(f"{user!r} may not act as reader role {role!r}", f"GRANT {role} TO {user}")]
@@ -100,7 +100,8 @@ def static_isolation(
     return findings
 
 
-def _gather(connection: psycopg.Connection[Any], catalog: Catalog, names: list[str], role: str) -> _Evidence:
+def gather_evidence(connection: psycopg.Connection[Any], catalog: Catalog, names: list[str], role: str) -> Evidence:
+    """What the system catalogs say; relations that do not exist are left out."""
     protection = read_row_security(connection, map(catalog.relation_name, names), role)
     views = [row.oid for row in protection.values() if row.kind is Kind.VIEW]
     beneath = _read_beneath(connection, views) if views else {}
@@ -108,7 +109,7 @@ def _gather(connection: psycopg.Connection[Any], catalog: Catalog, names: list[s
     if further:
         protection |= read_row_security(connection, further, role)
     oids = [row.oid for row in protection.values()]
-    return _Evidence(
+    return Evidence(
         role=role,
         protection=protection,
         beneath=beneath,
@@ -142,7 +143,7 @@ def _privilege_findings(catalog: Catalog, name: str, readable: set[str], role: s
             )
 
 
-def _protection_findings(catalog: Catalog, name: str, row: RowSecurity, evidence: _Evidence) -> Iterator[Finding]:
+def _protection_findings(catalog: Catalog, name: str, row: RowSecurity, evidence: Evidence) -> Iterator[Finding]:
     if row.kind is Kind.VIEW:
         yield from _view_findings(catalog, name, row, evidence)
         return
@@ -158,7 +159,7 @@ def _protection_findings(catalog: Catalog, name: str, row: RowSecurity, evidence
         yield error(problem, APPLY, table=name)
 
 
-def _view_findings(catalog: Catalog, name: str, row: RowSecurity, evidence: _Evidence) -> Iterator[Finding]:
+def _view_findings(catalog: Catalog, name: str, row: RowSecurity, evidence: Evidence) -> Iterator[Finding]:
     """A view is as safe as the tables it reads, if it and every view beneath read them as whoever asks."""
     shared = {catalog.relation_name(key) for key, table in catalog.tables.items() if table.tenant.shared is not None}
     if not row.security_invoker:

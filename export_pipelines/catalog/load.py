@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from export_pipelines.core.catalog import Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.core.errors import RequestRejected
 
 Location = tuple[str | int, ...]  # keys and list positions from the top of the file
 
-_MODELS: tuple[type[BaseModel], ...] = (Catalog, TenantRoot, Table, TenantPath, Column, Relation, Partition)
+_MODELS: tuple[type[BaseModel], ...] = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
 _BOOLEAN_TAG = "tag:yaml.org,2002:bool"
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 _BLOCKS = ("tables", "excluded", "tenant")  # start after an empty line

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -138,16 +138,21 @@ def read_row_security(
 def policies_hash(connection: psycopg.Connection[Any], catalog: Catalog) -> str:
     """SHA-256, hex, over everything that isolates the catalog's tables: the reader role, owners, switches, policies.
 
-    The same text for the same rules, whatever the order they were made in; goes into an export's attestation.
+    The same text for the same rules, whatever the order they were made in.
     """
     role = read_role(connection, catalog.reader_role)
     found = read_row_security(connection, map(catalog.relation_name, catalog.tables), catalog.reader_role)
+    return protection_hash(role, catalog.tenant.setting, found)
+
+
+def protection_hash(role: Role | None, setting: str, protection: Mapping[tuple[str, str], RowSecurity]) -> str:
+    """`policies_hash` of relations that were read already."""
     account = {
         "role": asdict(role) if role else None,
-        "setting": catalog.tenant.setting,
+        "setting": setting,
         "tables": {
             ".".join(place): {key: value for key, value in asdict(row).items() if key != "oid"}
-            for place, row in found.items()
+            for place, row in protection.items()
         },
     }
     canonical = json.dumps(account, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

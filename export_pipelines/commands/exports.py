@@ -1,18 +1,18 @@
-"""``export`` and ``verify``: one export in this process, and the check of any package."""
+"""``export``: one export in this process."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from export_pipelines.archives.age_reading import identities_in
 from export_pipelines.commands import output
+from export_pipelines.commands.control import record
 from export_pipelines.commands.estimates import estimated
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
@@ -36,17 +36,15 @@ from export_pipelines.commands.ordering import (
     export_order,
     require_tenant_id,
 )
-from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
+from export_pipelines.commands.passwords import PasswordFile
+from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
-from export_pipelines.formats.registry import find_format
-from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
 from export_pipelines.pipeline.plan import check_order
-from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -121,6 +119,8 @@ def carry_out(
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
         if folder is not None:
+            with closing(ControlDatabase(workplace.settings.require_control_url())) as control:
+                record(control, Action.DOWNLOAD, target=("export", request.id), tenant_id=tenant)
             copy_package(store, str(request.package_prefix), folder)
         _tell(request, store, folder, workplace, as_json=as_json)
 
@@ -161,44 +161,3 @@ def _tell(
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
         output.say(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}")
     output.say(f"{request.package_rows:,} rows, verified against the source, in {where}")
-
-
-def verify(
-    package: Annotated[Path, typer.Argument(help="Folder, .zip, .age or manifest.json of a package.")],
-    password_file: PasswordFile = None,
-    identity: Annotated[
-        list[Path] | None, typer.Option(help="File with a private key for age, also an SSH key; repeatable.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check a package offline: checksums, counts, schema and totals. Exit 0 valid, 2 not a package, 3 damaged.
-
-    An encrypted package needs its password or key; a missing or wrong one is exit 2.
-    """
-    with output.reported(as_json=as_json):
-        started = time.monotonic()
-        keys = Keys(
-            password=given_password(password_file, load_settings()),
-            identities=tuple(key for file in identity or [] for key in _identities(file)),
-            ask=lambda: asked_password(new=False),
-        )
-        found = verify_package(package, find_format, keys=keys)
-        if as_json:
-            output.say_json({**asdict(found), "valid": found.valid})
-        else:
-            for problem in found.problems:
-                output.say(f"  problem: {problem}")
-            verdict = "valid" if found.valid else "NOT VALID"
-            output.say(
-                f"{verdict}: export {found.export_id}, {found.files} files, {found.rows:,} rows re-read "
-                f"in {time.monotonic() - started:.1f} s"
-            )
-        if not found.valid:
-            raise typer.Exit(output.INTEGRITY)
-
-
-def _identities(file: Path) -> list[Any]:
-    try:
-        return identities_in(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestRejected(f"{file} cannot be read as a key file", field="--identity") from error

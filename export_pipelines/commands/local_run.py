@@ -10,6 +10,8 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import record
+from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.ports import ObjectStore
@@ -34,10 +36,9 @@ def run_here(
     from export_pipelines.definitions import defs
     from export_pipelines.pipeline.runs import job_name, run_config, run_tags
 
-    requests = open_requests(workplace.settings, ControlDatabase(workplace.settings.require_control_url()))
-    request = requests.get(
-        requests.insert(tenant_id=tenant, config=config, requested_by="cli", launched_by="cli", estimate=estimate)
-    )
+    control = ControlDatabase(workplace.settings.require_control_url())
+    requests = open_requests(workplace.settings, control)
+    request = requests.get(_order(config, tenant, control, requests, estimate))
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         ended = threading.Event()
@@ -58,6 +59,20 @@ def run_here(
         _wait(ended, request.id, requests, store)
     _close(request.id, requests, store)
     return requests.get(request.id)
+
+
+def _order(
+    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate
+) -> str:
+    """The id of a new request; it is in the audit log, or it is not there."""
+    action = Action.CONVERT if config.get("convert") else Action.CREATE
+    with control.transaction():
+        request_id = requests.insert(
+            tenant_id=tenant, config=config, requested_by="cli", launched_by="cli", estimate=estimate
+        )
+        detail = {name: config[name] for name in ("convert", "format") if config.get(name)}
+        record(control, action, target=("export", request_id), tenant_id=tenant, detail=detail)
+    return request_id
 
 
 def _wait(ended: threading.Event, request_id: str, requests: RequestStore, store: ObjectStore) -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from export_pipelines.core.errors import Cancelled, ExportError, IntegrityViolation, RequestRejected, Unavailable
 
 OK, FAILED, BAD_REQUEST, INTEGRITY, UNAVAILABLE, CANCELLED = 0, 1, 2, 3, 4, 5
+SIGNATURE = 6  # of a package whose content is as its manifest says, but nobody trusted says so
 _CODES: dict[type[ExportError], int] = {
     RequestRejected: BAD_REQUEST,
     IntegrityViolation: INTEGRITY,

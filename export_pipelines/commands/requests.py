@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,12 +10,12 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import at_work, open_control, record
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
+from export_pipelines.core.access import Action
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_requests
-from export_pipelines.settings import Settings, load_settings
-from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.settings import load_settings
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.requests import RequestStore
@@ -28,22 +26,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RequestId = Annotated[str, typer.Argument(help="Id of the request.")]
 
 
-@contextmanager
-def _control() -> Iterator[ControlDatabase]:
-    with _at_work(load_settings()) as (_, control):
-        yield control
-
-
-@contextmanager
-def _at_work(settings: Settings) -> Iterator[tuple[Settings, ControlDatabase]]:
-    with prepared(settings) as workplace:
-        control = ControlDatabase(workplace.settings.require_control_url())
-        try:
-            yield workplace.settings, control
-        finally:
-            control.close()
-
-
 @app.command("list")
 def list_requests(
     tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
@@ -52,7 +34,7 @@ def list_requests(
     as_json: AsJson = False,
 ) -> None:
     """Newest first."""
-    with output.reported(as_json=as_json), _control() as control:
+    with output.reported(as_json=as_json), open_control() as control:
         found = RequestStore(control).list(tenant_id=tenant, status=status, limit=limit)
         if as_json:
             output.say_json([asdict(request) for request in found])
@@ -77,7 +59,7 @@ def list_requests(
 @app.command()
 def show(request_id: RequestId, as_json: AsJson = False) -> None:
     """One request with its events, files and deliveries."""
-    with output.reported(as_json=as_json), _control() as control:
+    with output.reported(as_json=as_json), open_control() as control:
         requests, deliveries = RequestStore(control), DeliveryStore(control)
         request = requests.get(request_id)
         events, files, sent = (
@@ -104,17 +86,25 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
 @app.command()
 def cancel(request_id: RequestId) -> None:
     """Cancel a queued request now; ask a running one to stop. A cancelled export publishes nothing."""
-    with output.reported(), _control() as control:
-        status = RequestStore(control).request_cancel(request_id)
+    with output.reported(), open_control() as control:
+        requests = RequestStore(control)
+        with control.transaction():
+            status, tenant_id = requests.request_cancel(request_id), requests.get(request_id).tenant_id
+            record(control, Action.CANCEL, target=("export", request_id), tenant_id=tenant_id)
         output.say("cancelled" if status is RequestStatus.CANCELLED else "asked to stop; it ends within seconds")
 
 
 @app.command()
 def retry(request_id: RequestId, password_file: PasswordFile = None) -> None:
     """Queue a failed or cancelled request again; the daemon of `up` runs it. A password is to be given again."""
-    with output.reported(), _at_work(load_settings()) as (settings, control):
+    with output.reported(), at_work(load_settings()) as (settings, control):
         requests = open_requests(settings, control)
         password = None
-        if is_sealed(requests.get(request_id).config):
+        request = requests.get(request_id)
+        if is_sealed(request.config):
             password = given_password(password_file, settings) or asked_password(new=True)
-        output.say(f"queued again as attempt {requests.retry(request_id, password=password)}")
+        with control.transaction():
+            attempt = requests.retry(request_id, password=password)
+            target = ("export", request_id)
+            record(control, Action.RETRY, target=target, tenant_id=request.tenant_id, detail={"attempt": attempt})
+        output.say(f"queued again as attempt {attempt}")

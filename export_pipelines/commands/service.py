@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import record
 from export_pipelines.commands.exports import copy_package
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.naming import MANIFEST
@@ -138,6 +139,9 @@ def migrate() -> None:
                 output.say("the embedded control database is up to date")
             return
         before, after = migrate_database(settings.require_control_url())
+        if before != after:
+            with closing(ControlDatabase(settings.require_control_url())) as control:
+                record(control, "schema.migrate", target=("schema", after), detail={"before": before})
         output.say(f"control database: {before or 'empty'} → {after}")
 
 

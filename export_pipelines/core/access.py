@@ -47,6 +47,17 @@ ALLOWED: dict[Role, frozenset[Action]] = {
     Role.OPERATOR: frozenset({Action.SEE_CATALOG, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}),
 }
 
+# What leaves a line in the audit log: changes, and tenants' data or the log itself handed out. Looking at a status does
+# not; it is asked for every second.
+AUDITED = frozenset(Action) - {
+    Action.SEE_CATALOG,
+    Action.ESTIMATE,
+    Action.LIST,
+    Action.READ,
+    Action.SEE_QUEUE,
+    Action.SEE_METRICS,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:

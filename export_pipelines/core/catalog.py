@@ -7,6 +7,7 @@ reflecting a live database and comparing with one belong to `export_pipelines.ca
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from collections.abc import Collection
 from enum import StrEnum
@@ -17,7 +18,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.types import ValueType, field_of, normalize, value_type
+from export_pipelines.core.types import Kind, ValueType, base_type, field_of, normalize, value_type
 from export_pipelines.core.types import as_text as text_form
 
 _NAME = r"^[a-z_][a-z0-9_]{0,62}$"
@@ -136,6 +137,18 @@ class Table(_Spec):
         return tuple(name for name, column in self.columns.items() if column.exported)
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The exported columns that can hold any text, a canary's marker among others; JSON and arrays included."""
+        return tuple(
+            name
+            for name in self.exported_columns
+            for column in (self.columns[name],)
+            if column.mask is None
+            and column.travels_as.kind in (Kind.TEXT, Kind.JSON)
+            and base_type(column.type) != "uuid"
+        )
+
+    @property
     def partition_column(self) -> str | None:
         if self.partition.grain is Grain.NONE:
             return None
@@ -194,6 +207,21 @@ class TenantRoot(_Spec):
     )
 
 
+class Canary(_Spec):
+    """A reserved tenant whose rows carry a marker that must never turn up in anybody's export."""
+
+    tenant: str = Field(min_length=1, description="Its id as text. It is not listed and cannot be exported.")
+    marker: str = Field(
+        pattern=r"^[A-Za-z0-9-]{16,200}$",  # no format escapes, folds or splits such a text
+        description="In a text column of its rows: 16 to 200 letters, digits and hyphens that occur nowhere else.",
+    )
+
+    @property
+    def marker_sha256(self) -> str:
+        """What a manifest says of the marker."""
+        return hashlib.sha256(self.marker.encode()).hexdigest()
+
+
 def _zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError(f"{name!r} is not an IANA timezone")
@@ -213,6 +241,7 @@ class Catalog(_Spec):
     drift: Literal["warn", "fail"] = "warn"
     reader_role: str = Field(default="export_reader", pattern=_NAME)
     tenant: TenantRoot
+    canary: Canary | None = None
     tables: dict[str, Table] = Field(min_length=1)
     excluded: dict[str, Reason] = Field(default_factory=dict, description="Tables that are never exported.")
 

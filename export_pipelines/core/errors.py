@@ -20,6 +20,8 @@ Mapping to exit codes, Dagster failures and HTTP statuses belongs to the shells,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ExportError(Exception):
     """Base of everything this service raises on purpose."""
@@ -66,11 +68,19 @@ class NotAllowed(RequestRejected):
 
 
 class TooMany(RequestRejected):
-    """A rate limit; the same request is welcome after a while."""
+    """A rate limit; the same request is welcome after a while. ``fields`` tell the limit to programs."""
 
-    def __init__(self, message: str, *, retry_after_seconds: float, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float,
+        field: str | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message, field=field)
         self.retry_after_seconds = retry_after_seconds
+        self.fields = dict(fields or {})
 
 
 class Unavailable(ExportError):

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.windows import Period, Window
 
 
@@ -155,6 +156,7 @@ class Stage:
 
     snapshot: SnapshotInfo
     tables: tuple[StagedTable, ...]
+    isolation: IsolationAccount | None = None  # None: kept by a version that did not attest it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +202,7 @@ class TableVerdict:
     rows_match: bool
     aggregates_match: bool
     digest_match: bool
+    canary_seen: int | None = None  # None: there is no canary to look for
     problems: tuple[str, ...] = ()
 
     @property

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from export_pipelines.core.fidelity import Carriage
+from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 
 
@@ -45,6 +46,16 @@ class Snapshot(Protocol):
         """Rows of the selection by the database's policies alone, to compare with what was read."""
         ...
 
+    def attest(self, tables: Iterable[str]) -> SessionIsolation:
+        """What keeps other tenants' rows of these tables from this session."""
+        ...
+
+    def count_marked(self, selections: Iterable[TableSelection]) -> dict[str, int] | None:
+        """By table: rows of the canary tenant with its marker that the selections would hold if tenants were mixed;
+        None without a canary.
+        """
+        ...
+
     def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns that have to be read as text for every value to arrive."""
         ...
@@ -60,13 +71,13 @@ class Source(Protocol):
     def snapshot(self, scope: TenantScope, *, join: SharedSnapshot | None = None) -> AbstractContextManager[Snapshot]:
         """The state as it is now, or the one that another session holds.
 
-        Raises `RequestRejected` when isolation cannot be enforced, `Unavailable` when the server is down or the session
-        to join has ended.
+        Raises `RequestRejected` when isolation cannot be enforced or the tenant is the canary, `Unavailable` when the
+        server is down or the session to join has ended.
         """
         ...
 
     def tenants(self) -> list[str]:
-        """Ids of all tenants, sorted."""
+        """Ids of all tenants that can be exported, sorted."""
         ...
 
 
@@ -169,6 +180,7 @@ class FormatSpec:
     together_option: str | None = None  # an option that, set to false, gives each table a file after all
     nests: bool = False  # child rows may sit inside their parent's record
     compressible: bool = True  # worth another compression
+    plain_text: bool = False  # UTF-8 throughout, with letters and digits as they are: it can be searched as bytes
     read_ahead: bool = True  # its reader leaves Python's lock, so that another core can work on what it has read
     max_rows: int | None = None  # of one table in one file
     written_with: str = ""

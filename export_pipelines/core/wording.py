@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _UNITS = ("kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
@@ -14,6 +16,14 @@ def readable_size(octets: int) -> str:
     while round(value, 1) >= _THOUSAND and unit < len(_UNITS) - 1:
         value, unit = value / _THOUSAND, unit + 1
     return f"{value:,.1f} {_UNITS[unit]}"
+
+
+def spelled(seconds: float) -> str:
+    """``40 seconds``, ``15 minutes``, ``2 hours``, ``7 days``: rounded up, so that who waits that long is not early."""
+    for noun, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length or seconds == length:
+            return counted(math.ceil(seconds / length), noun)
+    return counted(math.ceil(seconds), "second")
 
 
 def counted(number: int, noun: str) -> str:

@@ -93,6 +93,7 @@ SPEC = FormatSpec(
     read=read_csv,
     carries=_carries,
     options=CsvOptions,
+    plain_text=True,
     written_with="polars",
     read_with="pyarrow",
 )

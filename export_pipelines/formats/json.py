@@ -174,6 +174,7 @@ SPEC = FormatSpec(
     options=JsonOptions,
     nests=True,
     read_ahead=False,
+    plain_text=True,
     written_with="polars",
     read_with="duckdb",
 )

@@ -73,6 +73,7 @@ SPEC = FormatSpec(
     aliases=("jsonl",),
     options=NdjsonOptions,
     read_ahead=False,
+    plain_text=True,
     written_with="polars",
     read_with="duckdb",
 )

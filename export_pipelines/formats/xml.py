@@ -135,6 +135,7 @@ SPEC = FormatSpec(
     describe=_describe,
     options=XmlOptions,
     read_ahead=False,
+    plain_text=True,
     written_with="polars",
     read_with="lxml, duckdb",
 )

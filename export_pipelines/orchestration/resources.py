@@ -26,6 +26,7 @@ from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import open_secret_box
+from export_pipelines.stores.signing_keys import SigningKeyStore
 
 
 class SourceResource(ConfigurableResource):
@@ -113,7 +114,7 @@ class ExportResource(ConfigurableResource):
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
     max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
-    home: str = Field(description="Folder with the key that seals passwords of requests, unless one is given.")
+    home: str = Field(description="Folder with the key that seals the secrets of the service, unless one is given.")
     secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
     _control: ControlDatabase | None = PrivateAttr(default=None)
@@ -138,13 +139,15 @@ class ExportResource(ConfigurableResource):
     def _open(self) -> ExportServices:
         control = self._control = self.control.open()
         source = self.source.open()
+        secrets = open_secret_box(self.secret_key or None, Path(self.home))
         return ExportServices(
             catalog=source.catalog,
             source=source,
             store=self.store.open(),
-            requests=RequestStore(control, open_secret_box(self.secret_key or None, Path(self.home))),
+            requests=RequestStore(control, secrets),
             deliveries=DeliveryStore(control),
             measures=MeasureStore(control),
+            signing=SigningKeyStore(control, secrets),
             links=LinkStore(control),
             formats=all_formats,
             find_format=find_format,

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check_drift
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.load import load_catalog
@@ -22,6 +23,7 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
+from export_pipelines.stores.signing_keys import SigningKeyStore
 
 DEFAULT_SAMPLE = "clinic"
 
@@ -37,7 +39,8 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> PostgresSource:
     """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
-    return PostgresSource(url, catalog, check_tables=require_sound, engine=choose_engine(decoder))
+    engine = choose_engine(decoder)
+    return PostgresSource(url, catalog, check_tables=require_sound, report=attest_session, engine=engine)
 
 
 def storage_url(settings: Settings) -> str:
@@ -60,6 +63,11 @@ def open_object_store(settings: Settings) -> ObjectStore:
 def open_requests(settings: Settings, control: ControlDatabase) -> RequestStore:
     """The request table with the key to its passwords."""
     return RequestStore(control, open_box(settings))
+
+
+def open_signing_keys(settings: Settings, control: ControlDatabase) -> SigningKeyStore:
+    """The keys that manifests are signed with."""
+    return SigningKeyStore(control, open_box(settings))
 
 
 def open_box(settings: Settings) -> SecretBox:

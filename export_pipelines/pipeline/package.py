@@ -1,4 +1,5 @@
-"""Put the papers beside the data, and the whole into one archive where asked for. The manifest is made last.
+"""Put the papers beside the data, and the whole into one archive where asked for. The manifest is made
+last, and signed.
 
 How an archive is written, encrypted and checked is `export_pipelines.pipeline.archiving`.
 """
@@ -13,8 +14,10 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableVerdict
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST, stage_prefix
 from export_pipelines.core.packing import ARCHIVE
+from export_pipelines.core.signing import Signer
 from export_pipelines.packaging.documents import checksums, datapackage, readme
 from export_pipelines.packaging.manifest import build_manifest, sealed_manifest, to_json
+from export_pipelines.packaging.signing import signed
 from export_pipelines.pipeline.archiving import seal_package, zip_package
 from export_pipelines.pipeline.heads import table_head
 from export_pipelines.pipeline.services import ExportServices
@@ -60,21 +63,22 @@ def assemble_package(
     ]
     named = [*files, *papers]
     named.append(_paper(plan, services, CHECKSUMS, "text/plain", checksums(named)))
-    manifest = to_json(build_manifest(plan, services.catalog, stage, named, verdicts, spec=spec))
-    named.append(_paper(plan, services, MANIFEST, "application/json", manifest))
+    signer = services.signing.signer()
+    manifest = signed(build_manifest(plan, services.catalog, stage, named, verdicts, spec=spec), signer)
+    named.append(_paper(plan, services, MANIFEST, "application/json", to_json(manifest)))
     rows = sum(table.rows for table in stage.tables)
-    files = _closed(plan, named, services, deflate=spec.compressible)
+    files = _closed(plan, named, services, signer, deflate=spec.compressible)
     _require_within(files, services.max_file_bytes)
     return StagedPackage(files=files, rows=rows)
 
 
 def _closed(
-    plan: ExportPlan, named: list[ExportFile], services: ExportServices, *, deflate: bool
+    plan: ExportPlan, named: list[ExportFile], services: ExportServices, signer: Signer, *, deflate: bool
 ) -> tuple[ExportFile, ...]:
     """The files as they are published: as they are, or as one archive with a manifest beside it."""
     if plan.sealing is not None:
         sealed = seal_package(plan, plan.sealing, named, services, deflate=deflate)
-        manifest = to_json(sealed_manifest(plan, plan.sealing, sealed))
+        manifest = to_json(signed(sealed_manifest(plan, plan.sealing, sealed), signer))
         return sealed, _paper(plan, services, MANIFEST, "application/json", manifest)
     if plan.compression == ARCHIVE:
         return zip_package(plan, named, services, deflate=deflate), named[-1]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
+from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
@@ -26,6 +27,7 @@ class ExportServices:
     requests: RequestStore
     deliveries: DeliveryStore
     measures: MeasureStore
+    signing: SigningKeys  # what manifests are signed with
     links: LinkStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]

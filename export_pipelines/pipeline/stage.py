@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, ValueBeyondForm
+from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.model import (
     ExportPlan,
     PlannerGuess,
@@ -36,6 +38,7 @@ def stage_tables(
         guesses = {selection.table: snapshot.guess(selection) for selection in plan.selections}
         progress.expect(plan.expected_rows or sum(guess.rows for guess in guesses.values()))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
+        attested = counting.submit(_attest, snapshot, plan, services.catalog)
         stager = _Stager(plan=plan, snapshot=snapshot, guesses=guesses, services=services, counting=counting)
         try:
             tables = [
@@ -46,7 +49,16 @@ def stage_tables(
             counting.shutdown(wait=False, cancel_futures=True)
             raise
         progress.expect(sum(table.rows for table in tables))
-        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables))
+        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables), isolation=attested.result())
+
+
+def _attest(snapshot: Snapshot, plan: ExportPlan, catalog: Catalog) -> IsolationAccount:
+    return IsolationAccount(
+        session=snapshot.attest(selection.table for selection in plan.selections),
+        rows_by_policy={selection.table: snapshot.count_by_policy(selection) for selection in plan.selections},
+        canary_rows=snapshot.count_marked(plan.selections),
+        marker_sha256=catalog.canary.marker_sha256 if catalog.canary else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.unpacking import copy_within_space
 from export_pipelines.validation.account import Account, account, accounting, differences
+from export_pipelines.validation.canary import CanaryWatch
 
 
 def validate_files(
@@ -31,26 +32,32 @@ def validate_files(
 ) -> tuple[TableVerdict, ...]:
     """A verdict for each table; `IntegrityViolation` names what differs and nothing gets published.
 
-    The stage is read while the first file is unpacked, which takes a core and no memory; not longer, since two readers
-    at a time would need that of both.
+    The stage is read while the first file is unpacked and searched, which takes a core and no memory; not longer, since
+    two readers at a time would need that of both.
     """
     spec = services.find_format(plan.format)
     heads = {table.table: table_head(table, services) for table in stage.tables}
     found: dict[str, Account] = {}
+    watch = CanaryWatch(services.catalog.canary)
     with accounting() as session, ThreadPoolExecutor(1, "expected") as beside:
         expecting = beside.submit(_staged_accounts, stage, services)
         for file in files:
             with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
+                if spec.plain_text:
+                    watch.search_file(path, file.path)
                 wait([expecting])
                 for part in file.parts:
                     head = heads[part.table]
                     batches = _told(read_part(spec, path, head, part), part.table, progress)
+                    if not spec.plain_text:
+                        batches = watch.search_values(batches, file.path)
                     read = account(ahead(batches) if spec.read_ahead else batches, head.schema, session)
                     _require_rows(file, part, read.aggregates.rows)
                     found[part.table] = found[part.table] + read if part.table in found else read
         expected = expecting.result()
     verdicts = tuple(
-        _verdict(table, expected[table.table], found.get(table.table), heads[table.table]) for table in stage.tables
+        _verdict(table, expected[table.table], found.get(table.table), heads[table.table], watch)
+        for table in stage.tables
     )
     problems = [f"{verdict.table}: {problem}" for verdict in verdicts for problem in verdict.problems]
     if problems:
@@ -100,7 +107,9 @@ def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
         yield plain
 
 
-def _verdict(staged: StagedTable, expected: Account, found: Account | None, head: TableHead) -> TableVerdict:
+def _verdict(
+    staged: StagedTable, expected: Account, found: Account | None, head: TableHead, watch: CanaryWatch
+) -> TableVerdict:
     if found is None:
         return TableVerdict(
             table=staged.table,
@@ -119,6 +128,7 @@ def _verdict(staged: StagedTable, expected: Account, found: Account | None, head
         rows_match=found.aggregates.rows == staged.aggregates.rows,
         aggregates_match=not differences(staged.aggregates, found.aggregates, head.schema),
         digest_match=expected.digest == found.digest,
+        canary_seen=watch.seen,
         problems=tuple(problems),
     )
 

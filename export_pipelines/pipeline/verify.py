@@ -1,14 +1,14 @@
 """Check a package offline: nothing but the files, no database, no service.
 
 Papers are checked against each other, bytes against checksums, rows against the counts and totals that the source's
-database computed when the package was made.
+database computed when the package was made, and the manifest's signature against keys where some are given.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from export_pipelines.core.errors import ExportError, IntegrityViolation, Reques
 from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.core.signing import PublicKey, SignatureStatus, SignatureVerdict
 from export_pipelines.core.types import as_text as text_form
 from export_pipelines.core.types import field_of, kind_of
 from export_pipelines.packaging.manifest_reading import (
@@ -30,26 +31,47 @@ from export_pipelines.packaging.manifest_reading import (
     read_manifest,
 )
 from export_pipelines.packaging.sealing import Keys
+from export_pipelines.packaging.signing import check_signature
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
 from export_pipelines.pipeline.validate import plain_copy, read_part
 from export_pipelines.validation.account import Account, account, accounting, differences
 
 _READ_BYTES = 1 << 20
 _NO_KEYS = Keys()
+_UNSIGNED = SignatureVerdict(status=SignatureStatus.MISSING)
 
 
 @dataclass(kw_only=True)
 class Verification:
-    """What was checked and what is wrong; no problem means the package is what it says."""
+    """What was checked and what is wrong; no problem means the package is what it says.
+
+    Who says so is ``signature``: it is `trusted` only where keys were given and one of them signed.
+    """
 
     export_id: str
     files: int = 0
     rows: int = 0
+    opened: bool = True  # False: encrypted, and only what lies outside was looked at
     problems: list[str] = field(default_factory=list)
+    signature: SignatureVerdict = _UNSIGNED
 
     @property
     def valid(self) -> bool:
         return not self.problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Means:
+    """What a check works with."""
+
+    find_format: Callable[[str], FormatSpec]
+    keys: Keys  # that open an encrypted archive
+    trusted: Mapping[str, PublicKey] | None  # that may have signed; None: nobody is asked
+    unopened: bool
+    told: Callable[[str], None]
+
+    def signature_in(self, folder: Path) -> SignatureVerdict:
+        return check_signature((folder / MANIFEST).read_bytes(), self.trusted)
 
 
 def verify_package(
@@ -57,38 +79,43 @@ def verify_package(
     find_format: Callable[[str], FormatSpec],
     *,
     keys: Keys = _NO_KEYS,
+    trusted: Mapping[str, PublicKey] | None = None,
+    unopened: bool = False,
     told: Callable[[str], None] = lambda _file: None,
 ) -> Verification:
     """Check a package folder, an archive or a manifest; ``told`` hears each file's path as it is checked.
 
-    `RequestRejected` when there is no package at ``path``, or ``keys`` do not open it.
+    ``trusted`` are the public keys whose signatures count; without them a signature is only reported. ``unopened``
+    checks an encrypted package from outside, without the ``keys`` that open it. `RequestRejected` when there is no
+    package at ``path``, or ``keys`` do not open it.
     """
+    means = _Means(find_format=find_format, keys=keys, trusted=trusted, unopened=unopened, told=told)
+    if unopened and path.is_file() and path.name != MANIFEST:
+        raise RequestRejected(f"needs the folder with the {MANIFEST} beside the archive", field="--unopened")
     with unpacked(path, keys) as folder:
         manifest = read_any_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
         if isinstance(manifest, SealedManifest):
-            return _verify_sealed(manifest, folder, find_format, keys, told)
+            return _verify_sealed(manifest, folder, means)
         archives = sorted(folder.glob("*.zip")) if not is_archive(path) and not (folder / CHECKSUMS).exists() else []
         if archives:
-            return _verify_archive(archives[0], folder, find_format, told)
-        return _verify_folder(folder, find_format, told)
+            return _verify_archive(archives[0], folder, means)
+        return _verify_folder(folder, means)
 
 
-def _verify_folder(folder: Path, find_format: Callable[[str], FormatSpec], told: Callable[[str], None]) -> Verification:
+def _verify_folder(folder: Path, means: _Means) -> Verification:
     manifest = _manifest_in(folder)
-    found = Verification(export_id=manifest.export.id)
-    _check_files(folder, manifest, found, told)
+    found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
+    _check_files(folder, manifest, found, means.told)
     if found.valid:
-        _check_rows(folder, manifest, find_format, found, told)
+        _check_rows(folder, manifest, found, means)
     return found
 
 
-def _verify_archive(
-    archive: Path, folder: Path, find_format: Callable[[str], FormatSpec], told: Callable[[str], None]
-) -> Verification:
+def _verify_archive(archive: Path, folder: Path, means: _Means) -> Verification:
     """A published folder that holds the archive and a copy of its manifest, and nothing else."""
     _manifest_in(folder)
     with unpacked(archive, _NO_KEYS) as inside:
-        found = _verify_folder(inside, find_format, told)
+        found = _verify_folder(inside, means)
         if (inside / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
             found.problems.append(f"{MANIFEST} beside the archive is not the one in it")
     _refuse_others(folder, archive.name, found)
@@ -100,26 +127,36 @@ def _refuse_others(folder: Path, archive: str, found: Verification) -> None:
     found.problems += [f"{name} is not part of the package" for name in others]
 
 
-def _verify_sealed(
-    manifest: SealedManifest,
-    folder: Path,
-    find_format: Callable[[str], FormatSpec],
-    keys: Keys,
-    told: Callable[[str], None],
-) -> Verification:
-    """A published folder that holds an encrypted archive and says little about it."""
-    sealed, archive = manifest.sealed, folder / manifest.sealed.path
-    if archive.parent != folder or archive.is_symlink() or not archive.is_file():
-        return Verification(export_id=manifest.export.id, problems=[f"{sealed.path} is missing"])
-    told(sealed.path)
-    if archive.stat().st_size != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
-        return Verification(export_id=manifest.export.id, problems=[f"{sealed.path} is not what the manifest says"])
-    with unpacked(archive, keys) as inside:
-        found = _verify_folder(inside, find_format, told)
-    if found.export_id != manifest.export.id:
-        found.problems.append(f"{MANIFEST} beside the archive is of another export than the one in it")
+def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Verification:
+    """A published folder that holds an encrypted archive and says little about it; both manifests are signed."""
+    outside = Verification(export_id=manifest.export.id, signature=means.signature_in(folder), opened=False)
+    means.told(manifest.sealed.path)
+    archive = _sealed_archive(manifest, folder, outside)
+    if archive is None:
+        return outside
+    found = outside
+    if not means.unopened:
+        with unpacked(archive, means.keys) as inside:
+            found = _verify_folder(inside, means)
+        if found.export_id != manifest.export.id:
+            found.problems.append(f"{MANIFEST} beside the archive is of another export than the one in it")
+        if not outside.signature.trusted:
+            found.signature = outside.signature
     _refuse_others(folder, archive.name, found)
     return found
+
+
+def _sealed_archive(manifest: SealedManifest, folder: Path, found: Verification) -> Path | None:
+    """The archive, where it is what the manifest beside it says."""
+    sealed, archive = manifest.sealed, folder / manifest.sealed.path
+    if archive.parent != folder or archive.is_symlink() or not archive.is_file():
+        found.problems.append(f"{sealed.path} is missing")
+        return None
+    found.files = 1
+    if archive.stat().st_size != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
+        found.problems.append(f"{sealed.path} is not what the manifest says")
+        return None
+    return archive
 
 
 def _manifest_in(folder: Path) -> ReadManifest:
@@ -152,21 +189,15 @@ def _check_files(folder: Path, manifest: ReadManifest, found: Verification, told
         found.problems.append(f"{CHECKSUMS} and the manifest disagree")
 
 
-def _check_rows(
-    folder: Path,
-    manifest: ReadManifest,
-    find_format: Callable[[str], FormatSpec],
-    found: Verification,
-    told: Callable[[str], None],
-) -> None:
-    spec = find_format(manifest.format.name)
+def _check_rows(folder: Path, manifest: ReadManifest, found: Verification, means: _Means) -> None:
+    spec = means.find_format(manifest.format.name)
     heads = {table.name: _head(table) for table in manifest.tables}
     accounts: dict[str, Account] = {}
     with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch, accounting() as session:
         for entry in manifest.files:
             if not entry.parts:
                 continue
-            told(entry.path)
+            means.told(entry.path)
             with _crafted(entry.path), plain_copy(folder / entry.path, entry.path, Path(scratch)) as path:
                 for part in _parts(entry, heads):
                     head = heads[part.table]

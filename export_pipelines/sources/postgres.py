@@ -18,14 +18,17 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.query import explain, from_where, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
 from export_pipelines.sources.stream import RowReader, first_line
 
+SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 """Raises `RequestRejected` unless the session's role sees only its tenant's rows and the tables are as described."""
 
@@ -33,10 +36,19 @@ TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 class PostgresSource:
     """Reads the tables of a catalog from the server at ``url``."""
 
-    def __init__(self, url: str, catalog: Catalog, *, check_tables: TableCheck, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        catalog: Catalog,
+        *,
+        check_tables: TableCheck,
+        report: SessionReport,
+        engine: Engine | None = None,
+    ) -> None:
         self._url = url
         self._catalog = catalog
         self._check_tables = check_tables
+        self._report = report
         self._engine = engine or choose_engine()
 
     @property
@@ -52,7 +64,7 @@ class PostgresSource:
                 begin(connection, self._catalog, scope, join.exported_id if join else None)
                 shared = share_snapshot(connection, join.info if join else None)
                 snapshot = PostgresSnapshot(
-                    self._url, self._catalog, scope, connection, shared, self._check_tables, self._engine
+                    self._url, self._catalog, scope, connection, shared, self._check_tables, self._report, self._engine
                 )
             try:
                 yield snapshot
@@ -60,10 +72,12 @@ class PostgresSource:
                 snapshot.close()
 
     def tenants(self) -> list[str]:
-        """Ids of all tenants as text, sorted; read as the directory role, which sees nothing else."""
+        """Ids of all tenants but the canary as text, sorted; read as the directory role, which sees nothing else."""
         root = self._catalog.tenant
-        query = sql.SQL("SELECT {key}::text FROM {table} ORDER BY 1").format(
-            key=sql.Identifier(root.key), table=sql.Identifier(*root.table.split("."))
+        query = sql.SQL("SELECT {key}::text FROM {table} WHERE NOT {canary} ORDER BY 1").format(
+            key=sql.Identifier(root.key),
+            table=sql.Identifier(*root.table.split(".")),
+            canary=is_canary(self._catalog),
         )
         with connected(self._url) as connection, _translated(self._url):
             begin(connection, self._catalog, None)
@@ -71,18 +85,24 @@ class PostgresSource:
 
     def _require_tenant(self, connection: psycopg.Connection, scope: TenantScope) -> None:
         root = self._catalog.tenant
-        query = sql.SQL("SELECT EXISTS (SELECT 1 FROM {table} WHERE {key}::text = {value})").format(
+        query = sql.SQL("SELECT {canary} FROM {table} WHERE {key}::text = {value}").format(
+            canary=is_canary(self._catalog),
             table=sql.Identifier(*root.table.split(".")),
             key=sql.Identifier(root.key),
             value=sql.Literal(scope.tenant_id),
         )
         begin(connection, self._catalog, None)
         # PostgreSQL's text cannot hold a NUL, so no tenant has one.
-        known = "\0" not in scope.tenant_id and connection.execute(query).fetchone() == (True,)
+        found = None if "\0" in scope.tenant_id else connection.execute(query).fetchone()
         connection.execute("ROLLBACK")
-        if not known:
+        if found is None:
             raise RequestRejected(
                 f"{scope.tenant_id!r} is not among the tenants in {root.table}.{root.key}", field="tenant_id"
+            )
+        if found == (True,):
+            raise RequestRejected(
+                f"{scope.tenant_id!r} is the catalog's canary, whose rows are never exported; name another tenant",
+                field="tenant_id",
             )
 
 
@@ -97,6 +117,7 @@ class PostgresSnapshot:
         connection: psycopg.Connection,
         shared: SharedSnapshot,
         check_tables: TableCheck,
+        report: SessionReport,
         engine: Engine,
     ) -> None:
         self._url = url
@@ -104,6 +125,7 @@ class PostgresSnapshot:
         self._scope = scope
         self._connection = connection
         self._check_tables = check_tables
+        self._report = report
         self._engine = engine
         self._lock = threading.Lock()  # psycopg answers one statement at a time
         self._checked: set[str] = set()
@@ -139,6 +161,18 @@ class PostgresSnapshot:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
         self.require_sound([selection.table])
         return int(self._one(sql.SQL("SELECT count(*) {}").format(from_where(self._catalog, selection, None)))[0])
+
+    def attest(self, tables: Iterable[str]) -> SessionIsolation:
+        """Role, policies and row security of this session."""
+        with self._lock, _translated(self._url):
+            return self._report(self._connection, self._catalog, tables)
+
+    def count_marked(self, selections: Iterable[TableSelection]) -> dict[str, int] | None:
+        """The canary's rows, in this snapshot and by another session."""
+        if self._catalog.canary is None:
+            return None
+        with _translated(self._url):
+            return count_marked(self._url, self._catalog, self._catalog.canary, self._shared, selections)
 
     def aggregate(self, selection: TableSelection) -> TableAggregates:
         """The database's own figures for the same rows; safe to call from another thread than `read`."""

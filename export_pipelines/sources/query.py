@@ -17,7 +17,7 @@ from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.core.types import Cast, Kind, ValueType, base_type, value_type
 
 _ROW = "t0"
-_EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
+EQUALS = sql.SQL("OPERATOR(pg_catalog.=)")  # not one that somebody put into a schema on the search path
 GUARD = "tenant of the row"  # a column of every result whose table has a tenant column; never exported
 
 
@@ -145,7 +145,7 @@ def tenant_condition(catalog: Catalog, table: str, scope: TenantScope) -> sql.Co
     owner = catalog.tables[route[-1][1].references if route else table]
     condition: sql.Composable = sql.SQL("{} {} {}::{}").format(
         sql.Identifier(f"t{len(route)}", str(owner.tenant.column)),
-        _EQUALS,
+        EQUALS,
         sql.Literal(scope.tenant_id),
         sql.SQL(catalog.tenant.type),
     )
@@ -153,7 +153,7 @@ def tenant_condition(catalog: Catalog, table: str, scope: TenantScope) -> sql.Co
         relation = route[depth - 1][1]
         joined = sql.SQL(" AND ").join(
             sql.SQL("{} {} {}").format(
-                sql.Identifier(f"t{depth}", there), _EQUALS, sql.Identifier(f"t{depth - 1}", here)
+                sql.Identifier(f"t{depth}", there), EQUALS, sql.Identifier(f"t{depth - 1}", here)
             )
             for here, there in zip(relation.columns, relation.referenced_columns, strict=True)
         )

@@ -1,7 +1,7 @@
-"""Secrets of requests, encrypted while they wait: AES-256-GCM under one key of the service.
+"""Secrets that the service keeps, encrypted: AES-256-GCM under one key of its own.
 
 The key is ``EXPORT_SECRET_KEY``, or a file in the home folder that the first process to need it makes. A secret is
-bound to its request, so that one cannot be put in another's place.
+bound to its owner (a request, a signing key), so that one cannot be put in another's place.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SecretBox:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.encode()).decode()
         except InvalidTag:
             raise RequestRejected(
-                "is not the key that the request's password was sealed with; all processes of the service must have "
+                "is not the key that this secret was sealed with; all processes of the service must have "
                 f"the same {_SETTING} or EXPORT_HOME",
                 field=_SETTING,
             ) from None

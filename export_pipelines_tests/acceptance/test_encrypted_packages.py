@@ -106,7 +106,7 @@ def test_age_takes_a_passphrase_as_well(workshop: Workshop) -> None:
 def test_what_lies_beside_an_encrypted_archive_tells_nothing_of_its_content(workshop: Workshop, method: str) -> None:
     request, archive = export(workshop, {"method": method, "password": PASSWORD})
     public = json.loads((archive.parent / "manifest.json").read_text())
-    assert public.keys() == {"manifest_version", "export", "sealed"}
+    assert public.keys() == {"manifest_version", "export", "sealed", "signature"}
     assert public["export"] == {"id": request.id}
     assert public["sealed"].keys() == {"path", "method", "size_bytes", "sha256"}
     said = (archive.parent / "manifest.json").read_text() + archive.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ REQUESTS: dict[str, dict[str, object]] = {
         ]
     )
 }
+SECRET_KEY = base64.b64encode(bytes(32)).decode()  # seals the one signing key that both use
 HERE = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "POLARS_MAX_THREADS": "2", "PYTHONHASHSEED": "1"}
 ELSEWHERE = {
     "TZ": "Pacific/Kiritimati",
@@ -83,7 +85,13 @@ def packages(
     (folder / "order.json").write_text(json.dumps(order))
     made = subprocess.run(
         [sys.executable, "-m", "export_pipelines_tests.packages", str(folder / "order.json")],
-        env={**os.environ, **environment, "EXPORT_HOME": str(folder), "EXPORT_SOURCE_URL": clinic.url},
+        env={
+            **os.environ,
+            **environment,
+            "EXPORT_HOME": str(folder),
+            "EXPORT_SOURCE_URL": clinic.url,
+            "EXPORT_SECRET_KEY": SECRET_KEY,
+        },
         check=True,
         stdout=subprocess.PIPE,
     )

@@ -24,11 +24,9 @@ from typing import Any
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.embedded.binaries import locate
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.pipeline.assembly import require_sound
+from export_pipelines.pipeline.assembly import open_source
 from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.progress import Unwatched
-from export_pipelines.sources.engines import choose_engine
-from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.bench import machine
 from export_pipelines_tests.bench.extraction_tables import COLUMNS, LOGIN, TENANT, catalog, fill
@@ -76,7 +74,7 @@ def extract(way: str, table: str, url: str) -> dict[str, Any]:
     """One table through one engine into Parquet; ``counted``: while the database counts the same rows, as in stage."""
     name, _, counted = way.partition(", ")
     selection = TableSelection(table=table, columns=tuple(COLUMNS[table]))
-    source = PostgresSource(url, catalog(), check_tables=require_sound, engine=choose_engine(name))
+    source = open_source(url, catalog(), "native" if name == "native" else "adbc")
     schema = source.catalog.tables[table].arrow_schema(selection.columns)
     started, used = time.perf_counter(), time.process_time()
     with (

@@ -77,6 +77,11 @@ def links(page: str) -> list[str]:
 # A real server ----------------------------------------------------------------------------------------------------
 
 
+def test_the_keys_that_verify_packages_are_there_for_anybody(pages: Any) -> None:
+    answer = pages.get("/.well-known/export-pipelines/keys.json")
+    assert (answer.status_code, answer.json()) == (200, {"keys": []})
+
+
 def test_a_person_opens_the_link_and_downloads_every_file(pages: Any, publisher: Publisher, home: Path) -> None:
     token = publisher.link(publisher.publish(name="Pets of März"))
     page = pages.get(f"/d/{token}")

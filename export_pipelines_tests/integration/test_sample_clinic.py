@@ -22,6 +22,8 @@ UNTIL = dt.date(2025, 3, 15)
 FIRST_CLINIC = "00000000-0000-4000-8000-000000000001"
 
 CATALOG = Catalog.model_validate(yaml.safe_load(sample_catalog_path("clinic").read_text(encoding="utf-8")))
+CANARY = CATALOG.canary
+assert CANARY is not None
 TABLES = list(CATALOG.tables)
 RELATIONS = [(table, name) for table in TABLES for name in CATALOG.tables[table].relations]
 
@@ -110,6 +112,12 @@ def owner(table: str) -> sql.Composed:
     )
 
 
+def ordinary(table: str) -> sql.Composed:
+    """The rows of every clinic but the canary."""
+    canary = sql.Literal(CANARY.tenant)
+    return sql.SQL("SELECT * FROM ({}) AS owned WHERE owner::text <> {}").format(owner(table), canary)
+
+
 def fingerprints(url: str) -> dict[str, object]:
     """MD5 of every table's rows, in an order of their own."""
     with psycopg.connect(url) as connection:
@@ -184,7 +192,7 @@ def test_catalog_check_finds_nothing(connection: psycopg.Connection) -> None:
 def test_each_clinic_sees_only_its_rows(connection: psycopg.Connection, table: str) -> None:
     counted = sql.SQL("SELECT owner::text, count(*) FROM ({}) AS owned GROUP BY owner").format(owner(table))
     expected: dict[str, int] = dict(connection.execute(counted).fetchall())
-    assert len(expected) == 3
+    assert len(expected) == 3 + 1  # the canary
     for tenant, rows in expected.items():
         with connection.transaction(force_rollback=True):
             as_reader(connection, tenant)
@@ -266,7 +274,7 @@ def test_an_invoice_is_the_sum_of_its_lines(connection: psycopg.Connection) -> N
 
 @pytest.mark.parametrize("table", [name for name in TABLES if CATALOG.tables[name].partition_column])
 def test_rows_reach_from_the_first_month_to_the_last_day(connection: psycopg.Connection, table: str) -> None:
-    query = sql.SQL("SELECT min(created_at), max(created_at) FROM {}").format(table_name(table))
+    query = sql.SQL("SELECT min(created_at), max(created_at) FROM ({}) AS counted").format(ordinary(table))
     row = connection.execute(query).fetchone()
     assert row is not None
     assert row[0] < dt.datetime(2023, 4, 1, tzinfo=dt.UTC)
@@ -274,12 +282,26 @@ def test_rows_reach_from_the_first_month_to_the_last_day(connection: psycopg.Con
 
 
 def test_every_month_has_invoices(connection: psycopg.Connection) -> None:
-    months = "SELECT count(DISTINCT date_trunc('month', created_at)) FROM clinic.invoices"
-    assert scalar(connection, months) == 2 * 12 + 3
+    months = sql.SQL("SELECT count(DISTINCT date_trunc('month', created_at)) FROM ({}) AS counted")
+    assert scalar(connection, months.format(ordinary("invoices"))) == 2 * 12 + 3
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_has_a_row_of_the_canary_in_each_month(connection: psycopg.Connection, table: str) -> None:
+    found = sql.SQL("SELECT count(*), count(*) FILTER (WHERE strpos(owned::text, {}) > 0) FROM ({}) AS owned").format(
+        sql.Literal(CANARY.marker), owner(table)
+    )
+    its_own = sql.SQL("{} WHERE owner::text = {}").format(found, sql.Literal(CANARY.tenant))
+    months = 1 if table == "clinics" else 2 * 12 + 3
+    assert connection.execute(its_own).fetchone() == (months, months)
+    everywhere = connection.execute(found).fetchone()
+    assert everywhere is not None
+    assert everywhere[1] == months
 
 
 def test_rows_are_as_many_as_asked_and_the_first_clinic_is_the_largest(connection: psycopg.Connection) -> None:
-    per_table = [scalar(connection, sql.SQL("SELECT count(*) FROM {}").format(table_name(name))) for name in TABLES]
+    counted = [sql.SQL("SELECT count(*) FROM ({}) AS counted").format(ordinary(name)) for name in TABLES]
+    per_table = [scalar(connection, query) for query in counted]
     assert sum(int(str(rows)) for rows in per_table) == pytest.approx(ROWS, rel=0.01)
     query = "SELECT clinic_id::text FROM clinic.invoices GROUP BY 1 ORDER BY count(*) DESC"
     assert scalar(connection, query) == FIRST_CLINIC
@@ -324,7 +346,7 @@ def test_two_loads_at_once_make_one_sample(database: Callable[[str], str]) -> No
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(lambda seed: load_sample(url, "clinic", rows=500, seed=seed), [1, 2]))
     with psycopg.connect(url) as connection:
-        assert scalar(connection, "SELECT count(*) FROM clinic.clinics") == 3
+        assert scalar(connection, "SELECT count(*) FROM clinic.clinics") == 3 + 1
 
 
 def test_invoices_can_be_asked_for_apart(database: Callable[[str], str]) -> None:
@@ -332,7 +354,8 @@ def test_invoices_can_be_asked_for_apart(database: Callable[[str], str]) -> None
     load_sample(url, "clinic", tenants=1, rows=200, invoices=5_000)
     with psycopg.connect(url) as connection:
         assert scalar(connection, "SELECT count(*) FROM clinic.invoices WHERE clinic_id = %s", FIRST_CLINIC) == 5_000
-        assert scalar(connection, "SELECT count(*) FROM clinic.invoice_items") == 60
+        items = sql.SQL("SELECT count(*) FROM ({}) AS counted").format(ordinary("invoice_items"))
+        assert scalar(connection, items) == 60
 
 
 @pytest.mark.parametrize(

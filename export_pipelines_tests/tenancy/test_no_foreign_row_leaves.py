@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableSelection, TenantScope
@@ -40,6 +41,7 @@ from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
 OURS, THEIRS = TENANTS[:2]
@@ -59,13 +61,13 @@ def sources(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> dict[
             connection.execute("UPDATE clinic.pets SET name = %s WHERE clinic_id = %s", (HOSTILE, THEIRS))
             connection.execute("UPDATE clinic.clients SET full_name = %s WHERE clinic_id = %s", (HOSTILE, OURS))
             if name == "open":
-                _open_all_policies(connection)
+                open_all_policies(connection)
         urls[name] = login_url(postgres, admin_url, CATALOG.reader_role)
         urls[f"{name} admin"] = admin_url
     return urls
 
 
-def _open_all_policies(connection: psycopg.Connection[Any]) -> None:
+def open_all_policies(connection: psycopg.Connection[Any]) -> None:
     policies = connection.execute(
         "SELECT schemaname, tablename, policyname FROM pg_policies WHERE policyname LIKE 'export_tenant_%'"
     ).fetchall()
@@ -82,10 +84,11 @@ def services_on(
     control = ControlDatabase(url)  # never connected here
     return ExportServices(
         catalog=catalog,
-        source=PostgresSource(url, catalog, check_tables=check, engine=engine),
+        source=PostgresSource(url, catalog, check_tables=check, report=attest_session, engine=engine),
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
+        signing=SigningKeyStore(control),
         links=LinkStore(control),
         formats=all_formats,
         find_format=find_format,

@@ -429,6 +429,61 @@ ORDER BY receipts.clinic, receipts.i;
 
 SELECT setval(pg_get_serial_sequence('clinic.invoices', 'number'), max(number)) FROM clinic.invoices;
 
+-- The canary ---------------------------------------------------------------------------------------------------
+
+-- A clinic that nobody may export, with a row in every table for each month, so that an export of any period would show
+-- its marker if clinics were mixed. Id and marker are those of catalog.yaml.
+CREATE TEMP TABLE planted ON COMMIT DROP AS
+SELECT row_number() OVER (ORDER BY made) AS i, made, -1::bigint AS salt,
+       'cacacaca-0000-4000-8000-000000000000'::uuid AS clinic_id, 'canary-4d1c8f6e2b9a7035' AS marker
+FROM generate_series('2023-01-01 12:00:00+00', (SELECT ends_at - '1 minute'::interval FROM plan LIMIT 1),
+                     '1 month'::interval) AS made;
+
+INSERT INTO clinic.clinics (id, slug, name, country, currency, timezone, opens_at, closes_at, created_at, updated_at)
+SELECT clinic_id, 'canary', marker, 'DE', 'EUR', 'UTC', '00:00', '23:59', made, made FROM planted WHERE i = 1;
+
+INSERT INTO clinic.profiles (id, clinic_id, full_name, email, role, password_hash, created_at, updated_at)
+SELECT pg_temp.id('profile', salt, i), clinic_id, marker, i || '@canary.example', 'vet', '', made, made FROM planted;
+
+INSERT INTO clinic.clients (id, clinic_id, full_name, created_at, updated_at)
+SELECT pg_temp.id('client', salt, i), clinic_id, marker, made, made FROM planted;
+
+INSERT INTO clinic.pets (id, clinic_id, client_id, name, species, created_at, updated_at)
+SELECT pg_temp.id('pet', salt, i), clinic_id, pg_temp.id('client', salt, i), marker, 'bird', made, made FROM planted;
+
+INSERT INTO clinic.medical_records (id, clinic_id, pet_id, visited_at, local_time, notes, created_at, updated_at)
+SELECT pg_temp.id('record', salt, i), clinic_id, pg_temp.id('pet', salt, i), made, made AT TIME ZONE 'UTC', marker,
+       made, made FROM planted;
+
+INSERT INTO clinic.lab_results (id, medical_record_id, test_code, comment, created_at)
+SELECT pg_temp.id('result', salt, i), pg_temp.id('record', salt, i), 'GLU', marker, made FROM planted;
+
+INSERT INTO clinic.prescriptions
+    (id, clinic_id, pet_id, drug, dose_mg, every, starts_on, instructions, created_at, updated_at)
+SELECT pg_temp.id('prescription', salt, i), clinic_id, pg_temp.id('pet', salt, i), 'Air', 1, '1 day', made::date, marker,
+       made, made FROM planted;
+
+INSERT INTO clinic.appointments (id, clinic_id, pet_id, starts_at, reason, created_at, updated_at)
+SELECT pg_temp.id('appointment', salt, i), clinic_id, pg_temp.id('pet', salt, i), made, marker, made, made FROM planted;
+
+INSERT INTO clinic.products (id, clinic_id, sku, name, category, unit_price, tax_rate, created_at, updated_at)
+SELECT pg_temp.id('product', salt, i), clinic_id, 'SKU-' || i, marker, 'service', 0, 0, made, made FROM planted;
+
+INSERT INTO clinic.inventory (clinic_id, sku, lot, quantity, location, created_at, updated_at)
+SELECT clinic_id, 'SKU-' || i, 'L1', 0, marker, made, made FROM planted;
+
+INSERT INTO clinic.invoices
+    (id, clinic_id, number, client_id, currency, subtotal, tax, total, issued_on, reference, created_at, updated_at)
+SELECT pg_temp.id('invoice', salt, i), clinic_id, i, pg_temp.id('client', salt, i), 'EUR', 0, 0, 0, made::date, marker,
+       made, made FROM planted;
+
+INSERT INTO clinic.invoice_items (id, invoice_id, line, description, quantity, unit_price, line_total, created_at)
+SELECT pg_temp.id('line', salt, i), pg_temp.id('invoice', salt, i), 1, marker, 0, 0, 0, made FROM planted;
+
+INSERT INTO clinic.payments (id, clinic_id, invoice_id, method, amount, currency, reference, paid_at, created_at)
+SELECT pg_temp.id('payment', salt, i), clinic_id, pg_temp.id('invoice', salt, i), 'cash', 0, 'EUR', marker, made, made
+FROM planted;
+
 -- Indexes and foreign keys come back; a wrong reference fails here.
 DO $$
 DECLARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from export_pipelines.stores.migrations.scripts import run_script_of
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 
 def upgrade() -> None:
