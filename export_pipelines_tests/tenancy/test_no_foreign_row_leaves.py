@@ -39,8 +39,8 @@ from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.local import LocalStore
+from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
