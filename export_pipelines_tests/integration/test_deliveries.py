@@ -72,6 +72,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         requests=publisher.requests,
         deliveries=publisher.deliveries,
         signing=unused,
+        measures=unused,
         links=publisher.links,
         measures=unused,
         formats=unused,
