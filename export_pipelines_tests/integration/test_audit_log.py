@@ -314,7 +314,8 @@ def test_a_third_party_computes_the_chain_from_the_ndjson(log: AuditLog, ten: He
         "ip", "user_agent", "http_request_id", "detail",
     )  # fmt: skip
     columns = dict.fromkeys((*names, "hash"), "VARCHAR")
-    read = duckdb.read_json(str(tmp_path / "log.ndjson"), columns=columns).order("id::BIGINT").fetchall()
+    with duckdb.connect() as session:
+        read = session.read_json(str(tmp_path / "log.ndjson"), columns=columns).order("id::BIGINT").fetchall()
     known = bytes(32)
     for *values, noted in read:
         text = b"".join(b"-," if v is None else f"{len(v.encode())}:{v},".encode() for v in values)

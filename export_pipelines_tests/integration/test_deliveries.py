@@ -72,7 +72,6 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         requests=publisher.requests,
         deliveries=publisher.deliveries,
         signing=unused,
-        measures=unused,
         links=publisher.links,
         measures=unused,
         formats=unused,
