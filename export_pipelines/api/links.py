@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from export_pipelines.api.calls import body_of, origin_of, services_of
-from export_pipelines.api.files import begins, file_response
+from export_pipelines.api.files import file_response, part_begins
 from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
@@ -81,9 +81,10 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     file = next((file for file in export.files if file["path"] == path), None)
     if file is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
-    if not _hand_out(request, services, export):
+    resumable = export.uses_left is None  # else each call is a use: a part can be nearly the whole
+    if not _hand_out(request, services, token, export, begins=not (resumable and part_begins(request, file))):
         return _page(HTTPStatus.GONE, *_USED_UP)
-    return file_response(request, file, services, PAGE_HEADERS)
+    return file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
 
 
 def _find(services: ApiServices, token: str) -> LinkedExport | None:
@@ -91,12 +92,12 @@ def _find(services: ApiServices, token: str) -> LinkedExport | None:
         return LinkStore(control).follow(token)
 
 
-def _hand_out(request: Request, services: ApiServices, export: LinkedExport) -> bool:
+def _hand_out(request: Request, services: ApiServices, token: str, export: LinkedExport, *, begins: bool) -> bool:
     """Count a download that begins, and note each that is one in the audit log; false when there is none left."""
     if request.method != "GET":
         return True
     with services.pool.acting(None) as control:
-        if begins(request) and not LinkStore(control).use(export.link_id):
+        if begins and not LinkStore(control).use(token):
             return False
         AuditLog(control).append(
             Action.DOWNLOAD,

@@ -43,6 +43,7 @@ _KINDS = {  # slug of the type, title
     HTTPStatus.CONFLICT: ("conflict", "Not in this state"),
     HTTPStatus.GONE: ("gone", "Gone"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", "Body too large"),
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range", "Range not satisfiable"),
     HTTPStatus.UNPROCESSABLE_ENTITY: ("invalid", "Invalid value"),
     HTTPStatus.TOO_MANY_REQUESTS: ("too-many", "Too many requests"),
     HTTPStatus.SERVICE_UNAVAILABLE: ("unavailable", "Unavailable"),

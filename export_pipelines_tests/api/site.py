@@ -124,7 +124,7 @@ class Site:
         ]
         return {
             name: self.control.rows(
-                f"SELECT md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) AS sum FROM export_control.{name} t"
+                f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) AS sum FROM export_control.{name} t"
             )[0]["sum"]
             for name in names
             if name not in ("audit_log", "rate_limits", "api_keys")
