@@ -58,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.services = services
+    app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
     tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)

@@ -64,13 +64,18 @@ class Call:
         `NotAllowed` when the caller's role does not include the action. What was refused or broke leaves a line as
         well, unless a limit or an outage stopped it: a flood of those must not become a flood of lines.
         """
+        with self.noting_refusals(action, target), self.services.pool.acting(self.caller) as control:
+            work = Work.on(control, self.services)
+            work.target = target
+            yield work
+            self._note(control, action, work.target, Outcome.OK, work.detail)
+
+    @contextmanager
+    def noting_refusals(self, action: Action, target: str | None = None) -> Iterator[None]:
+        """What `acting` promises of calls that come to nothing, for what is done before the transaction."""
         try:
             require(self.caller, action)
-            with self.services.pool.acting(self.caller) as control:
-                work = Work.on(control, self.services)
-                work.target = target
-                yield work
-                self._note(control, action, work.target, Outcome.OK, work.detail)
+            yield
         except (TooMany, Unavailable):
             raise
         except Exception as error:
@@ -133,6 +138,7 @@ def open_call(
     """`NotAuthenticated` without a credential that proves who asks."""
     origin = origin_of(request)
     caller = services.authenticate(authorization, origin.ip)
+    request.state.tenant_id = caller.tenant_id  # for the log
     told = b"\0".join((request.method.encode(), request.url.path.encode(), body))
     return Call(
         services=services,
@@ -144,6 +150,7 @@ def open_call(
 
 
 Calling = Annotated[Call, Depends(open_call)]
+KEPT_TEXT = r"^[^\x00]*$"  # what the database can compare with
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.estimates import expected_if_told
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
@@ -28,7 +29,7 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action, require
+from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotFound, Unavailable
 from export_pipelines.core.status import RequestStatus
@@ -97,9 +98,9 @@ def list_jobs(
     call: Calling,
     response: Response,
     status: RequestStatus | None = None,
-    table: Annotated[str | None, Query(max_length=63)] = None,
-    format_: Annotated[str | None, Query(alias="format", max_length=40)] = None,
-    user: Annotated[str | None, Query(max_length=200)] = None,
+    table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
+    format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
+    user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
     created_from: AwareDatetime | None = None,
     created_to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -151,16 +152,17 @@ def retry_job(
     call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
 ) -> Response:
     """A failed or cancelled export is queued again. 409 in any other state."""
+    queued: list[ExportRequest] = []
     with call.acting(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
             work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            queued.append(visible(work, job_id))
+            work.requests.asked(queued)
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
 
         response = once(call, work, key, retry)
-        request = work.requests.get(str(job_id))
-        work.requests.asked([request])
-    return _launched(call, request, response, background)
+    return _launched(call, queued, response, background)
 
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
@@ -197,8 +199,9 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
 
 
 def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
-    require(call.caller, action)
-    estimate = expected_if_told(call, raw)
+    origin = raw.get("convert")
+    with call.noting_refusals(action, str(origin) if origin else None):
+        estimate = expected_if_told(call, raw)
     launched: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
@@ -213,14 +216,15 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
 
         response = once(call, work, key, write)
     response.headers.update(limits)
-    for request in launched:  # none when this was a replay
-        _launched(call, request, response, background)
-    return response
+    return _launched(call, launched, response, background)
 
 
-def _launched(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
-    """Once the answer is out, ask for the run; the sensor does when this fails."""
-    background.add_task(_launch, call, request)
+def _launched(
+    call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
+) -> JSONResponse:
+    """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
+    for request in requests:
+        background.add_task(_launch, call, request)
     response.background = background
     return response
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 MIN_PASSWORD, MAX_PASSWORD = 8, 200  # characters
+_AT_ONCE = threading.BoundedSemaphore(2)  # each takes the memory below; a flood of tries must not take it all
 _hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)  # RFC 9106's second choice, 64 MiB
 
 
 def hash_password(password: str) -> str:
-    return _hasher.hash(password)
+    with _AT_ONCE:
+        return _hasher.hash(password)
 
 
 def verify_password(password_hash: str, password: str) -> bool:
     try:
-        return _hasher.verify(password_hash, password)
+        with _AT_ONCE:
+            return _hasher.verify(password_hash, password)
     except VerificationError:
         return False
 

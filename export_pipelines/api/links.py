@@ -20,11 +20,16 @@ from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_p
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
+from export_pipelines.core.errors import TooMany
+from export_pipelines.core.rates import Rate
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
+from export_pipelines.stores.rate_limits import RateLimits, subject_of_link
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
+GUESSES = Rate(capacity=10, per_seconds=600)  # wrong passwords of a link, from wherever they come
+_GUESSES = "passwords of a link"
 _NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
 _NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
 _USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
@@ -37,24 +42,24 @@ Basic = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=Fals
 
 @router.api_route("/{token}", methods=_METHODS)
 def show_link(request: Request, token: str, services: Services, basic: Basic) -> Response:
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic):
+    if not _unlocked(request, services, token, export, basic):
         return HTMLResponse(password_page(wrong=False), headers=PAGE_HEADERS)
     return HTMLResponse(listing_page(token, export, export.files), headers=PAGE_HEADERS)
 
 
 @router.post("/{token}")
-def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
+def unlock_link(request: Request, token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
     """The right password sets a cookie for this link alone, for an hour."""
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
     if export.password_hash is None:
         return _page(HTTPStatus.METHOD_NOT_ALLOWED, "This link has no password", "Open it as it is.")
     password = parse_qs(body.decode(errors="replace")).get("password", [""])[0]
-    if not _opens(export, password):
+    if not _opens(services, export, password):
         return HTMLResponse(password_page(wrong=True), HTTPStatus.FORBIDDEN, headers=PAGE_HEADERS)
     path = f"/d/{quote(token, safe='')}"
     response = RedirectResponse(path, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
@@ -72,10 +77,10 @@ def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(b
 
 @router.api_route("/{token}/{path:path}", methods=_METHODS)
 def download_by_link(request: Request, token: str, path: str, services: Services, basic: Basic) -> Response:
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic):
+    if not _unlocked(request, services, token, export, basic):
         headers = {"WWW-Authenticate": 'Basic realm="link", charset="UTF-8"'}
         return HTMLResponse(password_page(wrong=False), HTTPStatus.UNAUTHORIZED, {**PAGE_HEADERS, **headers})
     file = next((file for file in export.files if file["path"] == path), None)
@@ -87,9 +92,11 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     return file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
 
 
-def _find(services: ApiServices, token: str) -> LinkedExport | None:
+def _find(request: Request, services: ApiServices, token: str) -> LinkedExport | None:
     with services.pool.acting(None) as control:
-        return LinkStore(control).follow(token)
+        export = LinkStore(control).follow(token)
+    request.state.tenant_id = export.tenant_id if export else None  # for the log
+    return export
 
 
 def _hand_out(request: Request, services: ApiServices, token: str, export: LinkedExport, *, begins: bool) -> bool:
@@ -110,21 +117,32 @@ def _hand_out(request: Request, services: ApiServices, token: str, export: Linke
     return True
 
 
-def _unlocked(request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None) -> bool:
+def _unlocked(
+    request: Request, services: ApiServices, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None
+) -> bool:
     """By no password, by the cookie of `unlock_link`, or by HTTP Basic with any user name, as `curl -u :password`."""
     if export.password_hash is None:
         return True
     shown = request.cookies.get(COOKIE, "")
     if hmac.compare_digest(shown.encode(), proof_of(token, export.password_hash).encode()):
         return True
-    return basic is not None and _opens(export, basic.password)
+    return basic is not None and _opens(services, export, basic.password)
 
 
-def _opens(export: LinkedExport, password: str) -> bool:
-    """`TooMany` after some wrong ones: a password is short enough to be guessed otherwise."""
+def _opens(services: ApiServices, export: LinkedExport, password: str) -> bool:
+    """`TooMany` after some wrong ones, whatever comes then: a password is short enough to be guessed otherwise."""
     if export.password_hash is None:
         return True
-    return len(password) <= MAX_PASSWORD and verify_password(export.password_hash, password)
+    subject = subject_of_link(export.link_id, _GUESSES)
+    with services.pool.acting(None) as control:
+        left = RateLimits(control).look(subject, GUESSES)
+    if not left.allowed:
+        raise TooMany("too many wrong passwords for this link", retry_after_seconds=left.retry_after_seconds)
+    if len(password) <= MAX_PASSWORD and verify_password(export.password_hash, password):
+        return True
+    with services.pool.acting(None) as control:
+        RateLimits(control).take(subject, GUESSES)
+    return False
 
 
 def _page(status: HTTPStatus, title: str, advice: str) -> HTMLResponse:

@@ -7,17 +7,19 @@ from typing import Any
 
 from export_pipelines.api.calls import Call, Work
 from export_pipelines.core.access import Role
-from export_pipelines.core.errors import TooMany
+from export_pipelines.core.errors import RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
 from export_pipelines.core.rates import rate_fields
 from export_pipelines.core.wording import spelled
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.plan import check_order
+from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.rate_limits import RateLimits, subject_of
 from export_pipelines.stores.requests import ExportRequest
 
 LIMIT = "exports"  # name of the limit on orders
+PASSWORD = "encryption.password"  # noqa: S105 - a field's name
 
 
 def take_turn(call: Call, work: Work) -> dict[str, str]:
@@ -61,6 +63,8 @@ def order(
 
 def checked(call: Call, work: Work, raw: dict[str, Any]) -> ExportPlan:
     """The plan of a configuration that this caller may ask for."""
+    if is_sealed(raw):
+        raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
     return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
 
