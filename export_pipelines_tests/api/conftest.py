@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -36,7 +37,6 @@ def site(
     home = tmp_path_factory.mktemp("hostile")
     api_url = _login(postgres, url)
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    [port] = ports(1)
     with running_issuer() as issuer, closing(ControlDatabase(url)) as control:
         issuer.publish("k-1", "RS256", private_key)
         environment = {
@@ -49,21 +49,30 @@ def site(
             "EXPORT_JWT_AUDIENCE": "exports",
             "EXPORT_JWT_ISSUER": "https://issuer.example",
         }
-        server = ServerProcess("api", ["-m", "export_pipelines", "api", "--port", str(port)], home, environment)
-        try:
-            await_ready(lambda: accepts(port), [server])
+        with running_api(home, environment) as address:
             yield Site(
-                address=f"http://{HOST}:{port}",
+                address=address,
                 home=home,
-                log=server.log,
+                log=home / "api.log",
                 control=control,
                 api_url=api_url,
                 keys=_keys(control),
+                environment=environment,
                 issuer=issuer,
                 private_key=private_key,
             )
-        finally:
-            server.stop()
+
+
+@contextmanager
+def running_api(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """The address of an API in a process of its own, which logs into ``api.log``."""
+    [port] = ports(1)
+    server = ServerProcess("api", ["-m", "export_pipelines", "api", "--port", str(port)], folder, environment)
+    try:
+        await_ready(lambda: accepts(port), [server])
+        yield f"http://{HOST}:{port}"
+    finally:
+        server.stop()
 
 
 def _keys(control: ControlDatabase) -> dict[str, str]:

@@ -70,6 +70,7 @@ class Site:
     control: ControlDatabase
     api_url: str  # of the server's own login
     keys: Mapping[str, str]  # of people, by name
+    environment: Mapping[str, str]  # of the server, for another one beside it
     issuer: Issuer
     private_key: Any  # with which the issuer signs
     secrets: list[str] = field(default_factory=list)  # what the log must not hold, collected by tests

@@ -35,3 +35,6 @@ BEGIN
 END $$;
 CREATE TRIGGER check_entry BEFORE INSERT ON export_control.audit_log
     FOR EACH ROW WHEN (current_setting('role') = 'export_api') EXECUTE FUNCTION export_control.check_entry();
+
+-- A repeated answer is the first one to the byte; jsonb would sort its fields.
+ALTER TABLE export_control.api_replies ALTER COLUMN headers TYPE json, ALTER COLUMN body TYPE json;
