@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
-from export_pipelines.api.calls import KEPT_TEXT, Call, Calling
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, Instant
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
 from export_pipelines.stores.audit import AuditEntry, AuditFilter, AuditLog, as_csv, as_ndjson
@@ -60,8 +60,8 @@ def list_audit(
     target: Annotated[
         str | None, Query(max_length=200, pattern=KEPT_TEXT, description="Id of an export or a key.")
     ] = None,
-    from_: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    from_: Annotated[Instant | None, Query(alias="from")] = None,
+    to: Annotated[Instant | None, Query(description="Not included.")] = None,
     format_: Annotated[
         Literal["json", "ndjson", "csv"],
         Query(alias="format", description="ndjson and csv answer everything, oldest first."),

@@ -21,7 +21,9 @@ from export_pipelines.stores.requests import ExportRequest
 
 router = APIRouter(prefix=JOBS, tags=["downloads"], responses=ANSWERS)
 _BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}
+    200: {"content": {"*/*": {}}, "description": "The bytes, of the file's own media type."},
+    206: {"content": {"*/*": {}}, "description": "The part that Range asks for."},
+    302: {"description": "Where the object store hands out the bytes, for a short while."},
 }
 
 

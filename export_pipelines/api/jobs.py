@@ -10,9 +10,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Work, body_of
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import expected_if_told
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
@@ -101,8 +101,8 @@ def list_jobs(
     table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
     format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
     user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
-    created_from: AwareDatetime | None = None,
-    created_to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    created_from: Instant | None = None,
+    created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:

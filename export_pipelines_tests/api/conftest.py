@@ -21,7 +21,7 @@ from export_pipelines_tests.servers.processes import HOST, ServerProcess, accept
 from export_pipelines_tests.workshop import ClinicSource
 
 NOWHERE = "http://127.0.0.1:9"  # no Dagster: nothing runs by itself
-LOGIN = "hostile_web"
+LOGIN, PASSWORD = "hostile_web", "hostile-web-password"
 
 
 @pytest.fixture(scope="session")
@@ -87,8 +87,6 @@ def _login(postgres: EmbeddedPostgres, url: str) -> str:
     """As `embedded.workplace` makes it: may become ``export_api``, inherits nothing."""
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (LOGIN,)).fetchone() is None:
-            connection.execute(
-                f"CREATE ROLE {LOGIN} LOGIN NOSUPERUSER NOBYPASSRLS NOINHERIT PASSWORD 'hostile-web-password'"
-            )
+            connection.execute(f"CREATE ROLE {LOGIN} LOGIN NOSUPERUSER NOBYPASSRLS NOINHERIT PASSWORD '{PASSWORD}'")
             connection.execute(f"GRANT export_api TO {LOGIN}")
-    return postgres.url(urlsplit(url).path.removeprefix("/"), user=LOGIN, password="hostile-web-password")
+    return postgres.url(urlsplit(url).path.removeprefix("/"), user=LOGIN, password=PASSWORD)

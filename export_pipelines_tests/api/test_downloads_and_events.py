@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import statistics
 import threading
 import time
 import zipfile
@@ -222,13 +223,13 @@ def test_two_hundred_who_watch_do_not_keep_the_others_waiting_and_leave_nothing_
             for _ in range(WATCHERS):
                 stream = streams.enter_context(client.stream("GET", f"{JOBS}/{waiting}/events"))
                 assert stream.status_code == 200
-            took = []
-            for _ in range(20):
+            took: list[float] = []
+            while sum(took) < 2:  # each watcher has had several turns meanwhile
                 started = time.monotonic()
                 assert other.get(f"{JOBS}/{waiting}/status").status_code == 200
                 took.append(time.monotonic() - started)
             site.publisher.requests.request_cancel(waiting)
             assert list(statuses(stream.iter_lines()))[-1]["status"] == "cancelled"
-        assert sorted(took)[18] < 1, took
+        assert statistics.quantiles(took, n=20)[-1] < 0.5
         assert soon(lambda: open_sockets(server, port) <= before)
         assert server.num_threads() < 60

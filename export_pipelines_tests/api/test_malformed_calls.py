@@ -259,7 +259,7 @@ WRONG_QUERIES = {
     "limit": ("-1", "0", "201", "1e3", "99999999999999999999", "NaN", "1.5", "0x10", "٣"),
     "cursor": ("AAAA", "bnVsbA", "W10", "W251bGwsbnVsbF0", "WzEsMl0", "eyJhIjoxfQ", "ü", "=" * 200),
     "created_from": ("2024-01-01T00:00:00", "yesterday", "infinity", "10000-01-01T00:00:00Z"),
-    "created_to": ("now", "-infinity"),
+    "created_to": ("now", "-infinity", "1700000000", "1e9", "1.4e-45"),
     "status": ("done", "COMPLETED"),
     "table": ("pets\x00",),
     "format": ("csv\x00",),
