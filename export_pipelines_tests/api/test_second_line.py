@@ -18,10 +18,18 @@ from psycopg.rows import dict_row
 from export_pipelines.core.access import Role
 from export_pipelines.stores.links import token_hash
 from export_pipelines_tests.api.site import PEOPLE, PETS, Made, Person, Site
+from export_pipelines_tests.workshop import TENANTS
 
 SCHEMA = "export_control"
 NOBODY = Person("", Role.MEMBER, None)
-STRANGERS = {**{name: PEOPLE[name] for name in ("bob", "eve", "rival", "oscar")}, "nobody": NOBODY}
+STRANGERS = {  # who own nothing, so that whatever they reach is somebody else's
+    "colleague": Person("colleague", Role.MEMBER, PEOPLE["ann"].tenant),
+    "outsider": Person("outsider", Role.MEMBER, TENANTS[2]),
+    "namesake": Person("ann", Role.MEMBER, TENANTS[2]),
+    "other admin": Person("other admin", Role.ADMIN, TENANTS[2]),
+    "operator": Person("operator", Role.OPERATOR, None),
+    "nobody": NOBODY,
+}
 # What belongs to nobody: rows that every caller may read, and that operators may.
 FOR_ALL = {"signing_keys"}
 FOR_OPERATORS = {"audit_log"}
@@ -340,7 +348,7 @@ def test_a_use_is_refused_once_the_link_was_revoked(site: Site) -> None:
     assert site.publisher.links.use(made.token) is False
 
 
-@pytest.mark.parametrize("who", ["eve", "rival", "nobody"])
+@pytest.mark.parametrize("who", ["outsider", "other admin", "nobody"])
 def test_figures_of_a_foreign_tenant_are_not_told_for_the_asking(site: Site, made: Made, who: str) -> None:
     tenant = PEOPLE["ann"].tenant
     with acting(site, STRANGERS[who]) as connection:
