@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from starlette.concurrency import run_in_threadpool
 
 from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import expected_if_told
@@ -229,9 +230,13 @@ def _launched(
     return response
 
 
-def _launch(call: Call, request: ExportRequest) -> None:
+async def _launch(call: Call, request: ExportRequest) -> None:
     try:
-        call.services.launcher.launch(request)
+        await call.services.launcher.launch_in_turn(request)
     except Unavailable:
-        with call.services.pool.acting(call.caller) as control:
-            Work.on(control, call.services).requests.not_asked(request.id)
+        await run_in_threadpool(_not_asked, call, request)
+
+
+def _not_asked(call: Call, request: ExportRequest) -> None:
+    with call.services.pool.acting(call.caller) as control:
+        Work.on(control, call.services).requests.not_asked(request.id)

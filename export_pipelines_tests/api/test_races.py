@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,6 +110,21 @@ def test_twenty_orders_at_once_get_exactly_what_the_limit_allows(site: Site, tmp
             answers = at_once([lambda: client.post(JOBS, json=PETS)] * MANY)
     assert Counter(answer.status_code for answer in answers) == {202: 5, 429: MANY - 5}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 429)
+
+
+def test_a_dagster_that_does_not_answer_keeps_nobody_waiting(site: Site, tmp_path: Path) -> None:
+    """It takes connections and says nothing; more orders than the server has threads wait for it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        environment = {**site.environment, "EXPORT_DAGSTER_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        with (
+            running_api(tmp_path, environment) as address,
+            httpx.Client(base_url=address, headers=site.client("bob").headers, timeout=30, verify=False) as client,
+        ):
+            started = time.monotonic()
+            answers = at_once([lambda: [client.post(JOBS, json=PETS) for _ in range(2)]] * (MANY + 5))
+            assert client.get("/healthz").status_code == 200
+            assert time.monotonic() - started < 9  # a thread that asks Dagster waits for ten seconds
+    assert {answer.status_code for made in answers for answer in made} == {202}
 
 
 def test_a_link_for_one_download_gives_one(site: Site) -> None:

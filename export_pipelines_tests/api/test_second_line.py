@@ -264,6 +264,18 @@ def test_the_audit_log_is_only_written_through_its_function(site: Site) -> None:
             assert refused(connection, statement), statement
 
 
+@pytest.mark.parametrize(
+    ("role", "tenant"), [("operator", PEOPLE["ann"].tenant), ("member", PEOPLE["rival"].tenant), (None, None)]
+)
+def test_nobody_writes_the_audit_log_in_anothers_name(site: Site, role: str | None, tenant: str | None) -> None:
+    entry = (
+        "SELECT export_control.audit(%s, 'ann', %s, 'key:1', 'export.delete', NULL, NULL, 'ok', NULL, NULL, NULL, '{}')"
+    )
+    with acting(site, PEOPLE["ann"]) as connection:
+        assert refused(connection, entry, (tenant, role))
+        assert not refused(connection, entry, (PEOPLE["ann"].tenant, "member"))
+
+
 @pytest.mark.parametrize("statement", ["RESET ROLE", "SET ROLE NONE"])
 def test_the_login_itself_may_nothing(site: Site, made: Made, statement: str) -> None:
     with acting(site, PEOPLE["ann"]) as connection:
