@@ -66,18 +66,13 @@ class Call:
         `NotAllowed` when the caller's role does not include the action. What was refused or broke leaves a line as
         well, unless a limit or an outage stopped it: a flood of those must not become a flood of lines.
         """
-        with self.noting_refusals(action, target), self.services.pool.acting(self.caller) as control:
-            work = Work.on(control, self.services)
-            work.target = target
-            yield work
-            self._note(control, action, work.target, Outcome.OK, work.detail)
-
-    @contextmanager
-    def noting_refusals(self, action: Action, target: str | None = None) -> Iterator[None]:
-        """What `acting` promises of calls that come to nothing, for what is done before the transaction."""
         try:
             require(self.caller, action)
-            yield
+            with self.services.pool.acting(self.caller) as control:
+                work = Work.on(control, self.services)
+                work.target = target
+                yield work
+                self._note(control, action, work.target, Outcome.OK, work.detail)
         except (TooMany, Unavailable):
             raise
         except Exception as error:

@@ -27,8 +27,8 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head("/{job_id}/download", response_class=Response, operation_id="head_package", summary="Its size and sum")
-@router.get("/{job_id}/download", response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download", summary="All files as one", response_class=Response, responses=_BYTES)
+@router.head("/{job_id}/download", include_in_schema=False)
 def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     """The package as one file: its archive where it has one, else a ZIP of its files."""
     export, files = _files(call, job_id)
@@ -38,10 +38,8 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
 
 
-@router.head(
-    "/{job_id}/download/{index}", response_class=Response, operation_id="head_file", summary="Its size and sum"
-)
-@router.get("/{job_id}/download/{index}", response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)
+@router.head("/{job_id}/download/{index}", include_in_schema=False)
 def download_file(
     call: Calling, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]
 ) -> Response:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.concurrency import run_in_threadpool
 
 from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
-from export_pipelines.api.estimates import expected_if_told
+from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
 from export_pipelines.api.payloads import (
@@ -200,16 +200,14 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
 
 
 def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
-    origin = raw.get("convert")
-    with call.noting_refusals(action, str(origin) if origin else None):
-        estimate = expected_if_told(call, raw)
+    foreseen = foresee(call, action, raw)
     launched: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
             limits.update(take_turn(call, work))
-            request, plan = order(call, work, raw, estimate)
+            request, plan = order(call, work, raw, foreseen)
             launched.append(request)
             created = created_of(request, plan, call.services.base_url)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}

@@ -16,7 +16,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from export_pipelines.api.calls import body_of, origin_of, services_of
 from export_pipelines.api.files import file_response, part_begins
-from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
+from export_pipelines.api.link_passwords import MAX_PASSWORD, VERIFYING, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
@@ -24,12 +24,11 @@ from export_pipelines.core.errors import TooMany
 from export_pipelines.core.rates import Rate
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
-from export_pipelines.stores.rate_limits import RateLimits, subject_of_link
+from export_pipelines.stores.rate_limits import RateLimits
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
-GUESSES = Rate(capacity=10, per_seconds=600)  # wrong passwords of a link, from wherever they come
-_GUESSES = "passwords of a link"
+WRONG_PASSWORDS = Rate(capacity=10, per_seconds=900)  # of one link
 _NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
 _NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
 _USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
@@ -130,18 +129,21 @@ def _unlocked(
 
 
 def _opens(services: ApiServices, export: LinkedExport, password: str) -> bool:
-    """`TooMany` after some wrong ones, whatever comes then: a password is short enough to be guessed otherwise."""
+    """`TooMany` after some wrong ones, for the right one as well: a password is short enough to be guessed."""
     if export.password_hash is None:
         return True
-    subject = subject_of_link(export.link_id, _GUESSES)
-    with services.pool.acting(None) as control:
-        left = RateLimits(control).look(subject, GUESSES)
-    if not left.allowed:
-        raise TooMany("too many wrong passwords for this link", retry_after_seconds=left.retry_after_seconds)
-    if len(password) <= MAX_PASSWORD and verify_password(export.password_hash, password):
-        return True
-    with services.pool.acting(None) as control:
-        RateLimits(control).take(subject, GUESSES)
+    if len(password) > MAX_PASSWORD:
+        return False
+    tries = f"password of link {export.link_id}"
+    with VERIFYING:
+        with services.pool.acting(None) as control:
+            found = RateLimits(control).look(tries, WRONG_PASSWORDS)
+        if not found.allowed:
+            raise TooMany("too many wrong passwords", retry_after_seconds=found.retry_after_seconds)
+        if verify_password(export.password_hash, password):
+            return True
+        with services.pool.acting(None) as control:
+            RateLimits(control).take(tries, WRONG_PASSWORDS)
     return False
 
 

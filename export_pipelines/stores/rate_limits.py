@@ -56,10 +56,5 @@ def subject_of_address(ip: str | None, what: str) -> str:
     return json.dumps([what, client_network(ip)])
 
 
-def subject_of_link(link_id: str, what: str) -> str:
-    """The bucket of a link, whoever follows it."""
-    return json.dumps([what, link_id])
-
-
 def _values(subject: str, rate: Rate) -> dict[str, object]:
     return {"subject": subject, "capacity": rate.capacity, "per": dt.timedelta(seconds=rate.per_seconds)}

@@ -29,6 +29,7 @@ CHECKS = [
     response_schema_conformance,
     response_headers_conformance,
 ]
+ROUTES = sorted((method, path) for method, path in set(RULES) | PUBLIC if method != "HEAD")
 RIGHT, WRONG = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 
 
@@ -38,7 +39,7 @@ def document(address: str) -> Any:
 
 
 @pytest.mark.parametrize("who", ["ann", "chief", "oscar"])
-@pytest.mark.parametrize(("method", "path"), sorted(set(RULES) | PUBLIC))
+@pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_a_route_answers_as_the_document_says(site: Site, method: str, path: str, who: str) -> None:
     operation = document(site.address)[path][method]
     made = site.publish(who) if "_id}" in path and who != "oscar" else None
