@@ -54,9 +54,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        redirect_slashes=False,  # the target would be made of the caller's Host field
         lifespan=lifespan,
     )
     app.state.services = services
+    app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
     tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)

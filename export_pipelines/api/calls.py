@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import URL
 
 from export_pipelines.api.docs import Described
@@ -133,6 +135,7 @@ def open_call(
     """`NotAuthenticated` without a credential that proves who asks."""
     origin = origin_of(request)
     caller = services.authenticate(authorization, origin.ip)
+    request.state.tenant_id = caller.tenant_id  # for the log
     told = b"\0".join((request.method.encode(), request.url.path.encode(), body))
     return Call(
         services=services,
@@ -144,6 +147,19 @@ def open_call(
 
 
 Calling = Annotated[Call, Depends(open_call)]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _written_out(text: Any) -> Any:
+    """A bare number would pass as seconds since 1970, which nobody means and the document does not say."""
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("is not an instant such as 2024-01-31T12:00:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+KEPT_TEXT = r"^[^\x00]*$"  # what the database can compare with
 IdempotencyKey = Annotated[
     str | None,
     Header(

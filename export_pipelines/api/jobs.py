@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
@@ -97,11 +99,11 @@ def list_jobs(
     call: Calling,
     response: Response,
     status: RequestStatus | None = None,
-    table: Annotated[str | None, Query(max_length=63)] = None,
-    format_: Annotated[str | None, Query(alias="format", max_length=40)] = None,
-    user: Annotated[str | None, Query(max_length=200)] = None,
-    created_from: AwareDatetime | None = None,
-    created_to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
+    format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
+    user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
+    created_from: Instant | None = None,
+    created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:
@@ -151,16 +153,17 @@ def retry_job(
     call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
 ) -> Response:
     """A failed or cancelled export is queued again. 409 in any other state."""
+    queued: list[ExportRequest] = []
     with call.acting(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
             work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            queued.append(visible(work, job_id))
+            work.requests.asked(queued)
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
 
         response = once(call, work, key, retry)
-        request = work.requests.get(str(job_id))
-        work.requests.asked([request])
-    return _launched(call, request, response, background)
+    return _launched(call, queued, response, background)
 
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
@@ -212,21 +215,26 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
 
         response = once(call, work, key, write)
     response.headers.update(limits)
-    for request in launched:  # none when this was a replay
-        _launched(call, request, response, background)
-    return response
+    return _launched(call, launched, response, background)
 
 
-def _launched(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
-    """Once the answer is out, ask for the run; the sensor does when this fails."""
-    background.add_task(_launch, call, request)
+def _launched(
+    call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
+) -> JSONResponse:
+    """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
+    for request in requests:
+        background.add_task(_launch, call, request)
     response.background = background
     return response
 
 
-def _launch(call: Call, request: ExportRequest) -> None:
+async def _launch(call: Call, request: ExportRequest) -> None:
     try:
-        call.services.launcher.launch(request)
+        await call.services.launcher.launch_in_turn(request)
     except Unavailable:
-        with call.services.pool.acting(call.caller) as control:
-            Work.on(control, call.services).requests.not_asked(request.id)
+        await run_in_threadpool(_not_asked, call, request)
+
+
+def _not_asked(call: Call, request: ExportRequest) -> None:
+    with call.services.pool.acting(call.caller) as control:
+        Work.on(control, call.services).requests.not_asked(request.id)

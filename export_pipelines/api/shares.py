@@ -37,7 +37,12 @@ class LinkWanted(BaseModel):
         description="Never longer than the export is kept. Default: EXPORT_LINK_TTL.",
     )
     password: Annotated[SecretStr, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
-    max_uses: int | None = Field(default=None, ge=1, le=1_000_000, description="Downloads of files, all together.")
+    max_uses: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Downloads of files, all together. Each call for a file is one, also for a part of it.",
+    )
     label: str | None = Field(default=None, max_length=200)
 
 

@@ -7,6 +7,8 @@ The same JSON comes from the API, the CLI, a template, a schedule or an SQL inse
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from export_pipelines.core.errors import RequestRejected
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
@@ -127,6 +130,7 @@ def parse_configuration(raw: Any) -> ExportConfig:
     """Raises `RequestRejected` naming the first offending field."""
     if _size(raw) > MAX_CONFIGURATION_BYTES:
         raise RequestRejected(f"is larger than {MAX_CONFIGURATION_BYTES} bytes", field="config")
+    _check_kept(raw)
     try:
         return ExportConfig.model_validate(raw)
     except ValidationError as error:
@@ -140,6 +144,21 @@ def _size(raw: Any) -> int:
         return len(json.dumps(raw, default=str))
     except RecursionError as error:
         raise RequestRejected("is nested too deeply", field="config") from error
+
+
+def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
+    """Python's JSON knows texts and numbers that the request table cannot keep; none of them, wherever it stands."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_kept(name, path)
+            _check_kept(inner, (*path, str(name)))
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            _check_kept(inner, (*path, str(place)))
+    elif isinstance(value, str) and _UNKEPT.search(value):
+        raise RequestRejected("holds NUL or half a character; leave it out", field=".".join(path) or "config")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 
 
 def explain(problem: Any) -> str:

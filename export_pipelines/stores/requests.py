@@ -296,7 +296,7 @@ class RequestStore(Attempts):
             SET status = 'queued', attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + 1),
                 run_id = NULL, asked_at = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
                 error_type = NULL, error_message = NULL, completed_at = NULL, sealed_secrets = %(sealed)s
-            WHERE id = %(id)s AND status IN ('failed', 'cancelled')
+            WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND deleted_at IS NULL
             RETURNING attempt
             """,
             {"id": request_id, "sealed": self._sealed(password, request_id)},
