@@ -11,10 +11,10 @@ _STAMPER = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 def configure_logs(*, as_json: bool) -> None:
-    """Called by each entry point; a service's JSON takes the place of a command's text. Lines carry ids, never row data
-    or secrets.
+    """Called by each entry point; the first one decides. A service tells what it does, in JSON; a command only what is
+    wrong, in text. Lines carry ids, never row data or secrets.
     """
-    if structlog.is_configured() and not as_json:
+    if structlog.is_configured():
         return
     renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
@@ -25,13 +25,16 @@ def configure_logs(*, as_json: bool) -> None:
             structlog.processors.format_exc_info,  # without the values of variables
             renderer,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if as_json else logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
 
 
 def configure_server_logs() -> None:
-    """What the libraries of a server log, as the same lines: nothing but JSON comes out of one."""
+    """For a command that becomes a server: nothing but JSON comes out of it, of its libraries as well."""
+    structlog.reset_defaults()
+    configure_logs(as_json=True)
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, _STAMPER],
         processors=[
