@@ -115,7 +115,10 @@ def random_expression(chance: random.Random) -> str:
 @pytest.mark.parametrize("seed", range(150))
 def test_the_calendar_is_that_of_two_other_libraries(seed: int) -> None:
     chance = random.Random(seed)
-    expression, start = random_expression(chance), at("2026-01-01T00:00Z") + dt.timedelta(hours=chance.randrange(17_000))
+    expression, start = (
+        random_expression(chance),
+        at("2026-01-01T00:00Z") + dt.timedelta(hours=chance.randrange(17_000)),
+    )
     ours = Cron(expression=expression, timezone="UTC").upcoming(start, 20)
     assert ours == [fire.astimezone(dt.UTC) for fire in islice(croniter(expression, start).all_next(dt.datetime), 20)]
     dagsters = cron_string_iterator((start + dt.timedelta(seconds=1)).timestamp(), expression, "UTC")

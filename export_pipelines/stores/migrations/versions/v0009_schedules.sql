@@ -131,8 +131,8 @@ CREATE FUNCTION export_control.is_late(s export_control.export_schedules, late i
 LANGUAGE sql STABLE AS $$
     SELECT s.state = 'active' AND s.deleted_at IS NULL AND (
         s.next_fire_at < now() - late
-        OR (s.last_fire_at > coalesce(s.fulfilled_at, '-infinity')
-            AND s.last_fire_at + make_interval(secs => s.jitter_seconds) < now() - late))
+        OR coalesce(s.last_fire_at > coalesce(s.fulfilled_at, '-infinity')
+                    AND s.last_fire_at + make_interval(secs => s.jitter_seconds) < now() - late, false))
 $$;
 CREATE FUNCTION export_control.schedule_figures(late interval)
 RETURNS TABLE (active bigint, paused bigint, late_ones bigint, overdue_seconds double precision)
