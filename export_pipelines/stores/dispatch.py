@@ -79,19 +79,23 @@ class Dispatcher:
     def _safely(self, now: dt.datetime) -> Dispatched | None:
         """A schedule whose request the table refuses must not keep the others of its batch from firing."""
         try:
-            return self._batch(now, SCHEDULES_AT_ONCE)
+            return self._batch(now, SCHEDULES_AT_ONCE, [])
         except RequestRejected:
-            try:
-                return self._batch(now, 1)
-            except RequestRejected as error:
-                return self._pause_first(now, error)
+            held: list[object] = []
+        try:
+            return self._batch(now, 1, held)
+        except RequestRejected as error:
+            if not held:  # it is not about a schedule
+                raise
+            return self._pause(held, error)
 
-    def _batch(self, now: dt.datetime, limit: int) -> Dispatched | None:
-        """None when nothing is due."""
+    def _batch(self, now: dt.datetime, limit: int, held: list[object]) -> Dispatched | None:
+        """None when nothing is due. ``held`` is told the schedules it works on."""
         with self._control.transaction() as connection:
             rows = connection.execute(_DUE, {"now": now, "limit": limit}).fetchall()
             if not rows:
                 return None
+            held.extend(row["id"] for row in rows)
             found = [(row, _due(row, now)) for row in rows]
             orders = [self._order(row, fire) for row, due in found if isinstance(due, Due) for fire in due.fires]
             if orders:
@@ -132,8 +136,8 @@ class Dispatcher:
         """A secret is bound to its owner, so each request gets one of its own."""
         return self._secrets.seal(self._secrets.open(sealed, str(schedule_id)), request_id)
 
-    def _pause_first(self, now: dt.datetime, error: RequestRejected) -> Dispatched:
-        rows = self._control.rows(_PAUSE_FIRST, {"now": now, "reason": f"its export is refused: {error}"})
+    def _pause(self, schedules: list[object], error: RequestRejected) -> Dispatched:
+        rows = self._control.rows(_PAUSE, {"ids": schedules, "reason": f"its export is refused: {error}"})
         _log.warning("schedule_paused", schedules=[str(row["id"]) for row in rows], error=str(error))
         return Dispatched(paused=len(rows))
 
@@ -215,11 +219,7 @@ _COUNT = """
     SELECT export_control.metric_add('schedule_fires', 'dispatched', '', '', %(requests)s),
            export_control.metric_add('schedule_fires', 'skipped', '', '', %(skipped)s)
 """
-_PAUSE_FIRST = """
+_PAUSE = """
     UPDATE export_control.export_schedules SET state = 'paused', paused_reason = left(%(reason)s, 2000)
-    WHERE id = (
-        SELECT id FROM export_control.export_schedules
-        WHERE state = 'active' AND deleted_at IS NULL AND next_fire_at <= %(now)s
-        ORDER BY next_fire_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
-    ) RETURNING id
+    WHERE id = ANY(%(ids)s::uuid[]) AND state = 'active' RETURNING id
 """
