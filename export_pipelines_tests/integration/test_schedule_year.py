@@ -26,14 +26,48 @@ from export_pipelines_tests.fires import expected_fires
 SCHEDULES, SEED = 1_000, 20260
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 END = START + dt.timedelta(days=365)
-ZONES = """
-    UTC Europe/Berlin Europe/London Europe/Lisbon Europe/Athens Europe/Istanbul Europe/Chisinau Africa/Cairo
-    Africa/Casablanca Africa/Johannesburg Asia/Beirut Asia/Jerusalem Asia/Tehran Asia/Kabul Asia/Kolkata Asia/Kathmandu
-    Asia/Dhaka Asia/Yangon Asia/Tokyo Asia/Shanghai Australia/Lord_Howe Australia/Adelaide Australia/Sydney
-    Australia/Darwin Pacific/Chatham Pacific/Auckland Pacific/Apia Pacific/Kiritimati Pacific/Marquesas
-    Pacific/Honolulu America/St_Johns America/New_York America/Los_Angeles America/Havana America/Santiago
-    America/Asuncion America/Sao_Paulo America/Caracas Atlantic/Azores Antarctica/Troll
-""".split()
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "Europe/London",
+    "Europe/Lisbon",
+    "Europe/Athens",
+    "Europe/Istanbul",
+    "Europe/Chisinau",
+    "Africa/Cairo",
+    "Africa/Casablanca",
+    "Africa/Johannesburg",
+    "Asia/Beirut",
+    "Asia/Jerusalem",
+    "Asia/Tehran",
+    "Asia/Kabul",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Asia/Dhaka",
+    "Asia/Yangon",
+    "Asia/Tokyo",
+    "Asia/Shanghai",
+    "Australia/Lord_Howe",
+    "Australia/Adelaide",
+    "Australia/Sydney",
+    "Australia/Darwin",
+    "Pacific/Chatham",
+    "Pacific/Auckland",
+    "Pacific/Apia",
+    "Pacific/Kiritimati",
+    "Pacific/Marquesas",
+    "Pacific/Honolulu",
+    "America/St_Johns",
+    "America/New_York",
+    "America/Los_Angeles",
+    "America/Havana",
+    "America/Santiago",
+    "America/Asuncion",
+    "America/Sao_Paulo",
+    "America/Caracas",
+    "Atlantic/Azores",
+    "Antarctica/Troll",
+]
 
 
 class Killed(Exception):

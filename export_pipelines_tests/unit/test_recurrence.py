@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ def test_a_window_is_counted_from_the_time_of_the_schedule_in_its_timezone(
 def test_days_one_after_the_other_leave_no_gap_and_meet_nowhere() -> None:
     wanted, cron = DataWindow.model_validate("previous_day"), Cron(expression="30 2 * * *", timezone="Europe/Berlin")
     windows = [window_at(wanted, fire, timezone=cron.timezone) for fire in cron.upcoming(MIDNIGHT, 400)]
-    assert all(before.end_at == after.start_at for before, after in zip(windows, windows[1:], strict=False))
+    assert all(before.end_at == after.start_at for before, after in pairwise(windows))
 
 
 def test_since_last_success_goes_on_where_the_last_one_ended() -> None:
