@@ -129,7 +129,7 @@ def _counters(totals: Totals) -> Iterator[Metric]:
     yield _counter("export_retries", "Exports queued again; none: by hand.", ("error_type",), retries)
     yield _counter("exported_rows", "Rows of completed exports.", ("format",), amounts["rows"])
     yield _counter("exported_bytes", "Bytes of published packages.", ("format",), amounts["bytes"])
-    yield _counter("schedule_fires", "Fires of schedules; skipped: missed, and dropped by policy.", ("outcome",), fires)
+    yield _counter("schedule_fires", "Fires of schedules; skipped: missed, and dropped by policy.", ("status",), fires)
     yield _counter("deliveries", "Tries to deliver; pending: to be tried again.", ("method", "status"), deliveries)
 
 
