@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
-from export_pipelines.api.estimates import expected_if_told
+from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
 from export_pipelines.api.payloads import (
@@ -29,7 +29,7 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action, require
+from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotFound, Unavailable
 from export_pipelines.core.status import RequestStatus
@@ -214,15 +214,14 @@ def ordered(
     also: Callable[[Work], None] = lambda _work: None,
 ) -> Response:
     """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
-    require(call.caller, action)
-    estimate = expected_if_told(call, raw)
+    foreseen = foresee(call, action, raw)
     made: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
             limits.update(take_turn(call, work))
-            request, plan = order(call, work, raw, estimate)
+            request, plan = order(call, work, raw, foreseen)
             made.append(request)
             also(work)
             created = created_of(request, plan, call.services.base_url)

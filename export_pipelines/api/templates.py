@@ -13,7 +13,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
-from export_pipelines.api.estimates import expected_if_told
+from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import ordered
 from export_pipelines.api.payloads import JobCreated, megabytes
@@ -21,6 +21,7 @@ from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, Role, require
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotAllowed, RequestRejected
+from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import TenantScope
 from export_pipelines.pipeline.plan import check_order
 from export_pipelines.stores.passwords import SEALED, with_password
@@ -83,10 +84,12 @@ def create_template(
     call: Calling, wanted: TemplateWanted, body: Annotated[bytes, Depends(body_of)], key: IdempotencyKey = None
 ) -> Response:
     """Refused is what the export would be refused for."""
-    draft = _draft(call, Action.CREATE_TEMPLATE, wanted, json.loads(body))
+    config = dict(json.loads(body)["config"])
+    foreseen = foresee(call, Action.CREATE_TEMPLATE, _checkable(config))  # the source is asked outside of a transaction
     with call.acting(Action.CREATE_TEMPLATE) as work:
 
         def create() -> Answer:
+            draft = _draft(call, wanted, config, foreseen)
             made = work.templates.create(draft, tenant_id=call.tenant_id, owner=call.caller.name)
             work.target = made.id
             headers = {"Location": f"{call.services.base_url}{TEMPLATES}/{made.id}"}
@@ -125,13 +128,14 @@ def update_template(
     key: IdempotencyKey = None,
 ) -> Response:
     """All of it, by its owner or an admin. Schedules made from it keep what they have."""
-    with call.services.pool.acting(call.caller) as control:
-        Work.on(control, call.services).templates.get(str(template_id))  # 404 before anything wrong with the rest
-    draft = _draft(call, Action.UPDATE_TEMPLATE, wanted, json.loads(body))
+    config = dict(json.loads(body)["config"])
+    foreseen = foresee(call, Action.UPDATE_TEMPLATE, _checkable(config))
     with call.acting(Action.UPDATE_TEMPLATE, str(template_id)) as work:
 
         def update() -> Answer:
-            saved = work.templates.update(str(template_id), draft, version=wanted.version)
+            kept = work.templates.get(str(template_id))  # 404 comes before anything that is wrong with the rest
+            draft = _draft(call, wanted, config, foreseen)
+            saved = work.templates.update(kept.id, draft, version=wanted.version)
             return Answer(status=HTTPStatus.OK, body=_out(saved, call))
 
         return once(call, work, key, update)
@@ -178,23 +182,20 @@ def _of_this_run(template: Template, run: TemplateRun) -> dict[str, Any]:
     return with_password(raw, run.password.get_secret_value())
 
 
-def _draft(call: Call, action: Action, wanted: TemplateWanted, raw: Mapping[str, Any]) -> TemplateDraft:
-    """What is to be kept, with an estimate. The source is asked outside of any transaction."""
-    require(call.caller, action)
+def _draft(
+    call: Call, wanted: TemplateWanted, config: dict[str, Any], foreseen: Estimate | RequestRejected | None
+) -> TemplateDraft:
+    """What is to be kept; `RequestRejected` for what no template may be."""
     if wanted.shared and call.caller.role is not Role.ADMIN:
         raise NotAllowed("only an admin shares templates; save it without", field="shared")
-    config = dict(raw["config"])
     if wanted.config.convert is not None:
         raise RequestRejected("is for a single export; a template names tables", field="convert")
     if wanted.config.encryption is not None and wanted.config.encryption.password is not None:
         raise RequestRejected("is kept by no template; leave it out and give it with each run", field="password")
-    check_order(_checkable(config), TenantScope(tenant_id=call.tenant_id), call.services.catalog, role=call.caller.role)
+    if isinstance(foreseen, RequestRejected):
+        raise foreseen
     return TemplateDraft(
-        name=wanted.name,
-        description=wanted.description,
-        shared=wanted.shared,
-        config=config,
-        estimate=expected_if_told(call, _checkable(config)),
+        name=wanted.name, description=wanted.description, shared=wanted.shared, config=config, estimate=foreseen
     )
 
 
