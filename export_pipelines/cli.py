@@ -19,6 +19,7 @@ from export_pipelines.commands import (
     exports,
     keys,
     requests,
+    schedules,
     service,
     signing,
     verification,
@@ -60,6 +61,7 @@ app.command()(service.migrate)
 app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(signing.app, name="signing")

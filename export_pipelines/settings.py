@@ -234,6 +234,13 @@ class Settings(BaseSettings):
         description="Silence after which a run is checked.",
     )
 
+    schedule_late_seconds: int = Field(
+        default=3600,
+        ge=60,
+        validation_alias=_named("EXPORT_SCHEDULE_LATE_SECONDS"),
+        description="A fire of a schedule that is no completed export after this time is late.",
+    )
+
     @model_validator(mode="after")
     def _no_password_in_clear(self) -> Self:
         local = self.smtp_host is None or self.smtp_host in ("localhost", "::1") or self.smtp_host.startswith("127.")
@@ -272,6 +279,10 @@ class Settings(BaseSettings):
     @property
     def signed_url_lifetime(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.signed_url_ttl)
+
+    @property
+    def schedule_late_after(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.schedule_late_seconds)
 
     @property
     def keep(self) -> dt.timedelta:

@@ -20,8 +20,10 @@ from export_pipelines.api import (
     links,
     metrics,
     queue,
+    schedules,
     shares,
     signing_keys,
+    templates,
 )
 from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
@@ -61,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)
+    tenants = (catalog, estimates, jobs, events, downloads, shares, schedules, templates, queue, audit)
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

@@ -24,6 +24,8 @@ from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.history import History
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.schedules import ScheduleStore
+from export_pipelines.stores.templates import TemplateStore
 
 
 @dataclass(kw_only=True)
@@ -35,7 +37,9 @@ class Work:
     history: History
     deliveries: DeliveryStore
     links: LinkStore
-    target: str | None = None  # the export it was about, once known
+    schedules: ScheduleStore
+    templates: TemplateStore
+    target: str | None = None  # the thing it was about, once known
     detail: dict[str, Any] = field(default_factory=dict)  # what the audit log says beside that
 
     @classmethod
@@ -46,6 +50,8 @@ class Work:
             history=History(control),
             deliveries=DeliveryStore(control),
             links=LinkStore(control),
+            schedules=ScheduleStore(control, services.secrets, late_after=services.settings.schedule_late_after),
+            templates=TemplateStore(control),
         )
 
 
@@ -89,7 +95,7 @@ class Call:
         AuditLog(control).append(
             action,
             caller=self.caller,
-            target=("export", target) if target else None,
+            target=(action.subject, target) if target else None,
             outcome=outcome,
             origin=self.origin,
             detail=detail,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -76,7 +76,7 @@ def create_job(
     key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
-    return _ordered(call, Action.CREATE, json.loads(body), background, key)
+    return ordered(call, Action.CREATE, json.loads(body), background, key)
 
 
 @router.post(
@@ -91,7 +91,7 @@ def convert_job(
     """A new export from what a finished one has read; the source is not asked again."""
     wanted = conversion.model_dump(exclude={"target_format"})
     raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
-    return _ordered(call, Action.CONVERT, raw, background, key)
+    return ordered(call, Action.CONVERT, raw, background, key)
 
 
 @router.get("", summary="History", response_model=JobPage, response_model_exclude_none=False)
@@ -102,6 +102,7 @@ def list_jobs(
     table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
     format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
     user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
+    schedule: UUID | None = None,
     created_from: Instant | None = None,
     created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -109,7 +110,13 @@ def list_jobs(
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
     wanted = HistoryFilter(
-        status=status, table=table, format=format_, user=user, created_from=created_from, created_to=created_to
+        status=status,
+        table=table,
+        format=format_,
+        user=user,
+        schedule=str(schedule) if schedule else None,
+        created_from=created_from,
+        created_to=created_to,
     )
     with call.acting(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
@@ -163,7 +170,7 @@ def retry_job(
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
 
         response = once(call, work, key, retry)
-    return _launched(call, queued, response, background)
+    return launched(call, queued, response, background)
 
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
@@ -199,26 +206,36 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
     return JobStatus(**status_of(request, files, deliveries, call.services.base_url))
 
 
-def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
+def ordered(
+    call: Call,
+    action: Action,
+    raw: Any,
+    background: BackgroundTasks,
+    key: str | None,
+    *,
+    also: Callable[[Work], None] = lambda _work: None,
+) -> Response:
+    """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
     foreseen = foresee(call, action, raw)
-    launched: list[ExportRequest] = []
+    made: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
             limits.update(take_turn(call, work))
             request, plan = order(call, work, raw, foreseen)
-            launched.append(request)
+            made.append(request)
+            also(work)
             created = created_of(request, plan, call.services.base_url)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
         response = once(call, work, key, write)
     response.headers.update(limits)
-    return _launched(call, launched, response, background)
+    return launched(call, made, response, background)
 
 
-def _launched(
+def launched(
     call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
 ) -> JSONResponse:
     """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""

@@ -101,6 +101,8 @@ class Job(JobStatus):
     name: str
     config: dict[str, Any] = Field(description="As it was asked for; passwords are never kept.")
     requested_by: str | None
+    schedule_id: str | None = Field(description="Whose export it is.")
+    scheduled_for: dt.datetime | None = Field(description="The fire; None when nobody scheduled it, or it was run now.")
     attempt: int
     max_attempts: int
     cancel_requested: bool
@@ -170,6 +172,8 @@ def details_of(request: ExportRequest, events: Sequence[Mapping[str, Any]], base
         "name": str(request.config.get("name") or ""),
         "config": request.config,
         "requested_by": request.requested_by,
+        "schedule_id": request.schedule_id,
+        "scheduled_for": request.scheduled_for,
         "attempt": request.attempt,
         "max_attempts": request.max_attempts,
         "cancel_requested": request.cancel_requested,

@@ -21,6 +21,7 @@ from export_pipelines.settings import Settings
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.objects import open_store
@@ -149,6 +150,7 @@ class ExportResource(ConfigurableResource):
             measures=MeasureStore(control),
             signing=SigningKeyStore(control, secrets),
             links=LinkStore(control),
+            schedules=Dispatcher(control, secrets),
             formats=all_formats,
             find_format=find_format,
             mailer=self.mail.open(),

@@ -24,6 +24,15 @@ Download it here until {{EXPIRES_AT}}:
 
 Anyone with this link can download the files. Do not pass it on.
 """
+NOTICE_SUBJECT = "Your scheduled export is paused: {{SCHEDULE}}"
+NOTICE = """Hello,
+
+your scheduled export "{{SCHEDULE}}" has failed {{FAILURES}} times in a row and is paused. The last time:
+
+{{ERROR}}
+
+Put it right, then resume the schedule.
+"""
 
 
 def deliver_due(services: ExportServices, request_id: str | None = None) -> int:
@@ -49,6 +58,8 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
 
 
 def _message(due: DueDelivery, services: ExportServices) -> Message:
+    if due.expires_at is None:
+        return _notice(due)
     expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + services.link_ttl)
     token, _link = services.links.make(due.request_id, expires_at=expires_at)
     values = {
@@ -64,6 +75,17 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
         body = f"{body.rstrip()}\n\n{values['FILE_URL']}\n"
     return Message(
         recipient=due.recipient, subject=" ".join(subject.split()), body=body, message_id=f"{due.id}@export-pipelines"
+    )
+
+
+def _notice(due: DueDelivery) -> Message:
+    """To the owner of a schedule that was paused because its exports failed."""
+    values = {name.upper(): str(due.message.get(name, "")) for name in ("schedule", "failures", "error")}
+    return Message(
+        recipient=due.recipient,
+        subject=" ".join(fill(NOTICE_SUBJECT, values).split()),
+        body=fill(NOTICE, values),
+        message_id=f"{due.id}@export-pipelines",
     )
 
 

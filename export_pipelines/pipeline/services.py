@@ -12,6 +12,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
@@ -29,6 +30,7 @@ class ExportServices:
     measures: MeasureStore
     signing: SigningKeys  # what manifests are signed with
     links: LinkStore
+    schedules: Dispatcher  # fires into requests
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured

@@ -38,10 +38,12 @@ from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.secrets import SecretBox
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
@@ -92,6 +94,7 @@ def services_on(
         signing=SigningKeyStore(control),
         links=LinkStore(control),
         measures=MeasureStore(control),
+        schedules=Dispatcher(control, SecretBox(lambda: bytes(32))),
         formats=all_formats,
         find_format=find_format,
         mailer=None,
