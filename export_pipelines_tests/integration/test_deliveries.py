@@ -71,8 +71,10 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         store=publisher.store,
         requests=publisher.requests,
         deliveries=publisher.deliveries,
+        measures=unused,
         signing=unused,
         links=publisher.links,
+        retention=unused,
         formats=unused,
         find_format=unused,
         mailer=mailer,
@@ -81,6 +83,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         public_url=PUBLIC,
         keep_exports=KEEP,
         keep_canonical=False,
+        sweep_after=dt.timedelta(days=1),
         heartbeat_seconds=1,
         exclusively=publisher.control.exclusively,
     )
