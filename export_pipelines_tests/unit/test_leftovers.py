@@ -86,11 +86,10 @@ def test_packages_of_unknown_requests_stay_as_long_as_packages_do(folder: Reques
     st.text(min_size=1),
     st.text(min_size=1),
     st.integers(1, 999),
-    st.datetimes(min_value=dt.datetime(2000, 1, 1), timezones=st.just(dt.UTC)),
+    st.integers(1000, 9999),
 )
-def test_a_request_is_found_again_by_every_key_of_its_folders(
-    tenant: str, kind: str, attempt: int, at: dt.datetime
-) -> None:
+def test_a_request_is_found_again_by_every_key_of_its_folders(tenant: str, kind: str, attempt: int, year: int) -> None:
+    at = dt.datetime(year, 2, 3, tzinfo=dt.UTC)
     request_id, scope = str(uuid4()), TenantScope(tenant_id=tenant)
     prefixes = {
         Area.STAGE: stage_prefix(request_id, attempt),
