@@ -11,4 +11,5 @@ def emptied(url: str) -> str:
         connection.execute("SET session_replication_role = replica")  # the history refuses it otherwise
         connection.execute("TRUNCATE export_control.export_requests CASCADE")
         connection.execute("TRUNCATE export_control.api_keys, export_control.rate_limits, export_control.audit_log")
+        connection.execute("TRUNCATE export_control.signing_keys")  # sealed with the key of a home that is gone
     return url

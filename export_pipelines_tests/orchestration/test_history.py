@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from dagster import AssetKey, DagsterInstance, RunsFilter, job, op
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
@@ -17,10 +15,8 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from export_pipelines.embedded.workplace import DAGSTER_YAML, dagster_url
 from export_pipelines.orchestration import history
 from export_pipelines.orchestration.history import prune_runs, sweep_handovers
-from export_pipelines.orchestration.storage import _engine
 from export_pipelines_tests.orchestration.lake import Lake, partition
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop
 
@@ -38,23 +34,6 @@ query($key: AssetKeyInput!) {
   } }
 }
 """
-
-
-@pytest.fixture
-def instance(
-    database: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[DagsterInstance]:
-    """The project's own `dagster.yaml` on a database of its own."""
-    url = database("history")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA dagster")
-    home = tmp_path / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(DAGSTER_YAML.read_text())
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", dagster_url(url))
-    with DagsterInstance.from_config(str(home)) as made:
-        yield made
-    _engine(dagster_url(url)).dispose()
 
 
 @pytest.fixture
