@@ -51,7 +51,7 @@ def clean(workshop: Workshop, *, dry_run: bool = False) -> tuple[bool, dict[str,
         for event in done.all_node_events
         if event.is_successful_output and event.step_key is not None
     }
-    return done.success
+    return done.success, said
 
 
 def test_the_cleanup_removes_what_is_over_and_says_so(workshop: Workshop, over: str) -> None:
@@ -84,7 +84,7 @@ def test_one_step_that_fails_keeps_no_other_from_its_work(
 
     monkeypatch.setattr(LocalStore, "delete", failing)
     succeeded, said = clean(workshop)
-    assert not succeeded, said
+    assert not succeeded
     assert set(said) == {"sweep_leftovers", "prune_history"}
     assert LEFT not in workshop.object_keys()
 
