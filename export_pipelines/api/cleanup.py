@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Response
@@ -11,6 +12,7 @@ from export_pipelines.api.calls import Call, Calling, IdempotencyKey
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
+from export_pipelines.core.errors import Unavailable
 from export_pipelines.pipeline.removal import remove_unremoved
 from export_pipelines.stores.acting import InName
 from export_pipelines.stores.requests import RequestStore
@@ -69,6 +71,7 @@ def _cleaned_up(retention: RetentionStore, wanted: Cleanup, tenant_id: str) -> C
 
 
 def _remove(call: Call) -> None:
-    """In the caller's name, so that no policy is left out."""
+    """In the caller's name, so that no policy is left out. What does not answer now is removed in the night."""
     control = InName(call.services.pool, call.caller)
-    remove_unremoved(RetentionStore(control), RequestStore(control), call.services.store, most=REMOVED_AT_ONCE)
+    with suppress(Unavailable):
+        remove_unremoved(RetentionStore(control), RequestStore(control), call.services.store, most=REMOVED_AT_ONCE)

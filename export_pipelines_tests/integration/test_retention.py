@@ -219,15 +219,17 @@ def test_large_numbers_expire_in_batches(publisher: Publisher, retention: Retent
 
 @pytest.fixture
 def ask(control_url: str, publisher: Publisher, tmp_path: Path) -> Iterator[Ask]:
-    """``ask(who, **body)`` calls for a cleanup."""
+    """``ask(who, **body)`` calls for a cleanup, ``ask(who, get=path)`` for anything."""
     made = create_app(Settings(EXPORT_CONTROL_URL=control_url, EXPORT_HOME=tmp_path))
     made.state.services = replace(made.state.services, authenticate=lambda name, _ip: CALLERS[str(name)])
     made.state.services.pool.open()
 
-    def send(who: str, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    def send(who: str, *, get: str = "", headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
         async def sent() -> httpx.Response:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://test") as client:
                 given = {"Authorization": who, **(headers or {})}
+                if get:
+                    return await client.get(f"/api/v1/exports/{get}", headers=given)
                 return await client.post("/api/v1/exports/cleanup", headers=given, json=body)
 
         return asyncio.run(sent())
@@ -259,6 +261,33 @@ def test_a_cleanup_with_a_key_happens_once(publisher: Publisher, ask: Ask) -> No
     again = ask("admin", older_than_days=7, headers={"Idempotency-Key": "tidy"})
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_what_is_past_its_time_is_not_handed_out_though_nobody_has_removed_it_yet(
+    publisher: Publisher, ask: Ask
+) -> None:
+    over, lives = aged(publisher, 31), aged(publisher, 29)
+    assert ask("admin", get=f"jobs/{lives}/download/0").status_code == 200
+    for path in ("download", "download/0"):
+        refused = ask("admin", get=f"jobs/{over}/{path}")
+        assert (refused.status_code, refused.json()["field"]) == (409, "job_id")
+        assert "expired" in refused.json()["detail"]
+
+
+def test_a_store_that_is_down_costs_the_answer_nothing(
+    publisher: Publisher, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = aged(publisher, 10)
+
+    def down(_self: LocalStore, _prefix: str) -> int:
+        raise Unavailable("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStore, "delete", down)
+        assert ask("admin", older_than_days=7).json()["exports_deleted"] == 1
+    assert holders(publisher) == {old}
+    clean(publisher)
+    assert holders(publisher) == set()
 
 
 @pytest.mark.parametrize("who", ["member", "operator"])
