@@ -179,7 +179,9 @@ def test_packages_of_a_forgotten_request_go_when_any_package_would_have(scene: S
 def test_an_export_that_completes_while_it_is_looked_at_stays(scene: Scene) -> None:
     """Between the look at its failed request and the removal somebody retries it, and it publishes."""
     request_id = scene.failed()
-    _, _, *package = scene.folders(request_id)
+    stage, kept, *package = scene.folders(request_id)
+    for other in (stage, kept):
+        scene.store.delete(other)
     locked = scene.services.exclusively
 
     def completing(name: str) -> Any:
