@@ -14,6 +14,7 @@ import typer
 from export_pipelines.commands import (
     audit,
     catalog,
+    cleanup,
     conversions,
     estimates,
     exports,
@@ -59,6 +60,8 @@ app.command()(conversions.convert)
 app.command()(verification.verify)
 app.command()(service.migrate)
 app.command()(service.reset)
+app.command("cleanup")(cleanup.clean_up)
+app.command()(cleanup.sweep)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
 app.add_typer(schedules.app, name="schedules")

@@ -155,6 +155,22 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_KEEP_CANONICAL"),
         description="Keep what an export has read, so that it can be converted to other formats.",
     )
+    cleanup_hour: Annotated[int, Field(ge=0, le=23)] = Field(
+        default=3,
+        validation_alias=_named("EXPORT_CLEANUP_HOUR"),
+        description="When the nightly cleanup runs, in the catalog's timezone.",
+    )
+    sweep_seconds: Annotated[int, Field(ge=3600)] = Field(
+        default=86_400,
+        validation_alias=_named("EXPORT_SWEEP_SECONDS"),
+        description="How long something must have lain still before it can be taken for a leftover; no run may work "
+        "longer.",
+    )
+    history_days: Annotated[int, Field(ge=1)] = Field(
+        default=30,
+        validation_alias=_named("EXPORT_HISTORY_DAYS"),
+        description="How long Dagster keeps runs, but those that made what is in the lake now.",
+    )
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),
@@ -287,6 +303,10 @@ class Settings(BaseSettings):
     @property
     def keep(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.keep_seconds)
+
+    @property
+    def sweep_after(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.sweep_seconds)
 
     @property
     def pages_url(self) -> str:

@@ -12,4 +12,5 @@ def emptied(url: str) -> str:
         connection.execute("TRUNCATE export_control.export_requests CASCADE")
         connection.execute("TRUNCATE export_control.export_schedules, export_control.export_templates CASCADE")
         connection.execute("TRUNCATE export_control.api_keys, export_control.rate_limits, export_control.audit_log")
+        connection.execute("TRUNCATE export_control.signing_keys")  # sealed with the key of a home that is gone
     return url

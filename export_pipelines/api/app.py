@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from export_pipelines.api import (
     audit,
     catalog,
+    cleanup,
     docs,
     downloads,
     estimates,
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, jobs, events, downloads, shares, schedules, templates, queue, audit)
+    tenants = (catalog, estimates, jobs, events, downloads, shares, schedules, templates, cleanup, queue, audit)
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

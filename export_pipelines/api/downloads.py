@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -64,4 +65,6 @@ def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
         export = visible(work, job_id)
         if export.status is not RequestStatus.COMPLETED:
             raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
+        if export.expires_at is not None and export.expires_at <= dt.datetime.now(dt.UTC):
+            raise Conflict(f"has expired at {export.expires_at:%Y-%m-%d %H:%M} UTC; export again", field="job_id")
         return export, list(work.deliveries.files_of(export.id))

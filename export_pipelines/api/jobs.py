@@ -181,7 +181,7 @@ def delete_job(call: Calling, job_id: UUID) -> Deleted:
     removed = remove_objects(request, call.services.store)
     with call.services.pool.acting(call.caller) as control:
         Work.on(control, call.services).requests.objects_removed(request.id)
-    return Deleted(deleted=True, files_removed=removed.files, space_freed_mb=megabytes(removed.size_bytes))
+    return Deleted(deleted=True, files_removed=removed.items, space_freed_mb=megabytes(removed.size_bytes))
 
 
 def visible(work: Work, job_id: UUID) -> ExportRequest:

@@ -34,6 +34,7 @@ class Action(StrEnum):
     RETRY = "export.retry"
     CANCEL = "export.cancel"
     DELETE = "export.delete"
+    CLEAN_UP = "export.cleanup"
     SEE_QUEUE = "queue.read"
     SEE_AUDIT = "audit.read"
     SEE_METRICS = "metrics.read"
@@ -55,11 +56,11 @@ class Action(StrEnum):
         return self.value.partition(".")[0]
 
 
-_OF_TENANTS = frozenset(Action) - {Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
+_OF_TENANTS = frozenset(Action) - {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.MEMBER: _OF_TENANTS,
-    Role.ADMIN: _OF_TENANTS | {Action.SEE_QUEUE, Action.SEE_AUDIT},
+    Role.ADMIN: _OF_TENANTS | {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT},
     Role.OPERATOR: frozenset({Action.SEE_CATALOG, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}),
 }
 

@@ -26,6 +26,7 @@ from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import open_secret_box
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
@@ -111,6 +112,8 @@ class ExportResource(ConfigurableResource):
     link_ttl_seconds: int
     keep_seconds: int
     keep_canonical: bool = True
+    sweep_seconds: int = 86_400
+    history_days: int = 30
     public_url: str
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
@@ -151,6 +154,7 @@ class ExportResource(ConfigurableResource):
             signing=SigningKeyStore(control, secrets),
             links=LinkStore(control),
             schedules=Dispatcher(control, secrets),
+            retention=RetentionStore(control),
             formats=all_formats,
             find_format=find_format,
             mailer=self.mail.open(),
@@ -159,6 +163,7 @@ class ExportResource(ConfigurableResource):
             public_url=self.public_url,
             keep_exports=dt.timedelta(seconds=self.keep_seconds),
             keep_canonical=self.keep_canonical,
+            sweep_after=dt.timedelta(seconds=self.sweep_seconds),
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
             max_file_bytes=self.max_file_bytes,
@@ -198,6 +203,8 @@ def export_resource(settings: Settings) -> ExportResource:
         link_ttl_seconds=settings.link_ttl,
         keep_seconds=settings.keep_seconds,
         keep_canonical=settings.keep_canonical,
+        sweep_seconds=settings.sweep_seconds,
+        history_days=settings.history_days,
         public_url=settings.pages_url,
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,

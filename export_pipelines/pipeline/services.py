@@ -16,6 +16,7 @@ from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.retention import RetentionStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class ExportServices:
     signing: SigningKeys  # what manifests are signed with
     links: LinkStore
     schedules: Dispatcher  # fires into requests
+    retention: RetentionStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured
@@ -39,6 +41,7 @@ class ExportServices:
     public_url: str  # where people reach the download pages, without a trailing slash
     keep_exports: dt.timedelta
     keep_canonical: bool  # for conversions, as long as the package
+    sweep_after: dt.timedelta  # how long something lies still before it can be a leftover
     heartbeat_seconds: float
     max_file_bytes: int | None = None  # of every file of a package; None: any size
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

@@ -44,6 +44,7 @@ from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox
+from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
@@ -91,10 +92,11 @@ def services_on(
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
+        measures=MeasureStore(control),
         signing=SigningKeyStore(control),
         links=LinkStore(control),
-        measures=MeasureStore(control),
         schedules=Dispatcher(control, SecretBox(lambda: bytes(32))),
+        retention=RetentionStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,
@@ -103,6 +105,7 @@ def services_on(
         public_url="",
         keep_exports=dt.timedelta(days=1),
         keep_canonical=False,
+        sweep_after=dt.timedelta(days=1),
         heartbeat_seconds=1,
         exclusively=control.exclusively,
     )
