@@ -106,8 +106,15 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
+    known = call.services.catalog.tables.get(table or "")
     wanted = HistoryFilter(
-        status=status, table=table, format=format_, user=user, created_from=created_from, created_to=created_to
+        status=status,
+        table=table,
+        module=known.module if known else None,
+        format=format_,
+        user=user,
+        created_from=created_from,
+        created_to=created_to,
     )
     with call.acting(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
