@@ -111,7 +111,8 @@ def figures_of(
 ) -> Figures:
     """The shape of a table's figures; parts that `problem_of` refuses are not to be given."""
     time = columns[time_column]
-    named = {PERIOD: time.model_copy(update={"type": period_type(aggregation, time), "label": None})}
+    period = {"type": period_type(aggregation, time), "label": "Period start", "description": "First of the period"}
+    named = {PERIOD: time.model_copy(update=period)}
     named |= {name: columns[name] for name in dimensions}
     named |= {name: measure.result(columns) for name, measure in measures.items()}
     return Figures(

@@ -38,6 +38,6 @@ class ExportServices:
     keep_exports: dt.timedelta
     keep_canonical: bool  # for conversions, as long as the package
     heartbeat_seconds: float
-    max_attachment_bytes: int  # of all files of a mail together
     max_file_bytes: int | None = None  # of every file of a package; None: any size
+    max_attachment_bytes: int = 10_000_000  # of all files of a mail together
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

@@ -71,6 +71,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         store=publisher.store,
         requests=publisher.requests,
         deliveries=publisher.deliveries,
+        measures=unused,
         signing=unused,
         links=publisher.links,
         formats=unused,
