@@ -18,8 +18,9 @@ from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, head, migrat
 from export_pipelines.stores.requests import RequestStore
 
 TABLES = {
-    "export_requests", "export_request_events", "export_files", "export_deliveries", "export_links", "export_measures",
+    "export_requests", "export_request_events", "export_files", "export_deliveries", "export_links",
     "api_replies", "api_keys", "rate_limits", "audit_log", "signing_keys", "schema_version",
+    "export_measures", "metric_counters", "metric_histograms",
 }  # fmt: skip
 
 
