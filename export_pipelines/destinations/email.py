@@ -62,8 +62,11 @@ class SmtpMailer:
             mail["Auto-Submitted"] = "auto-generated"
             mail.set_content(message.body)
             for file in message.attachments:
-                kind, _, subtype = file.media_type.partition("/")
-                mail.add_attachment(file.content, maintype=kind, subtype=subtype, filename=file.filename)
+                kind, params = _media_type(file)
+                maintype, _, subtype = kind.partition("/")
+                mail.add_attachment(
+                    file.content, maintype=maintype, subtype=subtype, filename=file.filename, params=params
+                )
         except ValueError as error:
             raise RequestRejected(f"the mail cannot be written: {error}; correct subject and text") from error
         return mail
@@ -128,6 +131,13 @@ class SmtpMailer:
         return f"mail server {self.host}:{self.port}"
 
 
+def _media_type(file: Attachment) -> tuple[str, dict[str, str]]:
+    """``text/csv; charset=utf-8`` → its type and its parameters."""
+    described = EmailMessage()
+    described["Content-Type"] = file.media_type
+    return described.get_content_type(), dict(described["Content-Type"].params)
+
+
 def _require_attached(content: bytes, attachments: tuple[Attachment, ...]) -> None:
     """Open the mail as its receiver will: the same files, by name, type and every byte."""
     if not attachments:
@@ -137,7 +147,7 @@ def _require_attached(content: bytes, attachments: tuple[Attachment, ...]) -> No
         (part.get_filename(), part.get_content_type(), part.get_payload(decode=True))
         for part in read.iter_attachments()
     ]
-    if found != [(file.filename, file.media_type, file.content) for file in attachments]:
+    if found != [(file.filename, _media_type(file)[0], file.content) for file in attachments]:
         raise IntegrityViolation("the mail does not hold the files as they are; nothing was sent")
 
 
