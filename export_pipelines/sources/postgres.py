@@ -244,6 +244,11 @@ def _translated(url: str) -> Iterator[None]:
     """psycopg's errors as ours, once, at the edge."""
     try:
         yield
+    except psycopg.errors.UntranslatableCharacter as error:
+        raise RequestRejected(
+            "a value has a character that the source's encoding does not have, so no row has it; leave it out",
+            field="filters",
+        ) from error
     except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError) as error:
         state = error.sqlstate or ""
         detail = first_line(error) if state.startswith("42") else f"SQLSTATE {state}"
