@@ -190,6 +190,12 @@ class Settings(BaseSettings):
         description="Most bytes of a file in a package, such as `500MB`; larger tables are split, a larger archive is "
         "refused. Unset: any size.",
     )
+    max_attachment: Annotated[int, BeforeValidator(_octets)] = Field(
+        default=10_000_000,
+        validation_alias=_named("EXPORT_MAX_ATTACHMENT"),
+        description="Most bytes of the files in a mail, such as `10MB`; larger ones stay behind the link. Coded for a "
+        "mail they take a third more.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=_named("EXPORT_SECRET_KEY"),

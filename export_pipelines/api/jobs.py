@@ -109,9 +109,11 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
+    known = call.services.catalog.tables.get(table or "")
     wanted = HistoryFilter(
         status=status,
         table=table,
+        module=known.module if known else None,
         format=format_,
         user=user,
         schedule=str(schedule) if schedule else None,

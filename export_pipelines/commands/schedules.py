@@ -14,14 +14,17 @@ from rich.table import Table as Grid
 from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work, record, shell_user
 from export_pipelines.commands.ordering import (
+    Aggregates,
     AsJson,
     Compression,
     Email,
     Encrypt,
     Fields,
+    Filters,
     Format,
     IncludeDeleted,
     MaxSize,
+    Modules,
     Options,
     Recipients,
     Split,
@@ -69,7 +72,10 @@ def create(
     jitter_seconds: Annotated[int, typer.Option(help="Begin up to this much later.")] = 0,
     keep_days: Annotated[int | None, typer.Option(help="How long its exports are kept.")] = None,
     preset: Annotated[Preset | None, typer.Option(help="Instead of tables; needs --encrypt.")] = None,
+    module: Modules = None,
     fields: Fields = None,
+    filter_: Filters = None,
+    aggregate: Aggregates = None,
     compression: Compression = "none",
     split: Split = None,
     max_size_mb: MaxSize = None,
@@ -103,9 +109,12 @@ def create(
         else:
             config = export_order(
                 tables=tables,
+                modules=module,
                 format_=format_,
                 dates=(None, None),
                 fields=fields,
+                filters=filter_,
+                aggregates=aggregate,
                 compression=compression,
                 split=split,
                 max_size_mb=max_size_mb,

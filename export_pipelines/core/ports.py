@@ -216,20 +216,32 @@ class FormatSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A file in a mail; small enough to be held in memory."""
+
+    filename: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Message:
-    """One mail to one recipient, plain text."""
+    """One mail to one recipient, plain text and perhaps files."""
 
     recipient: str
     subject: str
     body: str
     message_id: str  # the same for every try, so that a receiver can drop a repeat
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Mailer(Protocol):
     """Hands messages to a mail server."""
 
     def send(self, message: Message) -> str:
-        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted."""
+        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted,
+        `IntegrityViolation` when the mail does not hold its files as they are.
+        """
         ...
 
 

@@ -118,6 +118,7 @@ class ExportResource(ConfigurableResource):
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
     max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
+    max_attachment_bytes: int = Field(default=10_000_000, description="Of all files of a mail together.")
     home: str = Field(description="Folder with the key that seals the secrets of the service, unless one is given.")
     secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
@@ -167,6 +168,7 @@ class ExportResource(ConfigurableResource):
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
             max_file_bytes=self.max_file_bytes,
+            max_attachment_bytes=self.max_attachment_bytes,
         )
 
 
@@ -209,6 +211,7 @@ def export_resource(settings: Settings) -> ExportResource:
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,
         max_file_bytes=settings.max_file_size,
+        max_attachment_bytes=settings.max_attachment,
         home=str(home),
         secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
     )

@@ -9,6 +9,7 @@ import structlog
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
 from export_pipelines.core.ports import Message
 from export_pipelines.core.wording import readable_size
+from export_pipelines.pipeline.enclosing import Enclosed, enclosed_files
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.deliveries import DueDelivery
 
@@ -60,7 +61,9 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
 def _message(due: DueDelivery, services: ExportServices) -> Message:
     if due.expires_at is None:
         return _notice(due)
-    expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + services.link_ttl)
+    asked = due.message.get("link_ttl_hours")
+    lifetime = services.link_ttl if asked is None else dt.timedelta(hours=asked)
+    expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + lifetime)
     token, _link = services.links.make(due.request_id, expires_at=expires_at)
     values = {
         "NAME": due.export_name or "Data export",
@@ -73,8 +76,13 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
     body = fill(due.message.get("body") or BODY, values)
     if values["FILE_URL"] not in body:
         body = f"{body.rstrip()}\n\n{values['FILE_URL']}\n"
+    enclosed = enclosed_files(due.request_id, services) if due.message.get("attach") else Enclosed()
     return Message(
-        recipient=due.recipient, subject=" ".join(subject.split()), body=body, message_id=f"{due.id}@export-pipelines"
+        recipient=due.recipient,
+        subject=" ".join(subject.split()),
+        body=f"{body.rstrip()}\n\n{enclosed.note}\n" if enclosed.note else body,
+        message_id=f"{due.id}@export-pipelines",
+        attachments=enclosed.files,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 import structlog
@@ -47,7 +48,7 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
             clear_package(prefix, services.store)
             raise
         completed = services.requests.complete(
-            plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=services.keep_exports
+            plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=_keep(plan, services)
         )
         if not completed:
             clear_package(prefix, services.store)
@@ -60,6 +61,11 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         keep_stage(plan, stage, services.store)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     return package
+
+
+def _keep(plan: ExportPlan, services: ExportServices) -> dt.timedelta:
+    """As long as was asked for, and never longer than the service keeps any."""
+    return services.keep_exports if plan.keep is None else min(plan.keep, services.keep_exports)
 
 
 def abandon(request: ExportRequest, requests: RequestStore, store: ObjectStore) -> None:

@@ -44,4 +44,5 @@ class ExportServices:
     sweep_after: dt.timedelta  # how long something lies still before it can be a leftover
     heartbeat_seconds: float
     max_file_bytes: int | None = None  # of every file of a package; None: any size
+    max_attachment_bytes: int = 10_000_000  # of all files of a mail together
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

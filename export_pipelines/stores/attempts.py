@@ -144,7 +144,7 @@ class Attempts:
                         INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
                         VALUES (%s, 'email', %s, %s) ON CONFLICT DO NOTHING
                         """,
-                        (request_id, recipient, Jsonb({"subject": email.subject, "body": email.body})),
+                        (request_id, recipient, Jsonb(email.message)),
                     )
         return True
 

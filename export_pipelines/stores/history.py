@@ -17,6 +17,7 @@ class HistoryFilter:
 
     status: RequestStatus | None = None
     table: str | None = None
+    module: str | None = None  # of that table: asking for its module is asking for it
     format: str | None = None
     user: str | None = None
     schedule: str | None = None  # id of one whose exports they are
@@ -42,7 +43,8 @@ class History:
               AND (%(status)s::text IS NULL OR status = %(status)s::export_control.request_status)
               AND (%(table)s::text IS NULL OR config -> 'tables' ? %(table)s
                    OR config @> jsonb_build_object('data_sources',
-                                                   jsonb_build_array(jsonb_build_object('type', %(table)s::text))))
+                                                   jsonb_build_array(jsonb_build_object('type', %(table)s::text)))
+                   OR config -> 'modules' ? %(module)s)
               AND (%(format)s::text IS NULL OR lower(config ->> 'format') = lower(%(format)s))
               AND (%(user)s::text IS NULL OR requested_by = %(user)s)
               AND (%(schedule)s::uuid IS NULL OR schedule_id = %(schedule)s::uuid)
@@ -54,6 +56,7 @@ class History:
             {
                 "status": wanted.status,
                 "table": wanted.table,
+                "module": wanted.module,
                 "format": wanted.format,
                 "user": wanted.user,
                 "schedule": wanted.schedule,
