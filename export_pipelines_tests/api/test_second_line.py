@@ -189,6 +189,13 @@ INSERTS = {
     "export_links": (
         "INSERT INTO {} (request_id, token_sha256, expires_at) VALUES (%(id)s, %(sum)s, now() + interval '1 day')"
     ),
+    "export_schedules": (
+        "INSERT INTO {} (tenant_id, owner, owner_role, name, config, cron, timezone, next_fire_at) "
+        "VALUES (%(tenant)s, 'ann', 'member', 'nightly', %(config)s, '0 3 * * *', 'UTC', now())"
+    ),
+    "export_templates": (
+        "INSERT INTO {} (tenant_id, owner, name, config) VALUES (%(tenant)s, 'ann', 'pets', %(config)s)"
+    ),
     "api_replies": "INSERT INTO {} (tenant_id, user_id, key, fingerprint) VALUES (%(tenant)s, 'ann', %(sum)s, 'f')",
 }
 
