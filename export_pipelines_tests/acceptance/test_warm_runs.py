@@ -1,0 +1,143 @@
+"""Runs that begin as copies of a warm process end like Dagster's own, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.embedded.services import Services, running_services
+from export_pipelines.embedded.workplace import SampleSize, prepared
+from export_pipelines.settings import load_settings
+from export_pipelines_tests.acceptance.test_stopped_service import terminate
+
+TENANT = "00000000-0000-4000-8000-000000000001"
+ROWS = 150_000  # an XML of them takes seconds
+LONG = '{"tables": ["invoices", "invoice_items", "appointments", "medical_records"], "format": "xml"}'
+SHORT = '{"tables": ["pets"], "format": "csv"}'
+PATIENCE_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service, asked through its database and its processes."""
+
+    services: Services
+    control: psycopg.Connection[tuple[object, ...]]
+
+    def order(self, config: str) -> str:
+        insert = "INSERT INTO export_control.export_requests (tenant_id, config) VALUES (%s, %s) RETURNING id::text"
+        return str(self.one(insert, TENANT, config))
+
+    def one(self, query: str, *values: object) -> object:
+        row = self.control.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+    def status(self, request_id: str) -> object:
+        return self.one("SELECT status::text FROM export_control.export_requests WHERE id = %s", request_id)
+
+    def run_id(self, request_id: str) -> object:
+        return self.one("SELECT run_id FROM export_control.export_requests WHERE id = %s", request_id)
+
+    def ended(self, request_id: str) -> object:
+        self.eventually(lambda: self.status(request_id) in ("completed", "failed", "cancelled"), request_id)
+        return self.status(request_id)
+
+    def at_work(self) -> str:
+        """A request whose run reads rows."""
+        request_id = self.order(LONG)
+        query = "SELECT rows_processed > 0 FROM export_control.export_requests WHERE id = %s AND status = 'processing'"
+        self.eventually(lambda: bool(self.one(query, request_id)), "an export at work")
+        return request_id
+
+    def eventually(self, reached: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not reached():
+            assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS} s"
+            self.services.revive()
+            time.sleep(0.05)
+
+    def fork_server(self) -> psutil.Process:
+        code = self.services.child("code").process
+        assert code is not None
+        found = [p for p in psutil.Process(code.pid).children() if "forkserver" in " ".join(p.cmdline())]
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("warm") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPORT_HOME", str(home))
+        patch.setenv("EXPORT_RUN_LAUNCHER", "warm")
+        patch.setenv("EXPORT_STALE_SECONDS", "6")
+        patch.setenv("EXPORT_UI_PORT", str(random.randint(11_000, 15_000)))
+        patch.setenv("EXPORT_API_PORT", str(random.randint(15_001, 19_000)))
+        settings = load_settings()
+        try:
+            with (
+                prepared(settings, sample=SampleSize(tenants=1, rows=ROWS)) as workplace,
+                running_services(workplace) as services,
+                closing(psycopg.connect(workplace.settings.require_control_url(), autocommit=True)) as control,
+            ):
+                yield Service(services, control)
+        finally:
+            EmbeddedPostgres(home).delete_data()
+
+
+def test_a_run_is_a_copy_of_the_warm_process_and_shares_its_memory(service: Service) -> None:
+    request_id = service.at_work()
+    (run,) = service.fork_server().children()
+    memory = run.memory_full_info()
+    assert memory.shared > 0
+    assert service.ended(request_id) == "completed"
+    service.eventually(lambda: not service.fork_server().children(), "the copy has gone")
+
+
+def test_a_killed_run_is_reported_and_its_request_tried_again(service: Service) -> None:
+    request_id = service.at_work()
+    first = service.run_id(request_id)
+    (run,) = service.fork_server().children()
+    run.kill()
+    service.eventually(lambda: service.run_id(request_id) != first, "another attempt")
+    assert service.one("SELECT status FROM dagster.runs WHERE run_id = %s", first) == "FAILURE"
+    told = "SELECT string_agg(event, ' ') FROM dagster.event_logs WHERE run_id = %s AND event LIKE %s"
+    assert "SIGKILL" in str(service.one(told, first, "%Run execution process%"))
+    service.control.execute("UPDATE export_control.export_requests SET not_before = now() WHERE id = %s", (request_id,))
+    assert service.ended(request_id) == "completed"
+
+
+def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) -> None:
+    request_id = service.at_work()
+    run_id = str(service.run_id(request_id))
+    assert terminate(service.services.ui_url, run_id) == "TerminateRunSuccess"
+    assert service.ended(request_id) == "cancelled"
+    canceled = "SELECT status FROM dagster.runs WHERE run_id = %s"
+    service.eventually(lambda: service.one(canceled, run_id) == "CANCELED", "the run has ended")
+
+
+def test_another_fork_server_takes_over_from_one_that_was_killed(service: Service) -> None:
+    killed = service.fork_server()
+    killed.kill()
+    assert service.ended(service.order(SHORT)) == "completed"
+    assert service.fork_server().pid != killed.pid
+
+
+def test_runs_start_after_the_code_server_was_killed(service: Service) -> None:
+    code = service.services.child("code").process
+    assert code is not None
+    orphaned = service.fork_server()
+    os.kill(code.pid, signal.SIGKILL)
+    assert service.ended(service.order(SHORT)) == "completed"
+    service.eventually(lambda: not orphaned.is_running(), "the fork server of the killed one has ended")
