@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
-from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, prepared
 from export_pipelines.settings import load_settings
 from export_pipelines_tests.acceptance.test_stopped_service import terminate
+from export_pipelines_tests.bench.load.service import Scene
+from export_pipelines_tests.bench.load.suite import Size, together
 
 TENANT = "00000000-0000-4000-8000-000000000001"
 ROWS = 150_000  # an XML of them takes seconds
@@ -33,6 +36,8 @@ class Service:
 
     services: Services
     control: psycopg.Connection[tuple[object, ...]]
+    control_url: str
+    home: Path
 
     def order(self, config: str) -> str:
         insert = "INSERT INTO export_control.export_requests (tenant_id, config) VALUES (%s, %s) RETURNING id::text"
@@ -80,6 +85,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPORT_HOME", str(home))
         patch.setenv("EXPORT_RUN_LAUNCHER", "warm")
+        patch.setenv("EXPORT_RATE_LIMIT", "off")
         patch.setenv("EXPORT_STALE_SECONDS", "6")
         patch.setenv("EXPORT_UI_PORT", str(random.randint(11_000, 15_000)))
         patch.setenv("EXPORT_API_PORT", str(random.randint(15_001, 19_000)))
@@ -90,24 +96,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
                 running_services(workplace) as services,
                 closing(psycopg.connect(workplace.settings.require_control_url(), autocommit=True)) as control,
             ):
-                yield Service(services, control)
+                yield Service(services, control, workplace.settings.require_control_url(), home)
         finally:
             EmbeddedPostgres(home).delete_data()
-
-
-def test_a_run_is_a_copy_of_the_warm_process_and_shares_its_memory(service: Service) -> None:
-    request_id = service.at_work()
-    (run,) = service.fork_server().children()
-    memory = run.memory_full_info()
-    assert memory.shared > 0
-    assert service.ended(request_id) == "completed"
-    service.eventually(lambda: not service.fork_server().children(), "the copy has gone")
 
 
 def test_a_killed_run_is_reported_and_its_request_tried_again(service: Service) -> None:
     request_id = service.at_work()
     first = service.run_id(request_id)
-    (run,) = service.fork_server().children()
+    (run,) = service.fork_server().children()  # a copy of it
     run.kill()
     service.eventually(lambda: service.run_id(request_id) != first, "another attempt")
     assert service.one("SELECT status FROM dagster.runs WHERE run_id = %s", first) == "FAILURE"
@@ -115,6 +112,20 @@ def test_a_killed_run_is_reported_and_its_request_tried_again(service: Service) 
     assert "SIGKILL" in str(service.one(told, first, "%Run execution process%"))
     service.control.execute("UPDATE export_control.export_requests SET not_before = now() WHERE id = %s", (request_id,))
     assert service.ended(request_id) == "completed"
+
+
+def test_users_under_load_see_no_error_and_files_with_their_checksum(service: Service) -> None:
+    """What `make bench-api` does for minutes, for seconds."""
+    server = running_server(service.home)
+    assert server is not None
+    scene = Scene(services=service.services, control_url=service.control_url, tenants=(TENANT,), postmaster=server.pid)
+    run = together(scene, Size(minutes=0.05, users=2, tenants=1))
+    assert run.detail["errors"] == {}
+    assert run.detail["exports"]["count"] >= 2
+    assert run.detail["downloaded_bytes"] > 0
+    assert {"order", "status", "events", "download", "history"} == run.detail["calls"].keys()
+    assert {"API", "runs", "PostgreSQL", "code server", "daemon", "webserver", "client"} == run.detail["cores"].keys()
+    assert all(cores > 0 for cores in run.detail["cores"].values())
 
 
 def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) -> None:

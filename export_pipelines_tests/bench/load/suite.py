@@ -42,16 +42,17 @@ def measure(home: Path, size: Size) -> list[Measurement]:
 def _measured(home: Path, launcher: str, size: Size) -> Iterator[Measurement]:
     with scene(home, launcher=launcher, tenants=size.tenants, rows=size.rows) as found:
         tell(f"  {LAUNCHERS[launcher]}: {size.alone} exports one after another …")
-        alone = _alone(found, size)
-        tell(f"  {alone[0].summary()}; {size.users} users for {size.minutes:g} minutes …")
-        together = _together(found, size)
-    tell(f"  {together.detail['exports']}")
+        single = alone(found, size)
+        tell(f"  {single[0].summary()}; {size.users} users for {size.minutes:g} minutes …")
+        many = together(found, size)
+    tell(f"  {many.detail['exports']}")
     label = LAUNCHERS[launcher]
-    yield Measurement(name=f"alone.{launcher}", label=label, dataset=DATASET, rows=size.rows, runs=tuple(alone))
-    yield Measurement(name=f"load.{launcher}", label=label, dataset=DATASET, rows=size.rows, runs=(together,))
+    yield Measurement(name=f"alone.{launcher}", label=label, dataset=DATASET, rows=size.rows, runs=tuple(single))
+    yield Measurement(name=f"load.{launcher}", label=label, dataset=DATASET, rows=size.rows, runs=(many,))
 
 
-def _alone(found: Scene, size: Size) -> list[Run]:
+def alone(found: Scene, size: Size) -> list[Run]:
+    """Exports one after another; each with the CPU that one took of each part, on average."""
     (user,) = found.users(1)
     asyncio.run(one_after_another(found.services.api_url, user, _WARMING))
     before = found.cpu()
@@ -64,7 +65,8 @@ def _alone(found: Scene, size: Size) -> list[Run]:
     ]
 
 
-def _together(found: Scene, size: Size) -> Run:
+def together(found: Scene, size: Size) -> Run:
+    """All users at once; the cores that each part kept busy, and all else on the machine."""
     users, clock = found.users(size.users), Clock()
     before, busy, began = found.cpu(), shares.busy_seconds(), time.perf_counter()
     asyncio.run(load(found.services.api_url, users, size.minutes * 60, clock))

@@ -50,8 +50,7 @@ async def one_after_another(base_url: str, user: User, count: int) -> list[float
         for _ in range(count):
             began = time.time()
             job = await _ordered(client, clock)
-            while (status := (await client.get(f"{JOBS}/{job}/status")).json())["status"] not in _ENDED:
-                await asyncio.sleep(_LOOK_SECONDS)
+            status = await _polled(client, job, clock, every_seconds=_LOOK_SECONDS)
             if status["status"] != "completed":
                 raise clock.wrong("export", status["status"])
             found.append(dt.datetime.fromisoformat(status["completed_at"]).timestamp() - began)
@@ -87,7 +86,10 @@ async def _export(client: httpx.AsyncClient, user: User, clock: Clock) -> None:
         _expect(await client.get(JOBS, params={"limit": 10}), 200)
 
 
-async def _polled(client: httpx.AsyncClient, job: str, clock: Clock) -> dict[str, Any]:
+async def _polled(
+    client: httpx.AsyncClient, job: str, clock: Clock, *, every_seconds: float | None = None
+) -> dict[str, Any]:
+    """As often as told, unless the caller knows better."""
     deadline = time.perf_counter() + _PATIENCE_SECONDS
     while True:
         with clock.timing("status"):
@@ -97,7 +99,7 @@ async def _polled(client: httpx.AsyncClient, job: str, clock: Clock) -> dict[str
                 return status
             if time.perf_counter() > deadline:
                 raise WentWrong("not ended in time")
-        await asyncio.sleep(float(answer.headers["Retry-After"]))
+        await asyncio.sleep(every_seconds or float(answer.headers["Retry-After"]))
 
 
 async def _followed(client: httpx.AsyncClient, job: str, clock: Clock) -> dict[str, Any]:
