@@ -212,6 +212,12 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_DECODER"),
         description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
     )
+    run_launcher: Literal["dagster", "warm"] = Field(
+        default="dagster",
+        validation_alias=_named("EXPORT_RUN_LAUNCHER"),
+        description="How `up` has runs started: `dagster`, each in a new interpreter, or `warm`, each as a copy of a "
+        "process that has imported everything, a second earlier and with half the CPU.",
+    )
     rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
         default=Rate(capacity=5, per_seconds=900),
         validation_alias=_named("EXPORT_RATE_LIMIT"),
