@@ -10,11 +10,23 @@ import json
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from export_pipelines.core.errors import RequestRejected
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
+MAX_PARALLEL_JOBS = 8  # each reader holds a connection of the source and up to three row groups in memory
+ExportType = Literal["selective", "full_backup", "migration", "audit"]
+BulkType = Literal["full_backup", "migration", "audit"]
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
@@ -96,10 +108,27 @@ class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
     name: str = Field(default="", max_length=200)
-    export_type: Literal["selective"] = "selective"
+    export_type: ExportType = Field(
+        default="selective",
+        description="full_backup: whole tables. migration: with the DDL to restore them elsewhere. audit: what the "
+        "service did for the tenant, no rows of tables. All but selective need the role admin.",
+    )
     data_sources: tuple[DataSource, ...] | None = Field(default=None, min_length=1, max_length=1000)
     tables: tuple[TableName, ...] | None = Field(default=None, min_length=1, max_length=1000)
     filters: Filters | None = None
+    include_deleted: bool | None = Field(
+        default=None, description="full_backup and migration: rows marked as deleted, too; so unless false."
+    )
+    parallel_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_PARALLEL_JOBS,
+        description="full_backup and migration: connections that read tables at the same time, in one snapshot.",
+    )
+    point_in_time: AwareDatetime | None = Field(
+        default=None,
+        description="full_backup: from the partitions materialised at or before this instant, not from the source.",
+    )
     convert: UUID | None = Field(default=None, description="Id of a finished export to convert; instead of tables.")
     format: str = Field(min_length=1, max_length=40)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -110,11 +139,31 @@ class ExportConfig(_Part):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
+        if self.is_bulk:
+            return self._bulk_form()
+        if {self.include_deleted, self.parallel_jobs, self.point_in_time} != {None}:
+            raise ValueError("include_deleted, parallel_jobs and point_in_time go with full_backup and migration")
         if [self.data_sources, self.tables, self.convert].count(None) != 2:  # noqa: PLR2004 - of three
             raise ValueError("name either tables or data_sources, or an export to convert")
         if self.tables is None and self.filters is not None:
             raise ValueError("filters goes with tables; data_sources have their own, a conversion those of its export")
         return self
+
+    def _bulk_form(self) -> Self:
+        if (self.data_sources, self.filters, self.convert) != (None, None, None):
+            raise ValueError(f"{self.export_type} takes whole tables: leave data_sources, filters and convert out")
+        if self.export_type == "audit" and self.tables is not None:
+            raise ValueError("audit holds no tables; leave tables out")
+        if self.export_type == "audit" and {self.include_deleted, self.parallel_jobs} != {None}:
+            raise ValueError("include_deleted and parallel_jobs go with full_backup and migration")
+        if self.point_in_time is not None and self.export_type != "full_backup":
+            raise ValueError("point_in_time goes with full_backup: only rows are kept of the past, not the schema")
+        return self
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whole tables, or the account of the service itself."""
+        return self.export_type != "selective"
 
     def sources(self) -> tuple[DataSource, ...]:
         """The long form, whichever was used."""

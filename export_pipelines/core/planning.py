@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, explain
+from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, Filters, explain
 from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.model import EmailDelivery, ExportPlan, KeptStage, TableSelection, TenantScope
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
@@ -20,6 +20,7 @@ from export_pipelines.core.windows import Window, parse_window
 
 _EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\".]+(?:\.[^@\s,;<>\".]+)+")
 _DEFAULT_NAME = "Data export"
+LOADABLE = ("csv", "parquet")  # formats of a migration
 
 
 def plan_export(
@@ -42,8 +43,16 @@ def plan_export(
     """
     _check_text(config.name, "name")
     spec = choose_format(config.format, formats)
-    selections = kept.selections if kept else tuple(_selections(config.sources(), catalog))
+    if kept:
+        selections = kept.selections
+    elif config.is_bulk:
+        selections = tuple(_whole_tables(config, catalog, role))
+    else:
+        selections = tuple(_selections(config.sources(), catalog))
     _require_role(role, selections, catalog)
+    options = format_options(spec, config.options, formats)
+    if config.export_type == "migration":
+        require_loadable(spec, options)
     return ExportPlan(
         request_id=request_id,
         attempt=attempt,
@@ -53,13 +62,15 @@ def plan_export(
         name=config.name or _DEFAULT_NAME,
         selections=selections,
         format=spec.name,
-        format_options=format_options(spec, config.options, formats),
+        format_options=options,
         compression=choose_compression(config.compression, spec, codecs),
         split=split_of(config.split_files, selections, catalog),
         sealing=sealing_of(config.encryption),
         requested_at=requested_at,
         emails=tuple(_email(target) for target in config.delivery if isinstance(target, EmailTarget)),
         converted_from=kept.request_id if kept else None,
+        parallel_jobs=config.parallel_jobs or 1,
+        point_in_time=config.point_in_time.astimezone(dt.UTC) if config.point_in_time else None,
     )
 
 
@@ -68,6 +79,26 @@ def _require_role(role: Role | None, selections: Iterable[TableSelection], catal
         roles = catalog.tables[selection.table].roles
         if role is not None and role not in roles:
             raise NotAllowed(f"table {selection.table!r} may be exported by {' or '.join(roles)} only", field="tables")
+
+
+def _whole_tables(config: ExportConfig, catalog: Catalog, role: Role | None) -> Iterable[TableSelection]:
+    """The tables named, or all that the role may have; rows marked as deleted are part of a backup."""
+    if role is Role.MEMBER:
+        raise NotAllowed(f"{config.export_type} needs the role {Role.ADMIN}", field="export_type")
+    allowed = (name for name, table in catalog.tables.items() if role is None or str(role) in table.roles)
+    named = config.tables or tuple(allowed)
+    filters = Filters(include_deleted=config.include_deleted is not False)
+    return _selections((DataSource(type=name, filters=filters) for name in named), catalog)
+
+
+def require_loadable(spec: FormatSpec, options: Mapping[str, Any]) -> None:
+    """`RequestRejected` for files that a database does not take as they are."""
+    if spec.name not in LOADABLE:
+        raise RequestRejected(
+            f"{spec.name!r} cannot be loaded into a database; choose from {', '.join(LOADABLE)}", field="format"
+        )
+    if options.get("csv_profile", "rfc4180") != "rfc4180":
+        raise RequestRejected("disarms formulas, which a database would keep; use rfc4180", field="options.csv_profile")
 
 
 def _selections(sources: Iterable[DataSource], catalog: Catalog) -> Iterable[TableSelection]:

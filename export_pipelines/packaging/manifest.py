@@ -23,6 +23,7 @@ from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
 from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 from export_pipelines.packaging.isolation import isolation_account
+from export_pipelines.packaging.migration import migration_account
 
 MANIFEST_VERSION = 1
 
@@ -76,6 +77,7 @@ def build_manifest(
             for selection in plan.selections
         ],
         "isolation": isolation_account(stage, found.values()),
+        **({"migration": migration_account(stage.migration)} if stage.migration else {}),
         "files": [_file(file) for file in files],
         "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
     }

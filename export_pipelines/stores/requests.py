@@ -68,6 +68,7 @@ class ExportRequest:
     completed_at: dt.datetime | None
     expires_at: dt.datetime | None
     deleted_at: dt.datetime | None
+    batch_id: str | None = None  # the bulk order that it is part of
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:
@@ -78,6 +79,7 @@ class ExportRequest:
                 "id": str(row["id"]),
                 "status": RequestStatus(row["status"]),
                 "percentage": float(row["percentage"]),
+                "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
             }
         )
 
@@ -107,6 +109,7 @@ class RequestStore(Attempts):
         idempotency_key: str | None = None,
         priority: int = 0,
         estimate: Estimate | None = None,
+        batch_id: str | None = None,
     ) -> str:
         """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
 
@@ -128,15 +131,16 @@ class RequestStore(Attempts):
             "rows": estimate and estimate.rows,
             "bytes": estimate and estimate.size_bytes,
             "seconds": estimate and estimate.seconds,
+            "batch_id": batch_id,
         }
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
                 (id, tenant_id, config, requested_by, requested_role, launched_by, idempotency_key, priority,
-                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds)
+                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds, batch_id)
             VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(requested_role)s, %(launched_by)s,
                     %(idempotency_key)s, %(priority)s, %(sealed)s, %(rows)s, %(bytes)s,
-                    %(seconds)s)
+                    %(seconds)s, %(batch_id)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,
