@@ -13,12 +13,14 @@ import typer
 
 from export_pipelines.commands import (
     audit,
+    bulk,
     catalog,
     conversions,
     estimates,
     exports,
     keys,
     requests,
+    restoration,
     service,
     signing,
     verification,
@@ -53,13 +55,16 @@ app.command()(service.up)
 app.command()(service.demo)
 app.command()(service.api)
 app.command()(exports.export)
+app.command()(bulk.bulk)
 app.command()(estimates.estimate)
 app.command()(conversions.convert)
 app.command()(verification.verify)
+app.command()(restoration.restore)
 app.command()(service.migrate)
 app.command()(service.reset)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
+app.add_typer(bulk.app, name="batches")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(signing.app, name="signing")

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from export_pipelines.api import (
     audit,
+    bulk,
     catalog,
     docs,
     downloads,
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)
+    tenants = (catalog, estimates, bulk, jobs, events, downloads, shares, queue, audit)
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

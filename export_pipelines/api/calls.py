@@ -34,6 +34,7 @@ class Work:
     deliveries: DeliveryStore
     links: LinkStore
     target: str | None = None  # the export it was about, once known
+    target_type: str = "export"
     detail: dict[str, Any] = field(default_factory=dict)  # what the audit log says beside that
 
     @classmethod
@@ -70,7 +71,7 @@ class Call:
                 work = Work.on(control, self.services)
                 work.target = target
                 yield work
-                self._note(control, action, work.target, Outcome.OK, work.detail)
+                self._note(control, action, work.target, Outcome.OK, work.detail, target_type=work.target_type)
         except (TooMany, Unavailable):
             raise
         except Exception as error:
@@ -80,14 +81,21 @@ class Call:
             raise
 
     def _note(
-        self, control: OpenTransaction, action: Action, target: str | None, outcome: Outcome, detail: dict[str, Any]
+        self,
+        control: OpenTransaction,
+        action: Action,
+        target: str | None,
+        outcome: Outcome,
+        detail: dict[str, Any],
+        *,
+        target_type: str = "export",
     ) -> None:
         if action not in AUDITED:
             return
         AuditLog(control).append(
             action,
             caller=self.caller,
-            target=("export", target) if target else None,
+            target=(target_type, target) if target else None,
             outcome=outcome,
             origin=self.origin,
             detail=detail,

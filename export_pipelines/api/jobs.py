@@ -160,7 +160,7 @@ def retry_job(
         response = once(call, work, key, retry)
         request = work.requests.get(str(job_id))
         work.requests.asked([request])
-    return _launched(call, request, response, background)
+    return launching(call, request, response, background)
 
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
@@ -214,11 +214,11 @@ def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, 
         response = once(call, work, key, write)
     response.headers.update(limits)
     for request in launched:  # none when this was a replay
-        _launched(call, request, response, background)
+        launching(call, request, response, background)
     return response
 
 
-def _launched(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
+def launching(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
     """Once the answer is out, ask for the run; the sensor does when this fails."""
     background.add_task(_launch, call, request)
     response.background = background

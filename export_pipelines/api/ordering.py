@@ -41,7 +41,7 @@ def take_turn(call: Call, work: Work) -> dict[str, str]:
 
 
 def order(
-    call: Call, work: Work, raw: dict[str, Any], estimate: Estimate | None = None
+    call: Call, work: Work, raw: dict[str, Any], estimate: Estimate | None = None, *, batch_id: str | None = None
 ) -> tuple[ExportRequest, ExportPlan]:
     """A new request in the caller's name. `RequestRejected` for whatever its plan would refuse."""
     plan = checked(call, work, raw)
@@ -51,6 +51,7 @@ def order(
         requested_by=call.caller.name,
         requested_role=call.caller.role,
         estimate=estimate,
+        batch_id=batch_id,
     )
     work.target = request_id
     work.detail["format"] = plan.format

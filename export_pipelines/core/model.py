@@ -154,6 +154,14 @@ class StagedTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LakeRetention:
+    """How long a partition's past is kept. The newest snapshot always is."""
+
+    snapshots: int = 3  # the newest so many
+    days: int = 0  # and older ones that are not this old yet
+
+
+@dataclass(frozen=True, kw_only=True)
 class LakePart:
     """One partition of one table as it was materialised, with the snapshot of its own that it was read from."""
 
