@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import api_tables
 import fidelity_tables
 import meanings
 import picture
@@ -21,6 +22,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from export_pipelines.cli import app
+from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
@@ -29,7 +31,7 @@ from export_pipelines.settings import Settings
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
-_PAGES = ("formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
+_PAGES = ("api.md", "formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
 
 
 def main() -> int:
@@ -216,6 +218,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     "matrix": lambda: grid(*fidelity_tables.matrix()),
     "carriage": lambda: grid(*fidelity_tables.carriage()),
     "catalog": catalog_fields,
+    "api_routes": lambda: grid(("Method and path", "Does", "Answers"), tuple(api_tables.routes())),
+    "api_actions": lambda: grid(("Action", *Role), tuple(api_tables.actions())),
 }
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey
-from export_pipelines.api.estimates import expected_if_told
+from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launching
-from export_pipelines.api.ordering import order, take_turn
+from export_pipelines.api.ordering import checked, order, take_turn
 from export_pipelines.api.payloads import JobSummary, Progress, summary_of
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action, require
+from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
-from export_pipelines.core.model import ExportPlan, TenantScope
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.model import TenantScope
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.lake import at_point
 from export_pipelines.pipeline.plan import check_order
@@ -54,32 +56,34 @@ class BatchOut(BaseModel):
 @router.post("/bulk", status_code=HTTPStatus.ACCEPTED, summary="Ask for whole tables", response_model=BulkCreated)
 def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
     """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
-    require(call.caller, Action.BULK)
     configurations = wanted.configurations()
-    tables = [len(_checked(call, config).selections) for config in configurations]
-    estimates = [expected_if_told(call, config) for config in configurations]
+    foreseen = [_foreseen(call, config) for config in configurations]
     requests: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(Action.BULK) as work:
 
         def write() -> Answer:
+            for refusal in foreseen:
+                if isinstance(refusal, RequestRejected):
+                    raise refusal
             limits.update(take_turn(call, work))
+            total_tables = len(checked(call, work, configurations[0]).selections)
             batch_id = BatchStore(work.control).insert(
                 tenant_id=call.tenant_id,
                 requested_by=call.caller.name,
                 export_type=wanted.export_type,
-                total_tables=tables[0],
+                total_tables=total_tables,
             )
-            for config, estimate in zip(configurations, estimates, strict=True):
-                requests.append(order(call, work, config, estimate, batch_id=batch_id)[0])
+            for config, expected in zip(configurations, foreseen, strict=True):
+                requests.append(order(call, work, config, expected, batch_id=batch_id)[0])
             work.target, work.target_type = batch_id, "batch"
             work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
-            sizes = [estimate.size_bytes for estimate in estimates if estimate]
+            sizes = [expected.size_bytes for expected in foreseen if isinstance(expected, Estimate)]
             created = BulkCreated(
                 batch_id=batch_id,
                 job_ids=[request.id for request in requests],
-                total_tables=tables[0],
-                estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(estimates) else None,
+                total_tables=total_tables,
+                estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(foreseen) else None,
                 tracking_url=f"{call.services.base_url}{BATCHES}/{batch_id}",
             )
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
@@ -101,13 +105,19 @@ def get_batch(call: Calling, batch_id: UUID, response: Response) -> BatchOut:
     return _told(batch, call.services.base_url)
 
 
-def _checked(call: Call, config: dict[str, object]) -> ExportPlan:
-    """The plan, before any transaction: snapshots are looked up in the object store, which may take a while."""
-    scope = TenantScope(tenant_id=call.tenant_id)
-    plan = check_order(config, scope, call.services.catalog, role=call.caller.role)
-    if plan.point_in_time is not None:
-        at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
-    return plan
+def _foreseen(call: Call, config: dict[str, object]) -> Estimate | RequestRejected | None:
+    """As of any order; and whether there are the snapshots of a point in time, which may take a while to look up."""
+    found = foresee(call, Action.BULK, config)
+    if isinstance(found, RequestRejected) or "point_in_time" not in config:
+        return found
+    catalog = call.services.catalog
+    plan = check_order(config, TenantScope(tenant_id=call.tenant_id), catalog, role=call.caller.role)
+    try:
+        if plan.point_in_time is not None:
+            at_point(plan, plan.point_in_time, catalog, call.services.store)
+    except RequestRejected as refusal:
+        return refusal
+    return found
 
 
 def _told(batch: Batch, base: str) -> BatchOut:

@@ -16,7 +16,7 @@ from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.rate_limits import RateLimits, subject_of_address
 
-FAILURES = Rate(capacity=20, per_seconds=60)  # of one address; then even a right credential waits
+FAILURES = Rate(capacity=20, per_seconds=60)  # of one address
 INVALID_REQUEST = "invalid_request"
 _FAILURES = "failed logins"
 _log = structlog.get_logger(__name__)
@@ -34,33 +34,38 @@ class Credentials:
         self._tokens = tokens
 
     def authenticate(self, header: str | None, ip: str | None) -> Caller:
-        """`NotAuthenticated`; or `TooMany` for an address that failed too often, whatever it brings now."""
+        """`NotAuthenticated`; or `TooMany` for an address that failed too often.
+
+        A right credential is let in all the same: an address may be that of a proxy or of a whole office, and whoever
+        guesses at 256 random bits learns nothing by being answered.
+        """
         credential = bearer(header)
-        subject = subject_of_address(ip, _FAILURES)
-        is_key = credential.startswith(PREFIX)
-        with self._transactions() as control:
-            found = RateLimits(control).look(subject, FAILURES)
-            caller = ApiKeyStore(control).authenticate(credential) if is_key and found.allowed else None
-        if not found.allowed:
-            raise TooMany("too many failed logins from this address", retry_after_seconds=found.retry_after_seconds)
-        if caller is not None:
-            return caller
         try:
-            return self._of_token(credential, is_key=is_key)
+            return self._caller(credential)
         except NotAuthenticated as error:
-            self._count(subject, ip, str(error))
+            self._count(ip, str(error))
             raise
 
-    def _of_token(self, credential: str, *, is_key: bool) -> Caller:
-        if is_key:
+    def _caller(self, credential: str) -> Caller:
+        if not credential.startswith(PREFIX):
+            return self._of_token(credential)
+        with self._transactions() as control:
+            caller = ApiKeyStore(control).authenticate(credential)
+        if caller is None:
             raise NotAuthenticated("the API key is unknown, expired or revoked", reason=INVALID_TOKEN)
+        return caller
+
+    def _of_token(self, credential: str) -> Caller:
         if self._tokens is None:
             raise NotAuthenticated(f"give an API key, which begins with {PREFIX}", reason=INVALID_TOKEN)
         return self._tokens.caller(credential)
 
-    def _count(self, subject: str, ip: str | None, problem: str) -> None:
+    def _count(self, ip: str | None, problem: str) -> None:
+        """Note a failure; `TooMany` in its place when the address has none left."""
         with self._transactions() as control:
-            RateLimits(control).take(subject, FAILURES)
+            taken = RateLimits(control).take(subject_of_address(ip, _FAILURES), FAILURES)
+        if not taken.allowed:  # and no line in the log: it could be filled otherwise
+            raise TooMany("too many failed logins from this address", retry_after_seconds=taken.retry_after_seconds)
         _log.warning("authentication_failed", ip=ip, problem=problem)
 
 

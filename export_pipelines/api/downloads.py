@@ -25,7 +25,8 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.api_route("/{job_id}/download", methods=["GET", "HEAD"], response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download", summary="All files as one", response_class=Response, responses=_BYTES)
+@router.head("/{job_id}/download", include_in_schema=False)
 def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     """The package as one file: its archive where it has one, else a ZIP of its files."""
     export, files = _files(call, job_id)
@@ -35,7 +36,8 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
 
 
-@router.api_route("/{job_id}/download/{index}", methods=["GET", "HEAD"], response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)
+@router.head("/{job_id}/download/{index}", include_in_schema=False)
 def download_file(
     call: Calling, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]
 ) -> Response:

@@ -16,7 +16,7 @@ from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.catalog import Classification
 from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import Unavailable
+from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan, PlannerGuess
 from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_rows, weigh
@@ -118,10 +118,16 @@ def expected(call: Call, raw: dict[str, Any]) -> tuple[ExportPlan, Estimate]:
     return plan, weigh(plan, call.services.catalog, grounds, guesses)
 
 
-def expected_if_told(call: Call, raw: dict[str, Any]) -> Estimate | None:
-    """None where the source is not told to this process or does not answer: an order does not have to wait for it."""
+def foresee(call: Call, action: Action, raw: dict[str, Any]) -> Estimate | RequestRejected | None:
+    """The estimate of an order, or why it will be refused, to be said where that is written down.
+
+    None where the source is not told to this process or does not answer: an order does not have to wait for it.
+    """
     try:
+        require(call.caller, action)
         return expected(call, raw)[1]
+    except RequestRejected as refusal:
+        return refusal
     except Unavailable:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from export_pipelines.core.disposition import attachment
 from export_pipelines.core.ports import ObjectStore
 
 File = Mapping[str, Any]  # a row of export_files
+_RESUMING = re.compile(r"bytes=[1-9][0-9]*-[0-9]*")  # any other range may hold the first byte
 _READ_BYTES = 1 << 20
 _WIDE_BYTES = 0xF0000000  # from here on an entry could outgrow 4 GiB
 
@@ -53,8 +55,7 @@ def file_name(file: File) -> str:
 
 def begins(request: Request) -> bool:
     """Whether a download begins here, rather than goes on where an earlier one broke off."""
-    wanted = request.headers.get("range", "").replace(" ", "")
-    return request.method == "GET" and (not wanted or wanted.startswith("bytes=0-"))
+    return request.method == "GET" and _RESUMING.fullmatch(request.headers.get("range", "")) is None
 
 
 def _describing(file: File) -> dict[str, str]:

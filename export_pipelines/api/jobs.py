@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
-from export_pipelines.api.estimates import expected_if_told
+from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
 from export_pipelines.api.payloads import (
@@ -28,7 +28,7 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action, require
+from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotFound, Unavailable
 from export_pipelines.core.status import RequestStatus
@@ -197,15 +197,14 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
 
 
 def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
-    require(call.caller, action)
-    estimate = expected_if_told(call, raw)
+    foreseen = foresee(call, action, raw)
     launched: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
             limits.update(take_turn(call, work))
-            request, plan = order(call, work, raw, estimate)
+            request, plan = order(call, work, raw, foreseen)
             launched.append(request)
             created = created_of(request, plan, call.services.base_url)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}

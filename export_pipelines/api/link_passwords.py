@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import threading
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 MIN_PASSWORD, MAX_PASSWORD = 8, 200  # characters
+VERIFYING = threading.BoundedSemaphore(2)  # held around `verify_password`: each takes 64 MiB and a core
 _hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)  # RFC 9106's second choice, 64 MiB
 
 

@@ -16,15 +16,19 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from export_pipelines.api.calls import body_of, origin_of, services_of
 from export_pipelines.api.files import begins, file_response
-from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
+from export_pipelines.api.link_passwords import MAX_PASSWORD, VERIFYING, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
+from export_pipelines.core.errors import TooMany
+from export_pipelines.core.rates import Rate
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
+from export_pipelines.stores.rate_limits import RateLimits
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
+WRONG_PASSWORDS = Rate(capacity=10, per_seconds=900)  # of one link
 _NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
 _NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
 _USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
@@ -40,7 +44,7 @@ def show_link(request: Request, token: str, services: Services, basic: Basic) ->
     export = _find(services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic):
+    if not _unlocked(request, services, token, export, basic):
         return HTMLResponse(password_page(wrong=False), headers=PAGE_HEADERS)
     return HTMLResponse(listing_page(token, export, export.files), headers=PAGE_HEADERS)
 
@@ -54,7 +58,7 @@ def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(b
     if export.password_hash is None:
         return _page(HTTPStatus.METHOD_NOT_ALLOWED, "This link has no password", "Open it as it is.")
     password = parse_qs(body.decode(errors="replace")).get("password", [""])[0]
-    if not _opens(export, password):
+    if not _opens(services, export, password):
         return HTMLResponse(password_page(wrong=True), HTTPStatus.FORBIDDEN, headers=PAGE_HEADERS)
     path = f"/d/{quote(token, safe='')}"
     response = RedirectResponse(path, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
@@ -75,7 +79,7 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     export = _find(services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
-    if not _unlocked(request, token, export, basic):
+    if not _unlocked(request, services, token, export, basic):
         headers = {"WWW-Authenticate": 'Basic realm="link", charset="UTF-8"'}
         return HTMLResponse(password_page(wrong=False), HTTPStatus.UNAUTHORIZED, {**PAGE_HEADERS, **headers})
     file = next((file for file in export.files if file["path"] == path), None)
@@ -109,21 +113,35 @@ def _hand_out(request: Request, services: ApiServices, export: LinkedExport) -> 
     return True
 
 
-def _unlocked(request: Request, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None) -> bool:
+def _unlocked(
+    request: Request, services: ApiServices, token: str, export: LinkedExport, basic: HTTPBasicCredentials | None
+) -> bool:
     """By no password, by the cookie of `unlock_link`, or by HTTP Basic with any user name, as `curl -u :password`."""
     if export.password_hash is None:
         return True
     shown = request.cookies.get(COOKIE, "")
     if hmac.compare_digest(shown.encode(), proof_of(token, export.password_hash).encode()):
         return True
-    return basic is not None and _opens(export, basic.password)
+    return basic is not None and _opens(services, export, basic.password)
 
 
-def _opens(export: LinkedExport, password: str) -> bool:
-    """`TooMany` after some wrong ones: a password is short enough to be guessed otherwise."""
+def _opens(services: ApiServices, export: LinkedExport, password: str) -> bool:
+    """`TooMany` after some wrong ones, for the right one as well: a password is short enough to be guessed."""
     if export.password_hash is None:
         return True
-    return len(password) <= MAX_PASSWORD and verify_password(export.password_hash, password)
+    if len(password) > MAX_PASSWORD:
+        return False
+    tries = f"password of link {export.link_id}"
+    with VERIFYING:
+        with services.pool.acting(None) as control:
+            found = RateLimits(control).look(tries, WRONG_PASSWORDS)
+        if not found.allowed:
+            raise TooMany("too many wrong passwords", retry_after_seconds=found.retry_after_seconds)
+        if verify_password(export.password_hash, password):
+            return True
+        with services.pool.acting(None) as control:
+            RateLimits(control).take(tries, WRONG_PASSWORDS)
+    return False
 
 
 def _page(status: HTTPStatus, title: str, advice: str) -> HTMLResponse:

@@ -7,7 +7,7 @@ from typing import Any
 
 from export_pipelines.api.calls import Call, Work
 from export_pipelines.core.access import Role
-from export_pipelines.core.errors import TooMany
+from export_pipelines.core.errors import RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
 from export_pipelines.core.rates import rate_fields
@@ -41,16 +41,23 @@ def take_turn(call: Call, work: Work) -> dict[str, str]:
 
 
 def order(
-    call: Call, work: Work, raw: dict[str, Any], estimate: Estimate | None = None, *, batch_id: str | None = None
+    call: Call,
+    work: Work,
+    raw: dict[str, Any],
+    foreseen: Estimate | RequestRejected | None = None,
+    *,
+    batch_id: str | None = None,
 ) -> tuple[ExportRequest, ExportPlan]:
     """A new request in the caller's name. `RequestRejected` for whatever its plan would refuse."""
+    if isinstance(foreseen, RequestRejected):
+        raise foreseen
     plan = checked(call, work, raw)
     request_id = work.requests.insert(
         tenant_id=call.tenant_id,
         config=raw,
         requested_by=call.caller.name,
         requested_role=call.caller.role,
-        estimate=estimate,
+        estimate=foreseen,
         batch_id=batch_id,
     )
     work.target = request_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -11,8 +11,8 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import at_work, record
 from export_pipelines.core.signing import PublicKey
-from export_pipelines.embedded.workplace import prepared
 from export_pipelines.packaging.key_sets import key_set
 from export_pipelines.pipeline.assembly import open_signing_keys
 from export_pipelines.settings import load_settings
@@ -25,18 +25,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def _keys() -> Iterator[SigningKeyStore]:
-    with (
-        prepared(load_settings()) as workplace,
-        closing(ControlDatabase(workplace.settings.require_control_url())) as control,
-    ):
-        yield open_signing_keys(workplace.settings, control)
+def _keys() -> Iterator[tuple[SigningKeyStore, ControlDatabase]]:
+    with at_work(load_settings()) as (settings, control):
+        yield open_signing_keys(settings, control), control
 
 
 @app.command("list")
 def list_keys(as_json: AsJson = False) -> None:
     """Every key there ever was, oldest first. The first one is made by the first export."""
-    with output.reported(as_json=as_json), _keys() as keys:
+    with output.reported(as_json=as_json), _keys() as (keys, _):
         found = keys.published()
         if as_json:
             output.say_json(key_set(found)["keys"])
@@ -51,8 +48,10 @@ def list_keys(as_json: AsJson = False) -> None:
 @app.command()
 def rotate(as_json: AsJson = False) -> None:
     """Sign with a new key from now on. What the key before it has signed stays good."""
-    with output.reported(as_json=as_json), _keys() as keys:
-        before, now = keys.rotate()
+    with output.reported(as_json=as_json), _keys() as (keys, control):
+        with control.transaction():
+            before, now = keys.rotate()
+            record(control, "signing.rotate", target=("signing_key", now), detail={"retired": before})
         if as_json:
             output.say_json({"retired": before, "in_use": now})
             return
@@ -67,10 +66,12 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Declare a key stolen or lost: nothing it ever signed is trusted any more. This cannot be undone."""
-    with output.reported(as_json=as_json), _keys() as keys:
+    with output.reported(as_json=as_json), _keys() as (keys, control):
         if not yes:
             typer.confirm(f"Refuse every package that {key_id} has signed, for good?", abort=True, err=True)
-        keys.revoke(key_id)
+        with control.transaction():
+            keys.revoke(key_id)
+            record(control, "signing.revoke", target=("signing_key", key_id))
         if as_json:
             output.say_json({"revoked": key_id})
             return
@@ -80,7 +81,7 @@ def revoke(
 @app.command()
 def public() -> None:
     """Print the public keys as a JSON Web Key Set, for `verify --keys` and for others' programs."""
-    with output.reported(), _keys() as keys:
+    with output.reported(), _keys() as (keys, _):
         output.say_json(key_set(keys.published()))
 
 

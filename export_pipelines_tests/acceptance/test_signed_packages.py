@@ -176,6 +176,8 @@ def test_packages_from_before_and_after_a_rotation_verify_until_a_key_is_revoked
     assert "WHICH IS REVOKED" in verify(before, "--keys", public).output
     assert [entry["kid"] for entry in json.loads(signing("list", "--json"))] == [rotated["retired"], rotated["in_use"]]
     assert re.search(r"revoked.*\n.*in use", signing("list"))
+    noted = CliRunner(env=environment).invoke(app, ["audit", "list", "--format", "ndjson"]).stdout.splitlines()
+    assert [json.loads(line)["action"] for line in noted] == ["signing.rotate", "signing.revoke"]
 
 
 def test_the_recipe_in_the_documentation_verifies_a_package_without_our_program(

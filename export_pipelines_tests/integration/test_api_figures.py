@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from export_pipelines.api.app import create_app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.stores.acting import ControlPool
+from export_pipelines.stores.control import ControlDatabase
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 ORDER: dict[str, Any] = {"tables": ["pets", "lab_results"], "format": "csv", "compression": "gzip"}
@@ -98,6 +100,13 @@ def test_an_estimate_refuses_what_an_order_would(ask: Ask, who: str, order: dict
     ordered = ask(who, "POST", "/api/v1/exports/jobs", json=order)
     assert (estimated.status_code, ordered.status_code) == (status, status), (estimated.text, ordered.text)
     assert estimated.json()["detail"] == ordered.json()["detail"] or status == 403
+
+
+def test_an_order_that_is_refused_leaves_its_line_in_the_audit_log(workshop: Workshop, ask: Ask) -> None:
+    assert ask("ann", "POST", "/api/v1/exports/jobs", json={**ORDER, "tables": ["petz"]}).status_code == 422
+    with closing(ControlDatabase(workshop.settings.require_control_url())) as control:
+        (line,) = control.rows("SELECT action, outcome::text FROM export_control.audit_log")
+    assert (line["action"], line["outcome"]) == ("export.create", "refused")
 
 
 def test_a_conversion_of_a_stranger_has_no_estimate(workshop: Workshop, ask: Ask) -> None:

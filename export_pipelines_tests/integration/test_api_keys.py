@@ -157,7 +157,7 @@ def test_the_last_use_is_noted_at_most_once_a_minute(control: ControlDatabase, k
 
 def test_nobody_waits_for_anothers_note_of_the_last_use(pool: ControlPool, keys: ApiKeyStore) -> None:
     _, key = keys.create(role=Role.OPERATOR, created_by="test")
-    with pool.acting(None) as slow, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other, pool.acting(None) as slow:
         assert ApiKeyStore(slow).authenticate(key) is not None  # and this transaction stays open
         assert other.submit(keys.authenticate, key).result(timeout=10) is not None
 

@@ -19,6 +19,7 @@ import pytest
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.audit import Origin, Outcome
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.stores import audit
 from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.audit import AuditFilter, AuditLog, Head, as_csv, as_ndjson
 from export_pipelines.stores.audit_chain import Damage, Verification, parse_head, verify_chain
@@ -242,7 +243,12 @@ def test_tampering_is_found_and_named(
     assert (found.broken.id, found.broken.damage) == (first, damage)
 
 
-def test_an_entry_with_the_number_of_another_is_found(migrated: str, control: ControlDatabase, ten: Head) -> None:
+@pytest.mark.parametrize("page_rows", [1000, 5])
+def test_an_entry_with_the_number_of_another_is_found(
+    migrated: str, control: ControlDatabase, ten: Head, monkeypatch: pytest.MonkeyPatch, page_rows: int
+) -> None:
+    """Also where a page ends with it, so that reading on from its number passes over its double."""
+    monkeypatch.setattr(audit, "_STREAM_ROWS", page_rows)
     copy = "INSERT INTO export_control.audit_log SELECT * FROM export_control.audit_log WHERE id = 5"
     tamper(migrated, _WITHOUT_KEY, copy)
     try:
@@ -308,7 +314,8 @@ def test_a_third_party_computes_the_chain_from_the_ndjson(log: AuditLog, ten: He
         "ip", "user_agent", "http_request_id", "detail",
     )  # fmt: skip
     columns = dict.fromkeys((*names, "hash"), "VARCHAR")
-    read = duckdb.read_json(str(tmp_path / "log.ndjson"), columns=columns).order("id::BIGINT").fetchall()
+    with duckdb.connect() as session:
+        read = session.read_json(str(tmp_path / "log.ndjson"), columns=columns).order("id::BIGINT").fetchall()
     known = bytes(32)
     for *values, noted in read:
         text = b"".join(b"-," if v is None else f"{len(v.encode())}:{v},".encode() for v in values)

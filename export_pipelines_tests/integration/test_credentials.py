@@ -103,14 +103,15 @@ def test_a_token_is_refused_where_only_keys_are_accepted(credentials: Credential
         credentials.authenticate(f"Bearer {token()}", HERE)
 
 
-def test_who_guesses_has_to_wait_even_when_right_and_others_do_not(credentials: Credentials, key: str) -> None:
+def test_who_guesses_has_to_wait_and_who_is_right_does_not(credentials: Credentials, key: str) -> None:
     for _ in range(FAILURES.capacity):
         with pytest.raises(NotAuthenticated):
             credentials.authenticate(f"Bearer {new_key()}", HERE)
+    with pytest.raises(TooMany, match="too many failed logins") as refused:
+        credentials.authenticate(f"Bearer {new_key()}", HERE)
+    assert 0 < refused.value.retry_after_seconds <= FAILURES.per_seconds / FAILURES.capacity
     for right in (key, token()):
-        with pytest.raises(TooMany, match="too many failed logins") as refused:
-            credentials.authenticate(f"Bearer {right}", HERE)
-        assert 0 < refused.value.retry_after_seconds <= FAILURES.per_seconds / FAILURES.capacity
+        assert credentials.authenticate(f"Bearer {right}", HERE).tenant_id
     assert credentials.authenticate(f"Bearer {key}", "192.0.2.8").user_id == "ann"
 
 

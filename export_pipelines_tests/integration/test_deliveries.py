@@ -73,6 +73,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         deliveries=publisher.deliveries,
         signing=unused,
         links=publisher.links,
+        measures=unused,
         formats=unused,
         find_format=unused,
         mailer=mailer,

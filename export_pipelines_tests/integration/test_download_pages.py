@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import http.client
 import re
@@ -18,6 +19,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from export_pipelines.api.link_passwords import hash_password
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.migrate import migrate
@@ -158,7 +160,8 @@ def test_every_token_that_does_not_work_answers_the_same_bytes(pages: Any, publi
     answers = [pages.get(f"/d/{token}{file}") for token in tokens]
     assert {answer.status_code for answer in answers} == {404}
     assert len({answer.content for answer in answers}) == 1
-    headers = [{name: text for name, text in answer.headers.items() if name != "x-request-id"} for answer in answers]
+    own = ("x-request-id", "date")
+    headers = [{name: text for name, text in answer.headers.items() if name not in own} for answer in answers]
     assert headers == headers[:1] * len(headers)
     assert "Ask for a new one" in answers[0].text
 
@@ -318,3 +321,61 @@ def test_a_click_on_s3_goes_to_a_short_link_that_downloads(
         assert (download.status_code, download.content) == (206, CONTENT[2:])
         assert "filename*=UTF-8''M%C3%A4rz.csv" in download.headers["content-disposition"]
     assert (head.status_code, head.headers["content-length"]) == (200, "16")  # the S3 link is signed for GET only
+
+
+# Passwords --------------------------------------------------------------------------------------------------------
+
+
+def locked(publisher: Publisher, **wanted: Any) -> str:
+    """The token of a link with the password `opensesame`."""
+    expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    made = publisher.links.make(
+        publisher.publish(), expires_at=expires_at, password_hash=hash_password("opensesame"), **wanted
+    )
+    return made[0]
+
+
+def test_a_link_with_a_password_shows_nothing_before_it_is_given(pages: Any, publisher: Publisher) -> None:
+    token = locked(publisher)
+    page, file = pages.get(f"/d/{token}"), pages.get(f"/d/{token}/pets.csv")
+    assert (page.status_code, file.status_code) == (200, 401)
+    for answer in (page, file):
+        assert "pets.csv" not in answer.text
+        assert 'type="password"' in answer.text
+    assert file.headers["www-authenticate"].startswith("Basic")
+
+
+def test_a_browser_gives_the_password_once(pages: Any, publisher: Publisher) -> None:
+    token, other = locked(publisher), locked(publisher)
+    wrong = pages.post(f"/d/{token}", data={"password": "opensesam"})
+    assert (wrong.status_code, "set-cookie" in wrong.headers) == (403, False)
+    right = pages.post(f"/d/{token}", data={"password": "opensesame"})
+    assert (right.status_code, right.headers["location"]) == (303, f"/d/{token}")
+    cookie = right.headers["set-cookie"].partition(";")[0]
+    for word in ("HttpOnly", "SameSite=lax", f"Path=/d/{token}"):
+        assert word in right.headers["set-cookie"]
+    pages.cookies.clear()
+    assert pages.get(f"/d/{token}/pets.csv", headers={"Cookie": cookie}).content == FILES["pets.csv"]
+    assert pages.get(f"/d/{other}/pets.csv", headers={"Cookie": cookie}).status_code == 401  # of one link only
+
+
+def test_a_program_gives_the_password_by_basic_authentication(pages: Any, publisher: Publisher) -> None:
+    token = locked(publisher)
+    assert pages.get(f"/d/{token}/pets.csv", auth=("", "opensesame")).content == FILES["pets.csv"]
+    assert pages.get(f"/d/{token}/pets.csv", auth=("", "wrong")).status_code == 401
+
+
+def test_a_password_cannot_be_guessed_by_trying(pages: Any, publisher: Publisher) -> None:
+    token = locked(publisher)
+    tries = [pages.post(f"/d/{token}", data={"password": f"guess {number}"}).status_code for number in range(12)]
+    assert tries == [403] * 10 + [429] * 2
+    late = pages.post(f"/d/{token}", data={"password": "opensesame"})
+    assert (late.status_code, int(late.headers["retry-after"]) > 0) == (429, True)
+    assert pages.get(f"/d/{locked(publisher)}/pets.csv", auth=("", "opensesame")).status_code == 200  # another link
+
+
+def test_a_link_gives_out_as_many_files_as_its_maker_said(pages: Any, publisher: Publisher) -> None:
+    token = locked(publisher, max_uses=2)
+    statuses = [pages.get(f"/d/{token}/pets.csv", auth=("", "opensesame")).status_code for _ in range(3)]
+    assert statuses == [200, 200, 410]
+    assert pages.head(f"/d/{token}/pets.csv", auth=("", "opensesame")).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,8 +12,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from export_pipelines.catalog.rls import apply_rls
+from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
@@ -143,6 +146,22 @@ def test_it_answers_at_once(workshop: Workshop) -> None:
         estimate(workshop, {"tables": list(workshop.catalog.tables), "format": "csv"})
         took.append(time.perf_counter() - started)
     assert min(took) < 0.2  # measured: 0.03
+
+
+def test_the_command_says_it_in_words_and_as_json(workshop: Workshop) -> None:
+    done = workshop.export(ORDER)
+    environment = {
+        "EXPORT_SOURCE_URL": workshop.settings.require_source_url(),
+        "EXPORT_CONTROL_URL": workshop.settings.require_control_url(),
+        "EXPORT_HOME": str(workshop.settings.home),
+    }
+    options = ["--tenant", TENANTS[0], "--tables", ",".join(ORDER["tables"]), "--format", "csv", "--encrypt", "aes256"]
+    words = CliRunner().invoke(app, ["estimate", *options], env=environment)
+    told = CliRunner().invoke(app, ["estimate", *options, "--json"], env=environment)
+    assert (words.exit_code, told.exit_code) == (0, 0), words.output + told.output
+    assert "once it runs" in words.output
+    assert json.loads(told.output)["rows"] == done.package_rows
+    assert "password" not in told.output
 
 
 # Tables of other kinds ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.figures import FigureStore
 from export_pipelines.stores.objects import open_store
+from export_pipelines.stores.requests import RequestStore
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.workshop import Workshop
 
@@ -232,20 +234,37 @@ def test_made_up_formats_do_not_make_series(publisher: Publisher, control: Contr
     assert kept["n"] < 50
 
 
-def test_exports_that_end_at_once_wait_for_each_other_and_never_in_a_circle(
+def test_a_transaction_that_takes_its_time_keeps_no_other_export_from_ending(
     publisher: Publisher, control_url: str
 ) -> None:
-    """One transaction stays open with a counter it holds; another ends an export of another format meanwhile."""
-    requests = publisher.requests
-    slow = requests.insert(tenant_id="t", config=CONFIG)
-    other = requests.insert(tenant_id="t", config={**CONFIG, "format": "xml"})
+    slow, quick = (publisher.requests.insert(tenant_id="t", config=CONFIG) for _ in range(2))
     cancel = "UPDATE export_control.export_requests SET status = 'cancelled' WHERE id = %s"
-    with psycopg.connect(control_url) as held, psycopg.connect(control_url) as quick:
+    with psycopg.connect(control_url) as held:
         held.execute(cancel, (slow,))
-        quick.execute("SET lock_timeout = '2s'")
-        quick.execute(cancel, (other,))
-        quick.execute("INSERT INTO export_control.export_requests (tenant_id, config) SELECT tenant_id, config "
-                      "FROM export_control.export_requests WHERE id = %s", (slow,))  # fmt: skip
+        with psycopg.connect(control_url) as other:
+            other.execute("SET lock_timeout = '2s'")
+            other.execute(cancel, (quick,))
+        assert value(FigureStore(publisher.control), "exports_total", format="csv", status="cancelled") == 1
+    assert value(FigureStore(publisher.control), "exports_total", format="csv", status="cancelled") == 2
+
+
+def test_many_that_end_together_are_all_counted(publisher: Publisher, control_url: str) -> None:
+    """Of three formats, from four connections: nothing is lost and nobody waits in a circle."""
+    formats = ("csv", "json", "xml")
+    ids = [publisher.requests.insert(tenant_id="t", config={**CONFIG, "format": formats[n % 3]}) for n in range(60)]
+
+    def end(mine: list[str]) -> None:
+        with closing(ControlDatabase(control_url)) as control:
+            for first, second in zip(mine[::2], mine[1::2], strict=True):
+                with control.transaction():  # two of different formats in one transaction, in either order
+                    RequestStore(control).request_cancel(first)
+                    RequestStore(control).request_cancel(second)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(end, [ids[start::4][:: 1 if start % 2 else -1][:14] for start in range(4)]))
+    store = FigureStore(publisher.control)
+    ended = [value(store, "exports_total", format=name, status="cancelled") for name in formats]
+    assert sum(ended) == 56
 
 
 # Rules and dashboard ------------------------------------------------------------------------------------------------

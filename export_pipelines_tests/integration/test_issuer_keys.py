@@ -56,6 +56,13 @@ def test_a_signature_of_the_issuer_counts(
     assert issuer.asked == 1
 
 
+def test_without_ids_the_only_key_of_the_right_type_is_taken(issuer: Issuer, verifier: TokenVerifier) -> None:
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        issuer.publish(None, algorithm, MAKERS[algorithm])
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        assert verifier.caller(signed(MAKERS[algorithm], algorithm, None)).user_id == "ann"
+
+
 def test_a_new_key_is_fetched_when_a_token_names_it(issuer: Issuer, verifier: TokenVerifier, clock: Clock) -> None:
     issuer.publish("k1", "RS256", RSA)
     verifier.caller(signed(RSA, "RS256", "k1"))

@@ -182,6 +182,17 @@ def test_a_conversion_carries_on_what_its_export_attested(workshop: Workshop) ->
     assert isolation_of(workshop, {"convert": request.id, "format": "parquet"}) == first
 
 
+def test_rows_kept_by_a_version_that_did_not_attest_say_nothing_about_isolation(workshop: Workshop) -> None:
+    request = workshop.export({"tables": ["pets"], "format": "csv"}, OURS)
+    record = workshop.objects / "canonical" / OURS / request.id / "stage.json"
+    kept = json.loads(record.read_text())
+    del kept["stage"]["isolation"]
+    record.write_text(json.dumps(kept))
+    converted = workshop.export({"convert": request.id, "format": "csv"}, OURS)
+    assert (converted.status, converted.error_message) == (RequestStatus.COMPLETED, None)
+    assert json.loads((workshop.package(converted) / "manifest.json").read_text())["isolation"] is None
+
+
 def test_the_policies_digest_is_stable_and_changes_with_a_policy(workshop: Workshop, clinic: ClinicSource) -> None:
     config = {"tables": ["products"], "format": "csv"}
     before = isolation_of(workshop, config)["policies_sha256"]

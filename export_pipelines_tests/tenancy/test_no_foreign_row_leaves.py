@@ -40,6 +40,7 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
+from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
@@ -90,6 +91,7 @@ def services_on(
         deliveries=DeliveryStore(control),
         signing=SigningKeyStore(control),
         links=LinkStore(control),
+        measures=MeasureStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,

@@ -156,8 +156,8 @@ CREATE TRIGGER expect_rows BEFORE INSERT ON export_control.export_requests
 
 -- Counters ----------------------------------------------------------------------------------------------------------
 -- They are kept, not counted: a scrape reads a few rows however long the history is, and nothing that is deleted makes
--- a total fall. Orders are not counted, since the host application may hold the transaction of an order for long, and
--- every other order would wait for it.
+-- a total fall. The triggers wait for the commit, so that no transaction holds a counter while it does something else.
+-- Orders are not counted: a host application may insert thousands in one transaction, each a new version of one row.
 
 CREATE TABLE export_control.metric_counters (
     name        text NOT NULL,
@@ -182,6 +182,9 @@ CREATE FUNCTION export_control.metric_bounds(name text) RETURNS double precision
         THEN ARRAY[1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11]::double precision[]
         ELSE ARRAY[0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600]::double precision[] END
 $$;
+
+-- Commits that count take turns: one that ends several exports would else wait in a circle with another.
+CREATE FUNCTION export_control.metric_turn() RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(7283002) $$;
 
 CREATE FUNCTION export_control.metric_add(of_name text, of_status text, of_kind text, of_error text, amount numeric)
 RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -226,7 +229,7 @@ DECLARE
     asked CONSTANT text := export_control.metric_format(NEW.config, NEW.status = 'completed');
     waited CONSTANT interval := NEW.started_at - greatest(NEW.created_at, NEW.not_before);
 BEGIN
-    -- Always in this order, so that two that end at once wait for each other and never in a circle.
+    PERFORM export_control.metric_turn();
     PERFORM export_control.metric_add('exports', NEW.status::text, asked,
         CASE WHEN NEW.status IN ('failed', 'queued') THEN coalesce(NEW.error_type, '') ELSE '' END, 1);
     IF NEW.status = 'completed' THEN
@@ -240,18 +243,19 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER count_outcome AFTER UPDATE ON export_control.export_requests
+CREATE CONSTRAINT TRIGGER count_outcome AFTER UPDATE ON export_control.export_requests DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NEW.status <> 'processing' AND (NEW.status <> OLD.status OR NEW.attempt <> OLD.attempt))
     EXECUTE FUNCTION export_control.count_outcome();
 
 CREATE FUNCTION export_control.count_delivery() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM export_control.metric_turn();
     PERFORM export_control.metric_add('deliveries', NEW.status::text, NEW.method, '', 1);
     RETURN NULL;
 END $$;
-CREATE TRIGGER count_delivery AFTER UPDATE ON export_control.export_deliveries
-    FOR EACH ROW WHEN (NEW.status <> OLD.status AND NEW.status <> 'sending')
+CREATE CONSTRAINT TRIGGER count_delivery AFTER UPDATE ON export_control.export_deliveries
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.status <> OLD.status AND NEW.status <> 'sending')
     EXECUTE FUNCTION export_control.count_delivery();
 
 -- All counters and histograms, for operators.
