@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from export_pipelines.pipeline.unpacking import opened
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.stores.requests import ExportRequest
+from export_pipelines_tests.architecture.test_docs import ROOT, blocks
 from export_pipelines_tests.orchestration.lake import OWNED
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
@@ -264,3 +266,23 @@ def _files(workshop: Workshop, join: Any, config: dict[str, Any]) -> dict[str, b
 
     keys = make_package(workshop.services, OURS, "same", config, join)
     return {key: (workshop.objects / key).read_bytes() for key in keys}
+
+
+def test_the_how_to_of_the_documentation_moves_a_tenant(workshop: Workshop, database: Database, tmp_path: Path) -> None:
+    """The commands of docs/bulk.md as they stand there, with this test's tenant and target."""
+    page = (ROOT / "docs" / "bulk.md").read_text()
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    moving = [line for line in lines if " moved" in line]
+    assert [line.split()[1] for line in moving] == ["bulk", "restore", "restore"]
+    url = database("moved")
+    script = "\n".join(moving).replace("4711", OURS).replace("postgresql://me@new-server/empty", url)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "EXPORT_HOME": str(workshop.settings.home), "PYTHONPATH": str(ROOT)}
+    command = script.replace("export-pipelines ", f"{sys.executable} -m export_pipelines ")
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.index("nothing was changed") < done.stdout.index("compared with the manifest")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM clinic.clinics").fetchone() == (1,)
