@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from export_pipelines.cli import app
-from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.embedded.binaries import locate
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.restore import Restoration, restore_package
@@ -120,13 +120,12 @@ def test_a_restored_migration_equals_its_source(
     assert following == greatest
 
 
-def test_psql_restores_without_this_program(workshop: Workshop, database: Database, postgres: EmbeddedPostgres) -> None:
-    psql = postgres.binaries / "psql" if hasattr(postgres, "binaries") else shutil.which("psql")
-    assert psql
+def test_psql_restores_without_this_program(workshop: Workshop, database: Database) -> None:
+    psql = locate().program("psql")
     done = migrated(workshop, compression="gzip")
     url = database("by_psql")
     ran = subprocess.run(
-        [str(psql), "-X", "-q", "-d", url, "-f", "load.sql"],
+        [psql, "-X", "-q", "-d", url, "-f", "load.sql"],
         cwd=workshop.package(done),
         env={**os.environ, "LC_ALL": "C"},
         capture_output=True,
