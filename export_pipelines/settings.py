@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_HISTORY_DAYS"),
         description="How long Dagster keeps runs, but those that made what is in the lake now.",
     )
+    lake_snapshots: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=3,
+        validation_alias=_named("EXPORT_LAKE_SNAPSHOTS"),
+        description="Newest snapshots kept of each materialised partition, for exports of a point in time.",
+    )
+    lake_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        default=0,
+        validation_alias=_named("EXPORT_LAKE_DAYS"),
+        description="Snapshots beyond those are kept until they are so many days old.",
+    )
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),
