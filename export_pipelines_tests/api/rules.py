@@ -21,6 +21,7 @@ class Rule:
     roles: frozenset[Role]
     body: Callable[[Made], Any] | None = None  # made for an export of the caller, which ids in it must name
     state: str = "completed"  # of the export in the path, so that the call succeeds
+    owner: str = "ann"  # of the thing in the path
     saved: str | None = None  # what the path names in place of an export: see `Site.save`
     answers: int = 200
 
@@ -61,6 +62,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("PUT", TEMPLATES + "/{template_id}"): Rule(roles=TENANTS, saved="template", body=lambda _made: TEMPLATE),
     ("DELETE", TEMPLATES + "/{template_id}"): Rule(roles=TENANTS, saved="template"),
     ("POST", TEMPLATES + "/{template_id}/run"): Rule(roles=TENANTS, saved="template", answers=202),
+    ("POST", "/api/v1/exports/bulk"): Rule(
+        roles=frozenset({Role.ADMIN}), body=lambda _made: {"export_type": "full_backup"}, answers=202
+    ),
+    ("GET", "/api/v1/exports/batches/{batch_id}"): Rule(roles=frozenset({Role.ADMIN}), saved="batch", owner="chief"),
     ("POST", "/api/v1/exports/cleanup"): Rule(
         roles=frozenset({Role.ADMIN}), body=lambda _made: {"older_than_days": 30_000, "dry_run": True}
     ),
@@ -88,8 +93,9 @@ BY_BODY: dict[str, tuple[str, str, Callable[[str], Any]]] = {
 }
 
 
-def prepared(site: Site, rule: Rule, owner: str) -> Made:
+def prepared(site: Site, rule: Rule) -> Made:
     """Something of the owner's that the route can work on."""
+    owner = rule.owner
     if rule.saved:
         return site.save(rule.saved, owner)
     if rule.state == "completed":
@@ -102,4 +108,6 @@ def prepared(site: Site, rule: Rule, owner: str) -> Made:
 
 def filled(path: str, made: Made) -> str:
     """The path with ids in it; an id of another kind needs a value here."""
-    return path.format(job_id=made.id, schedule_id=made.id, template_id=made.id, link_id=made.link_id, index=0)
+    return path.format(
+        job_id=made.id, schedule_id=made.id, template_id=made.id, batch_id=made.id, link_id=made.link_id, index=0
+    )

@@ -114,7 +114,11 @@ class Site:
         return Made(id=made, link_id=opened.id, token=token, marks=marks)
 
     def save(self, what: str, who: str = "ann") -> Made:
-        """A schedule, a paused one, or a template of somebody's."""
+        """A schedule, a paused one, a template or a bulk order of somebody's."""
+        if what == "batch":
+            order = self.ask(who, "POST", "/api/v1/exports/bulk", json={"export_type": "full_backup"})
+            made, jobs = order.json()["batch_id"], order.json()["job_ids"]
+            return Made(id=made, link_id=made, token="", marks=tuple(jobs))
         mark = secrets.token_hex(8)
         path, wanted = (TEMPLATES, TEMPLATE) if what == "template" else (SCHEDULES, NIGHTLY)
         answer = self.ask(who, "POST", path, json={**wanted, "name": f"name-{mark}"})

@@ -83,9 +83,9 @@ def test_a_bulk_order_is_a_request_for_each_format_and_tells_how_far_they_are(wo
     assert halfway["progress"]["percentage"] == 100
     assert {job["format"] for job in halfway["jobs"]} == {"csv", "parquet"}
     assert len({job["rows"] for job in halfway["jobs"]}) == 1
-    replayed, entry = AuditLog(workshop.services.measures.control).list(AuditFilter(action="export.bulk"))
+    replayed, entry = AuditLog(workshop.services.measures.control).list(AuditFilter(action="batch.create"))
     assert json.loads(replayed.detail) == {"replayed": True}
-    assert (entry.action, entry.target_type, entry.target_id) == ("export.bulk", "batch", told["batch_id"])
+    assert (entry.action, entry.target_type, entry.target_id) == ("batch.create", "batch", told["batch_id"])
     assert json.loads(entry.detail)["jobs"] == told["job_ids"]
 
 
