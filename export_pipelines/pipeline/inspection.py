@@ -56,7 +56,7 @@ def inspect_package(
                 sample_rows=sample_rows,
             )
         except IntegrityViolation as error:
-            return _broken(export, str(error))
+            return _broken(export, str(error).replace(f"{folder}/", ""))
         except RequestRejected as error:
             if error.field != "PACKAGE":  # a password that does not open it, for example
                 raise
