@@ -24,14 +24,29 @@ from pydantic.fields import FieldInfo
 from export_pipelines.cli import app
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.configuration import (
+    DataSource,
+    DateRange,
+    DownloadTarget,
+    EmailTarget,
+    Encryption,
+    ExportConfig,
+    Filters,
+    Retention,
+    SplitFiles,
+)
+from export_pipelines.core.measures import Measure
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
-_PAGES = ("api.md", "formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
+_MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition, Measure)
+_CONFIGURATION = (
+    ExportConfig, DataSource, Filters, DateRange, SplitFiles, Encryption, DownloadTarget, EmailTarget, Retention,
+)  # fmt: skip
+_PAGES = ("api.md", "configuration.md", "formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
 
 
 def main() -> int:
@@ -194,14 +209,23 @@ def options_table() -> str:
 
 
 def catalog_fields() -> str:
+    return _fields(_MODELS, meanings.CATALOG)
+
+
+def configuration_fields() -> str:
+    return _fields(_CONFIGURATION, meanings.CONFIGURATION)
+
+
+def _fields(models: Sequence[type[BaseModel]], meant: Mapping[str, str]) -> str:
+    """A table for each model."""
     fields = {
         f"{model.__name__}.{field.alias or name}": field
-        for model in _MODELS
+        for model in models
         for name, field in model.model_fields.items()
     }
-    described = _described(fields, meanings.CATALOG)
+    described = _described(fields, meant)
     parts = []
-    for model in _MODELS:
+    for model in models:
         own = {name: field for name, field in fields.items() if name.startswith(f"{model.__name__}.")}
         rows = [(f"`{name.partition('.')[2]}`", _default(field), described[name]) for name, field in own.items()]
         summary = (model.__doc__ or "").strip().splitlines()[0]
@@ -220,6 +244,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "catalog": catalog_fields,
     "api_routes": lambda: grid(("Method and path", "Does", "Answers"), tuple(api_tables.routes())),
     "api_actions": lambda: grid(("Action", *Role), tuple(api_tables.actions())),
+    "configuration": configuration_fields,
 }
 
 if __name__ == "__main__":

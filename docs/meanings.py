@@ -39,7 +39,7 @@ CATALOG = {
     "TenantRoot.key": "Its key column; the tenant id of a request is this as text.",
     "TenantRoot.label": "Its column with a name for people.",
     "Table.description": "For people; in the package's README and in Dagster.",
-    "Table.module": "Group of the asset in Dagster.",
+    "Table.module": "Group of tables that a request may name, and of the assets in Dagster.",
     "Table.primary_key": "Checked to be unique in the lake; order of nested records.",
     "Table.tenant": "How a row belongs to a tenant.",
     "Table.time_column": "What `date_range` filters.",
@@ -65,4 +65,15 @@ CATALOG = {
     "Relation.virtual": "Known here only; the database has no such foreign key.",
     "Partition.grain": "`month`, `day` or `none`.",
     "Partition.column": "Default: the table's `time_column`.",
+    "Measure.function": "`sum`, `count`, `min`, `max`, `avg` or `count_distinct`.",
+    "Measure.label": "Header for people.",
+    "Measure.description": "For people; in the package's README and Table Schema.",
+}
+
+CONFIGURATION = {
+    "ExportConfig.export_type": "`selective`: chosen tables.",
+    "SplitFiles.enabled": "`false` turns the part off, whatever else it says.",
+    "Encryption.enabled": "`false` turns the part off, whatever else it says.",
+    "DownloadTarget.method": "`download`.",
+    "EmailTarget.method": "`email`.",
 }

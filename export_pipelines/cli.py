@@ -14,11 +14,13 @@ import typer
 from export_pipelines.commands import (
     audit,
     catalog,
+    cleanup,
     conversions,
     estimates,
     exports,
     keys,
     requests,
+    schedules,
     service,
     signing,
     verification,
@@ -58,8 +60,11 @@ app.command()(conversions.convert)
 app.command()(verification.verify)
 app.command()(service.migrate)
 app.command()(service.reset)
+app.command("cleanup")(cleanup.clean_up)
+app.command()(cleanup.sweep)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(signing.app, name="signing")

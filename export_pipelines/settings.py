@@ -155,6 +155,22 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_KEEP_CANONICAL"),
         description="Keep what an export has read, so that it can be converted to other formats.",
     )
+    cleanup_hour: Annotated[int, Field(ge=0, le=23)] = Field(
+        default=3,
+        validation_alias=_named("EXPORT_CLEANUP_HOUR"),
+        description="When the nightly cleanup runs, in the catalog's timezone.",
+    )
+    sweep_seconds: Annotated[int, Field(ge=3600)] = Field(
+        default=86_400,
+        validation_alias=_named("EXPORT_SWEEP_SECONDS"),
+        description="How long something must have lain still before it can be taken for a leftover; no run may work "
+        "longer.",
+    )
+    history_days: Annotated[int, Field(ge=1)] = Field(
+        default=30,
+        validation_alias=_named("EXPORT_HISTORY_DAYS"),
+        description="How long Dagster keeps runs, but those that made what is in the lake now.",
+    )
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),
@@ -173,6 +189,12 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_MAX_FILE_SIZE"),
         description="Most bytes of a file in a package, such as `500MB`; larger tables are split, a larger archive is "
         "refused. Unset: any size.",
+    )
+    max_attachment: Annotated[int, BeforeValidator(_octets)] = Field(
+        default=10_000_000,
+        validation_alias=_named("EXPORT_MAX_ATTACHMENT"),
+        description="Most bytes of the files in a mail, such as `10MB`; larger ones stay behind the link. Coded for a "
+        "mail they take a third more.",
     )
     secret_key: SecretStr | None = Field(
         default=None,
@@ -234,6 +256,13 @@ class Settings(BaseSettings):
         description="Silence after which a run is checked.",
     )
 
+    schedule_late_seconds: int = Field(
+        default=3600,
+        ge=60,
+        validation_alias=_named("EXPORT_SCHEDULE_LATE_SECONDS"),
+        description="A fire of a schedule that is no completed export after this time is late.",
+    )
+
     @model_validator(mode="after")
     def _no_password_in_clear(self) -> Self:
         local = self.smtp_host is None or self.smtp_host in ("localhost", "::1") or self.smtp_host.startswith("127.")
@@ -274,8 +303,16 @@ class Settings(BaseSettings):
         return dt.timedelta(seconds=self.signed_url_ttl)
 
     @property
+    def schedule_late_after(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.schedule_late_seconds)
+
+    @property
     def keep(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.keep_seconds)
+
+    @property
+    def sweep_after(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.sweep_seconds)
 
     @property
     def pages_url(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from export_pipelines.core.access import Role
 from export_pipelines.core.model import EmailDelivery, ExportFile, Package
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.stores.control import ControlDatabase
@@ -44,11 +45,13 @@ class Publisher:
         *,
         name: str = "Pets",
         tenant: str = "clinic-1",
+        user: str | None = None,
+        role: Role | None = None,
         emails: tuple[EmailDelivery, ...] = (),
     ) -> str:
         """The id of a completed request whose package holds these files."""
         config = {"name": name, "tables": ["pets"], "format": "csv"}
-        request_id = self.requests.insert(tenant_id=tenant, config=config)
+        request_id = self.requests.insert(tenant_id=tenant, config=config, requested_by=user, requested_role=role)
         run_id = f"run-{request_id}"
         assert self.requests.claim(request_id, attempt=1, run_id=run_id)
         prefix = f"exports/{tenant}/{request_id}"

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from export_pipelines.api import (
     audit,
     catalog,
+    cleanup,
     docs,
     downloads,
     estimates,
@@ -20,8 +21,10 @@ from export_pipelines.api import (
     links,
     metrics,
     queue,
+    schedules,
     shares,
     signing_keys,
+    templates,
 )
 from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
@@ -54,12 +57,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        redirect_slashes=False,  # the target would be made of the caller's Host field
         lifespan=lifespan,
     )
     app.state.services = services
+    app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, jobs, events, downloads, shares, queue, audit)
+    tenants = (catalog, estimates, jobs, events, downloads, shares, schedules, templates, cleanup, queue, audit)
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

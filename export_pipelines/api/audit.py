@@ -10,14 +10,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
-from export_pipelines.api.calls import Call, Calling
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, Instant
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
 from export_pipelines.stores.audit import AuditEntry, AuditFilter, AuditLog, as_csv, as_ndjson
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"], responses=ANSWERS)
 _WRITERS = {"ndjson": (as_ndjson, "application/x-ndjson"), "csv": (as_csv, "text/csv")}
-_Text = Annotated[str | None, Query(max_length=200)]
+_Text = Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)]
 
 
 class Entry(BaseModel):
@@ -57,9 +57,11 @@ def list_audit(
     tenant: _Text = None,
     user: _Text = None,
     action: _Text = None,
-    target: Annotated[str | None, Query(max_length=200, description="Id of an export or a key.")] = None,
-    from_: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    target: Annotated[
+        str | None, Query(max_length=200, pattern=KEPT_TEXT, description="Id of an export or a key.")
+    ] = None,
+    from_: Annotated[Instant | None, Query(alias="from")] = None,
+    to: Annotated[Instant | None, Query(description="Not included.")] = None,
     format_: Annotated[
         Literal["json", "ndjson", "csv"],
         Query(alias="format", description="ndjson and csv answer everything, oldest first."),

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from export_pipelines.api.problems import answer
+from export_pipelines.api.problems import answer, unforeseen
 
 MAX_BODY_BYTES = 256 * 1024
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
@@ -49,6 +49,11 @@ class Boundary:
         with structlog.contextvars.bound_contextvars(http_request=request_id):
             try:
                 await self._limited(scope, receive, sending)
+            except Exception as error:
+                refusal = unforeseen(Request(scope), error)
+                if status:  # begun: only breaking off tells the client that it is not whole
+                    raise
+                await refusal(scope, receive, sending)
             finally:
                 _log_call(scope, status, time.monotonic() - started)
 
@@ -78,11 +83,12 @@ async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _log_call(scope: Scope, status: int, seconds: float) -> None:
     """The route's pattern in place of the path: paths hold tokens and ids of others' choosing."""
-    route = scope.get("route")
+    route, tenant = scope.get("route"), scope["state"].get("tenant_id")
     _log.info(
         "call",
         method=scope["method"],
         route=getattr(route, "path", None),
         status=status,
         milliseconds=round(seconds * 1000, 1),
+        **({"tenant": tenant} if tenant else {}),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import URL
 
 from export_pipelines.api.docs import Described
@@ -22,6 +24,8 @@ from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.history import History
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.schedules import ScheduleStore
+from export_pipelines.stores.templates import TemplateStore
 
 
 @dataclass(kw_only=True)
@@ -33,7 +37,9 @@ class Work:
     history: History
     deliveries: DeliveryStore
     links: LinkStore
-    target: str | None = None  # the export it was about, once known
+    schedules: ScheduleStore
+    templates: TemplateStore
+    target: str | None = None  # the thing it was about, once known
     detail: dict[str, Any] = field(default_factory=dict)  # what the audit log says beside that
 
     @classmethod
@@ -44,6 +50,8 @@ class Work:
             history=History(control),
             deliveries=DeliveryStore(control),
             links=LinkStore(control),
+            schedules=ScheduleStore(control, services.secrets, late_after=services.settings.schedule_late_after),
+            templates=TemplateStore(control),
         )
 
 
@@ -87,7 +95,7 @@ class Call:
         AuditLog(control).append(
             action,
             caller=self.caller,
-            target=("export", target) if target else None,
+            target=(action.subject, target) if target else None,
             outcome=outcome,
             origin=self.origin,
             detail=detail,
@@ -133,6 +141,7 @@ def open_call(
     """`NotAuthenticated` without a credential that proves who asks."""
     origin = origin_of(request)
     caller = services.authenticate(authorization, origin.ip)
+    request.state.tenant_id = caller.tenant_id  # for the log
     told = b"\0".join((request.method.encode(), request.url.path.encode(), body))
     return Call(
         services=services,
@@ -144,6 +153,19 @@ def open_call(
 
 
 Calling = Annotated[Call, Depends(open_call)]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _written_out(text: Any) -> Any:
+    """A bare number would pass as seconds since 1970, which nobody means and the document does not say."""
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("is not an instant such as 2024-01-31T12:00:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+KEPT_TEXT = r"^[^\x00]*$"  # what the database can compare with
 IdempotencyKey = Annotated[
     str | None,
     Header(

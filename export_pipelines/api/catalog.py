@@ -11,6 +11,8 @@ from export_pipelines.api.calls import Calling
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, Role, require
 from export_pipelines.core.catalog import Catalog, Classification, Table
+from export_pipelines.core.filtering import filterable
+from export_pipelines.core.measures import Aggregation, Function
 from export_pipelines.core.packing import ARCHIVE
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
@@ -26,6 +28,15 @@ class ColumnOut(BaseModel):
     description: str | None
     label: str | None
     masked: str | None = Field(description="Why its values are always NULL.")
+    filterable: bool = Field(description="Whether `filters` may name it.")
+
+
+class MeasureOut(BaseModel):
+    name: str
+    function: Function
+    column: str | None
+    label: str | None
+    description: str | None
 
 
 class TableOut(BaseModel):
@@ -36,6 +47,8 @@ class TableOut(BaseModel):
     time_column: str | None = Field(description="What `filters.date_range` limits; without one there is no range.")
     soft_deletes: bool = Field(description="Whether `filters.include_deleted` makes a difference.")
     columns: list[ColumnOut]
+    dimensions: list[str] = Field(description="What its measures may be grouped by.")
+    measures: list[MeasureOut] = Field(description="What `aggregation` gives for each period; none: there is none.")
 
 
 class FormatOut(BaseModel):
@@ -58,6 +71,8 @@ class CatalogOut(BaseModel):
     encryption_methods: list[str]
     split_by: list[str]
     delivery_methods: list[str]
+    modules: dict[str, list[str]] = Field(description="Groups of tables that `modules` may name.")
+    aggregations: list[Aggregation]
 
 
 @router.get("/catalog", summary="Tables, columns, formats and options", response_model=CatalogOut)
@@ -86,6 +101,8 @@ def get_catalog(call: Calling) -> CatalogOut:
         encryption_methods=["AES256", "age"],
         split_by=["month", "week", "size"],
         delivery_methods=["download", "email"],
+        modules=_modules(call.caller.role, catalog),
+        aggregations=list(Aggregation),
     )
 
 
@@ -93,6 +110,13 @@ def _open_to(role: Role, catalog: Catalog) -> list[tuple[str, Table]]:
     return [
         (name, table) for name, table in catalog.tables.items() if role is Role.OPERATOR or str(role) in table.roles
     ]
+
+
+def _modules(role: Role, catalog: Catalog) -> dict[str, list[str]]:
+    """Those with a table for this role."""
+    tables = {name for name, _ in _open_to(role, catalog)}
+    open_to = {module: [name for name in names if name in tables] for module, names in catalog.modules.items()}
+    return {module: names for module, names in open_to.items() if names}
 
 
 def _table(name: str, table: Table) -> TableOut:
@@ -112,8 +136,11 @@ def _table(name: str, table: Table) -> TableOut:
                 description=spec.description,
                 label=spec.label,
                 masked=spec.mask,
+                filterable=column in filterable(table),
             )
             for column, spec in table.columns.items()
             if spec.exported
         ],
+        dimensions=list(table.dimensions),
+        measures=[MeasureOut(name=measure, **spec.model_dump()) for measure, spec in table.measures.items()],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,14 +15,16 @@ from export_pipelines.api.jobs import visible
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import Conflict, NotFound
+from export_pipelines.core.errors import Conflict, IntegrityViolation, NotFound
 from export_pipelines.core.naming import MANIFEST, slug
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.requests import ExportRequest
 
 router = APIRouter(prefix=JOBS, tags=["downloads"], responses=ANSWERS)
 _BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "The bytes."}
+    200: {"content": {"*/*": {}}, "description": "The bytes, of the file's own media type."},
+    206: {"content": {"*/*": {}}, "description": "The part that Range asks for."},
+    302: {"description": "Where the object store hands out the bytes, for a short while."},
 }
 
 
@@ -32,7 +35,7 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     export, files = _files(call, job_id)
     archives = [file for file in files if file_name(file) != MANIFEST]
     if len(archives) == 1:
-        return file_response(request, archives[0], call.services)
+        return _handed_out(call, request, job_id, archives[0])
     return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
 
 
@@ -46,7 +49,15 @@ def download_file(
     file = next((file for file in files if file["position"] == index), None)
     if file is None:
         raise NotFound(f"this export has no file {index}; its status lists {len(files)}", field="index")
-    return file_response(request, file, call.services)
+    return _handed_out(call, request, job_id, file)
+
+
+def _handed_out(call: Call, request: Request, job_id: UUID, file: File) -> Response:
+    try:
+        return file_response(request, file, call.services)
+    except IntegrityViolation:
+        _files(call, job_id)  # deleted meanwhile: then that is said
+        raise
 
 
 def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
@@ -54,4 +65,6 @@ def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
         export = visible(work, job_id)
         if export.status is not RequestStatus.COMPLETED:
             raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
+        if export.expires_at is not None and export.expires_at <= dt.datetime.now(dt.UTC):
+            raise Conflict(f"has expired at {export.expires_at:%Y-%m-%d %H:%M} UTC; export again", field="job_id")
         return export, list(work.deliveries.files_of(export.id))

@@ -4,23 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.calls import Calling
+from export_pipelines.api.calls import Call, Calling
 from export_pipelines.api.jobs import read_status
 from export_pipelines.api.payloads import JOBS, JobStatus
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.errors import NotFound, Unavailable
 from export_pipelines.core.status import TERMINAL
 
 POLL_SECONDS = 0.5  # progress is written once a second
+POLLS_A_SECOND = 60  # of this process, whoever watches: with many, each is told less often
+POLLS_AT_ONCE = 2  # threads and connections that watching may take from the other calls
 LONGEST_SECONDS = 600  # then the client connects again, and shows its credential again
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
+
+
+class Watchers:
+    """All who watch an export in this process; they take turns, so that watching cannot starve the other calls."""
+
+    def __init__(self) -> None:
+        self._watching = 0
+        self._turns = CapacityLimiter(POLLS_AT_ONCE)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        self._watching += 1
+        try:
+            yield
+        finally:
+            self._watching -= 1
+
+    async def next_status(self, call: Call, job_id: UUID) -> JobStatus:
+        """After a pause, longer the more there are. `NotFound` when the export was deleted."""
+        while True:
+            await asyncio.sleep(max(POLL_SECONDS, self._watching / POLLS_A_SECOND))
+            try:
+                return await to_thread.run_sync(read_status, call, job_id, limiter=self._turns)
+            except Unavailable:
+                continue  # it comes back, and the stream need not end for it
+
+
+def watchers_of(request: Request) -> Watchers:
+    return cast("Watchers", request.app.state.watchers)
 
 
 def first_status(call: Calling, job_id: UUID) -> JobStatus:
@@ -30,7 +63,10 @@ def first_status(call: Calling, job_id: UUID) -> JobStatus:
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Progress as it happens")
 async def watch_job(
-    call: Calling, job_id: UUID, status: Annotated[JobStatus, Depends(first_status)]
+    call: Calling,
+    job_id: UUID,
+    status: Annotated[JobStatus, Depends(first_status)],
+    watchers: Annotated[Watchers, Depends(watchers_of)],
 ) -> AsyncIterator[ServerSentEvent]:
     """`event: status` with the same body as `/status`. The stream ends with the export; a client that loses it
     connects again, as `EventSource` does by itself.
@@ -38,9 +74,9 @@ async def watch_job(
     ends_at = time.monotonic() + LONGEST_SECONDS
     told = status
     yield ServerSentEvent(data=told, event="status", retry=1000)
-    while told.status not in TERMINAL and time.monotonic() < ends_at:
-        await asyncio.sleep(POLL_SECONDS)
-        status = await run_in_threadpool(read_status, call, job_id)
-        if status != told:
-            told = status
-            yield ServerSentEvent(data=told, event="status")
+    with watchers.watching(), suppress(NotFound):  # deleted: nothing more to tell
+        while told.status not in TERMINAL and time.monotonic() < ends_at:
+            status = await watchers.next_status(call, job_id)
+            if status != told:
+                told = status
+                yield ServerSentEvent(data=told, event="status")

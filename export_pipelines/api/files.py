@@ -11,29 +11,42 @@ from typing import Any, BinaryIO, cast
 
 from fastapi import Request
 from fastapi.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from export_pipelines.api.problems import answer
 from export_pipelines.api.services import ApiServices
 from export_pipelines.archives.zip_stream import ZipStream
 from export_pipelines.core.disposition import attachment
 from export_pipelines.core.ports import ObjectStore
 
 File = Mapping[str, Any]  # a row of export_files
-_RESUMING = re.compile(r"bytes=[1-9][0-9]*-[0-9]*")  # any other range may hold the first byte
 _READ_BYTES = 1 << 20
 _WIDE_BYTES = 0xF0000000  # from here on an entry could outgrow 4 GiB
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-[0-9]{0,18}|-([0-9]{1,18}))", re.IGNORECASE | re.ASCII)
 
 
 def file_response(
-    request: Request, file: File, services: ApiServices, headers: Mapping[str, str] | None = None
+    request: Request,
+    file: File,
+    services: ApiServices,
+    headers: Mapping[str, str] | None = None,
+    *,
+    resumable: bool = True,
 ) -> Response:
     """Range, If-Range, ETag, Repr-Digest (RFC 9530) and the file's own name (RFC 6266), never cached."""
-    described = {**(headers or {}), **_describing(file)}
+    described = {**(headers or {}), **_describing(file, resumable=resumable)}
     filename = file_name(file)
+    start = part_begins(request, file) if resumable else None
+    if start is not None and start >= file["size_bytes"]:
+        told = {"Content-Range": f"bytes */{file['size_bytes']}"}
+        return answer(
+            request, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "the range begins behind the file's end", headers=told
+        )
     url = services.store.presigned_url(file["key"], ttl=services.settings.signed_url_lifetime, filename=filename)
     if url is None:
         with ExitStack() as stack:  # a local store's file outlives its context
             stored = stack.enter_context(services.store.local(file["key"]))
-        return FileResponse(stored, media_type=file["media_type"], headers=described)
+        return _StoredFile(stored, media_type=file["media_type"], headers=described, whole=start is None)
     if request.method == "HEAD":  # a presigned URL is signed for GET only
         described["Content-Length"] = str(file["size_bytes"])
         return Response(headers=described, media_type=file["media_type"])
@@ -53,19 +66,44 @@ def file_name(file: File) -> str:
     return str(file["path"]).rsplit("/", 1)[-1]
 
 
-def begins(request: Request) -> bool:
-    """Whether a download begins here, rather than goes on where an earlier one broke off."""
-    return request.method == "GET" and _RESUMING.fullmatch(request.headers.get("range", "")) is None
+def part_begins(request: Request, file: File) -> int | None:
+    """Where the part begins that a call asks for; None for the whole file.
+
+    What a server may ignore (RFC 9110, 14.2) is ignored: several ranges, other units, what is no range, and a range of
+    another version of the file.
+    """
+    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if request.method != "GET" or found is None or request.headers.get("if-range", _tag(file)) != _tag(file):
+        return None
+    start, last = found.groups()
+    return int(start) if start else max(file["size_bytes"] - int(last), 0) if int(last) else file["size_bytes"]
 
 
-def _describing(file: File) -> dict[str, str]:
+class _StoredFile(FileResponse):
+    """A file of the local store, ``whole`` where its range was ignored."""
+
+    def __init__(self, *given: Any, whole: bool, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._whole = whole
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._whole:
+            scope = {**scope, "headers": [(name, text) for name, text in scope["headers"] if name != b"range"]}
+        await super().__call__(scope, receive, send)
+
+
+def _tag(file: File) -> str:
+    return f'"{file["sha256"]}"'
+
+
+def _describing(file: File, *, resumable: bool) -> dict[str, str]:
     """What a client needs to name, resume and check a download."""
     digest = base64.b64encode(bytes.fromhex(file["sha256"])).decode()
     return {
         "Content-Disposition": attachment(file_name(file)),
-        "ETag": f'"{file["sha256"]}"',
+        "ETag": _tag(file),
         "Repr-Digest": f"sha-256=:{digest}:",
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "bytes" if resumable else "none",
     }
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
+from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order, take_turn
@@ -74,7 +76,7 @@ def create_job(
     key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
-    return _ordered(call, Action.CREATE, json.loads(body), background, key)
+    return ordered(call, Action.CREATE, json.loads(body), background, key)
 
 
 @router.post(
@@ -89,7 +91,7 @@ def convert_job(
     """A new export from what a finished one has read; the source is not asked again."""
     wanted = conversion.model_dump(exclude={"target_format"})
     raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
-    return _ordered(call, Action.CONVERT, raw, background, key)
+    return ordered(call, Action.CONVERT, raw, background, key)
 
 
 @router.get("", summary="History", response_model=JobPage, response_model_exclude_none=False)
@@ -97,17 +99,26 @@ def list_jobs(
     call: Calling,
     response: Response,
     status: RequestStatus | None = None,
-    table: Annotated[str | None, Query(max_length=63)] = None,
-    format_: Annotated[str | None, Query(alias="format", max_length=40)] = None,
-    user: Annotated[str | None, Query(max_length=200)] = None,
-    created_from: AwareDatetime | None = None,
-    created_to: Annotated[AwareDatetime | None, Query(description="Not included.")] = None,
+    table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
+    format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
+    user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
+    schedule: UUID | None = None,
+    created_from: Instant | None = None,
+    created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
+    known = call.services.catalog.tables.get(table or "")
     wanted = HistoryFilter(
-        status=status, table=table, format=format_, user=user, created_from=created_from, created_to=created_to
+        status=status,
+        table=table,
+        module=known.module if known else None,
+        format=format_,
+        user=user,
+        schedule=str(schedule) if schedule else None,
+        created_from=created_from,
+        created_to=created_to,
     )
     with call.acting(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
@@ -151,16 +162,17 @@ def retry_job(
     call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
 ) -> Response:
     """A failed or cancelled export is queued again. 409 in any other state."""
+    queued: list[ExportRequest] = []
     with call.acting(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
             work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            queued.append(visible(work, job_id))
+            work.requests.asked(queued)
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
 
         response = once(call, work, key, retry)
-        request = work.requests.get(str(job_id))
-        work.requests.asked([request])
-    return _launched(call, request, response, background)
+    return launched(call, queued, response, background)
 
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
@@ -171,7 +183,7 @@ def delete_job(call: Calling, job_id: UUID) -> Deleted:
     removed = remove_objects(request, call.services.store)
     with call.services.pool.acting(call.caller) as control:
         Work.on(control, call.services).requests.objects_removed(request.id)
-    return Deleted(deleted=True, files_removed=removed.files, space_freed_mb=megabytes(removed.size_bytes))
+    return Deleted(deleted=True, files_removed=removed.items, space_freed_mb=megabytes(removed.size_bytes))
 
 
 def visible(work: Work, job_id: UUID) -> ExportRequest:
@@ -196,37 +208,52 @@ def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
     return JobStatus(**status_of(request, files, deliveries, call.services.base_url))
 
 
-def _ordered(call: Call, action: Action, raw: Any, background: BackgroundTasks, key: str | None) -> Response:
+def ordered(
+    call: Call,
+    action: Action,
+    raw: Any,
+    background: BackgroundTasks,
+    key: str | None,
+    *,
+    also: Callable[[Work], None] = lambda _work: None,
+) -> Response:
+    """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
     foreseen = foresee(call, action, raw)
-    launched: list[ExportRequest] = []
+    made: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(action) as work:
 
         def write() -> Answer:
             limits.update(take_turn(call, work))
             request, plan = order(call, work, raw, foreseen)
-            launched.append(request)
+            made.append(request)
+            also(work)
             created = created_of(request, plan, call.services.base_url)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
         response = once(call, work, key, write)
     response.headers.update(limits)
-    for request in launched:  # none when this was a replay
-        _launched(call, request, response, background)
-    return response
+    return launched(call, made, response, background)
 
 
-def _launched(call: Call, request: ExportRequest, response: JSONResponse, background: BackgroundTasks) -> JSONResponse:
-    """Once the answer is out, ask for the run; the sensor does when this fails."""
-    background.add_task(_launch, call, request)
+def launched(
+    call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
+) -> JSONResponse:
+    """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
+    for request in requests:
+        background.add_task(_launch, call, request)
     response.background = background
     return response
 
 
-def _launch(call: Call, request: ExportRequest) -> None:
+async def _launch(call: Call, request: ExportRequest) -> None:
     try:
-        call.services.launcher.launch(request)
+        await call.services.launcher.launch_in_turn(request)
     except Unavailable:
-        with call.services.pool.acting(call.caller) as control:
-            Work.on(control, call.services).requests.not_asked(request.id)
+        await run_in_threadpool(_not_asked, call, request)
+
+
+def _not_asked(call: Call, request: ExportRequest) -> None:
+    with call.services.pool.acting(call.caller) as control:
+        Work.on(control, call.services).requests.not_asked(request.id)

@@ -9,12 +9,15 @@ from typing import Any
 
 import httpx
 import structlog
+from anyio import CapacityLimiter, to_thread
 
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.pipeline.runs import job_name, run_config, run_key, run_tags
 from export_pipelines.stores.requests import ExportRequest
 
 _TIMEOUT_SECONDS = 10
+AT_ONCE = 4  # threads that a Dagster which does not answer may keep from the other calls
+MOST_WAITING = 32  # beyond that the sensor is faster
 _LOCATION, _REPOSITORY = "export_pipelines", "__repository__"  # names of workspace.yaml and of Dagster's default
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -33,6 +36,13 @@ class Launcher:
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
+        self._turns = CapacityLimiter(AT_ONCE)
+
+    async def launch_in_turn(self, request: ExportRequest) -> str:
+        """`launch` in one of few threads. `Unavailable` at once when too many wait for one."""
+        if self._turns.statistics().tasks_waiting >= MOST_WAITING:
+            raise Unavailable("too many wait for Dagster's webserver")
+        return await to_thread.run_sync(self.launch, request, limiter=self._turns)
 
     def launch(self, request: ExportRequest) -> str:
         """The new run's id. `Unavailable` when there is none."""

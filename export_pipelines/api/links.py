@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from export_pipelines.api.calls import body_of, origin_of, services_of
-from export_pipelines.api.files import begins, file_response
+from export_pipelines.api.files import file_response, part_begins
 from export_pipelines.api.link_passwords import MAX_PASSWORD, VERIFYING, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
@@ -41,7 +41,7 @@ Basic = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=Fals
 
 @router.api_route("/{token}", methods=_METHODS)
 def show_link(request: Request, token: str, services: Services, basic: Basic) -> Response:
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
     if not _unlocked(request, services, token, export, basic):
@@ -50,9 +50,9 @@ def show_link(request: Request, token: str, services: Services, basic: Basic) ->
 
 
 @router.post("/{token}")
-def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
+def unlock_link(request: Request, token: str, services: Services, body: Annotated[bytes, Depends(body_of)]) -> Response:
     """The right password sets a cookie for this link alone, for an hour."""
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
     if export.password_hash is None:
@@ -76,7 +76,7 @@ def unlock_link(token: str, services: Services, body: Annotated[bytes, Depends(b
 
 @router.api_route("/{token}/{path:path}", methods=_METHODS)
 def download_by_link(request: Request, token: str, path: str, services: Services, basic: Basic) -> Response:
-    export = _find(services, token)
+    export = _find(request, services, token)
     if export is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
     if not _unlocked(request, services, token, export, basic):
@@ -85,22 +85,25 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     file = next((file for file in export.files if file["path"] == path), None)
     if file is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
-    if not _hand_out(request, services, export):
+    resumable = export.uses_left is None  # else each call is a use: a part can be nearly the whole
+    if not _hand_out(request, services, token, export, begins=not (resumable and part_begins(request, file))):
         return _page(HTTPStatus.GONE, *_USED_UP)
-    return file_response(request, file, services, PAGE_HEADERS)
+    return file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
 
 
-def _find(services: ApiServices, token: str) -> LinkedExport | None:
+def _find(request: Request, services: ApiServices, token: str) -> LinkedExport | None:
     with services.pool.acting(None) as control:
-        return LinkStore(control).follow(token)
+        export = LinkStore(control).follow(token)
+    request.state.tenant_id = export.tenant_id if export else None  # for the log
+    return export
 
 
-def _hand_out(request: Request, services: ApiServices, export: LinkedExport) -> bool:
+def _hand_out(request: Request, services: ApiServices, token: str, export: LinkedExport, *, begins: bool) -> bool:
     """Count a download that begins, and note each that is one in the audit log; false when there is none left."""
     if request.method != "GET":
         return True
     with services.pool.acting(None) as control:
-        if begins(request) and not LinkStore(control).use(export.link_id):
+        if begins and not LinkStore(control).use(token):
             return False
         AuditLog(control).append(
             Action.DOWNLOAD,

@@ -6,6 +6,7 @@ names a tenant: there may be thousands, and each would be a series of its own.
 
 from __future__ import annotations
 
+import datetime as dt
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,8 @@ from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, NotAllowed, RequestRejected, Unavailable
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.formats.registry import all_formats
-from export_pipelines.stores.figures import FigureStore, QueueNow
+from export_pipelines.stores.figures import FigureStore, QueueNow, ScheduleFigures
+from export_pipelines.stores.schedules import LATE_AFTER
 
 PREFIX = "export_pipelines_"
 OTHER = "other"
@@ -39,7 +41,8 @@ OTHER = "other"
 _ENDS = (RequestStatus.COMPLETED, RequestStatus.FAILED, RequestStatus.CANCELLED, RequestStatus.EXPIRED)
 _FAILURES = (RequestRejected.error_type, Unavailable.error_type, IntegrityViolation.error_type, "internal", "lost")
 _DELIVERY_ENDS = (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED, DeliveryStatus.PENDING)
-_METHODS = ("email",)
+_METHODS = ("email", "notice")  # a notice is a mail about a schedule that was paused
+_FIRES = ("dispatched", "skipped")
 _HISTOGRAMS = {
     "export_duration_seconds": "From the beginning of a run to the published package.",
     "export_wait_seconds": "From when an export was due to the beginning of its run.",
@@ -61,18 +64,25 @@ router = APIRouter(tags=["operations"], responses=ANSWERS)
 def metrics(call: Calling, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Counters, histograms and gauges as text, for operators; as OpenMetrics where `Accept` asks for it."""
     with call.acting(Action.SEE_METRICS) as work:
-        content, media_type = exposition(FigureStore(work.control), accept)
+        late_after = call.services.settings.schedule_late_after
+        content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after)
     return Response(content, headers={"Content-Type": media_type})
 
 
-def exposition(store: FigureStore, accept: str = "") -> tuple[bytes, str]:
+def exposition(store: FigureStore, accept: str = "", *, late_after: dt.timedelta = LATE_AFTER) -> tuple[bytes, str]:
     """(content, media type); `NotAllowed` for whoever may not count everything."""
     started = time.perf_counter()
     now = store.queue_now() if store.sees_all() else None
     if now is None:
         raise NotAllowed("metrics are for operators; use a credential with the role operator")
     totals = store.totals()
-    families = [*_counters(totals), *_histograms(totals), *_gauges(now), _build()]
+    families = [
+        *_counters(totals),
+        *_histograms(totals),
+        *_gauges(now),
+        *_of_schedules(store.schedules(late_after)),
+        _build(),
+    ]
     families.append(
         _gauge("scrape_duration_seconds", "How long the control database took.", time.perf_counter() - started)
     )
@@ -97,6 +107,7 @@ def _counters(totals: Totals) -> Iterator[Metric]:
     ends = {(name, end): 0.0 for name in all_formats() for end in _ENDS}
     failures, retries = dict.fromkeys(_FAILURES, 0.0), dict.fromkeys((*_FAILURES, "none"), 0.0)
     deliveries = {(method, end): 0.0 for method in _METHODS for end in _DELIVERY_ENDS}
+    fires = dict.fromkeys(_FIRES, 0.0)
     amounts = {"rows": dict.fromkeys(all_formats(), 0.0), "bytes": dict.fromkeys(all_formats(), 0.0)}
     for row in totals:
         kind, status, error, value = formats.get(row["kind"], OTHER), row["status"], row["error_type"], row["value"]
@@ -107,6 +118,8 @@ def _counters(totals: Totals) -> Iterator[Metric]:
                 ends[kind, status] = ends.get((kind, status), 0.0) + value
                 if status == RequestStatus.FAILED:
                     failures[error] = failures.get(error, 0.0) + value
+            case "schedule_fires":
+                fires[status] = value
             case "deliveries":
                 deliveries[row["kind"], status] = value
             case "rows" | "bytes" as name:
@@ -116,6 +129,7 @@ def _counters(totals: Totals) -> Iterator[Metric]:
     yield _counter("export_retries", "Exports queued again; none: by hand.", ("error_type",), retries)
     yield _counter("exported_rows", "Rows of completed exports.", ("format",), amounts["rows"])
     yield _counter("exported_bytes", "Bytes of published packages.", ("format",), amounts["bytes"])
+    yield _counter("schedule_fires", "Fires of schedules; skipped: missed, and dropped by policy.", ("status",), fires)
     yield _counter("deliveries", "Tries to deliver; pending: to be tried again.", ("method", "status"), deliveries)
 
 
@@ -148,6 +162,17 @@ def _gauges(now: QueueNow) -> Iterator[Metric]:
     yield _gauge("run_silence_seconds", "Since the quietest run told that it is alive.", now.silent_seconds)
     yield _gauge("delivery_oldest_seconds", "How long the oldest delivery is due.", now.oldest_delivery_seconds)
     yield _gauge("tenants_at_work", "Tenants with an export at work; the most told is 100.", len(now.running))
+
+
+def _of_schedules(found: ScheduleFigures) -> Iterator[Metric]:
+    states = GaugeMetricFamily(f"{PREFIX}schedules", "Schedules of all tenants.", labels=["state"])
+    states.add_metric(["active"], found.active)
+    states.add_metric(["paused"], found.paused)
+    yield states
+    yield _gauge("schedules_late", "Schedules whose last fire is no completed export in time.", found.late_ones)
+    yield _gauge(
+        "schedule_overdue_seconds", "How long the oldest fire waits to become an export.", found.overdue_seconds
+    )
 
 
 def _build() -> Metric:

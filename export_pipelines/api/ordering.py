@@ -14,10 +14,12 @@ from export_pipelines.core.rates import rate_fields
 from export_pipelines.core.wording import spelled
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.plan import check_order
+from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.rate_limits import RateLimits, subject_of
 from export_pipelines.stores.requests import ExportRequest
 
 LIMIT = "exports"  # name of the limit on orders
+PASSWORD = "encryption.password"  # noqa: S105 - a field's name
 
 
 def take_turn(call: Call, work: Work) -> dict[str, str]:
@@ -63,6 +65,8 @@ def order(
 
 def checked(call: Call, work: Work, raw: dict[str, Any]) -> ExportPlan:
     """The plan of a configuration that this caller may ask for."""
+    if is_sealed(raw):
+        raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
     return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
 

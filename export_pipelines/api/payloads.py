@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.stores.requests import ExportRequest
@@ -76,7 +77,8 @@ class JobSummary(BaseModel):
     status: RequestStatus
     percentage: float
     format: str
-    tables: list[str]
+    tables: list[str] = Field(description="As they were named.")
+    modules: list[str]
     requested_by: str | None
     rows: int | None
     size_mb: float | None
@@ -101,6 +103,8 @@ class Job(JobStatus):
     name: str
     config: dict[str, Any] = Field(description="As it was asked for; passwords are never kept.")
     requested_by: str | None
+    schedule_id: str | None = Field(description="Whose export it is.")
+    scheduled_for: dt.datetime | None = Field(description="The fire; None when nobody scheduled it, or it was run now.")
     attempt: int
     max_attempts: int
     cancel_requested: bool
@@ -122,6 +126,8 @@ class SelectionOut(BaseModel):
     start: dt.datetime | None
     end: dt.datetime | None = Field(description="Not included.")
     include_deleted: bool
+    filters: dict[str, list[str | None]] = Field(description="Column → the values its rows have; null is NULL.")
+    aggregation: Aggregation | None
 
 
 class JobCreated(BaseModel):
@@ -170,6 +176,8 @@ def details_of(request: ExportRequest, events: Sequence[Mapping[str, Any]], base
         "name": str(request.config.get("name") or ""),
         "config": request.config,
         "requested_by": request.requested_by,
+        "schedule_id": request.schedule_id,
+        "scheduled_for": request.scheduled_for,
         "attempt": request.attempt,
         "max_attempts": request.max_attempts,
         "cancel_requested": request.cancel_requested,
@@ -192,6 +200,7 @@ def summary_of(request: ExportRequest, base: str) -> JobSummary:
         percentage=request.percentage,
         format=str(request.config["format"]),
         tables=tables_of(request.config),
+        modules=_names(request.config.get("modules")),
         requested_by=request.requested_by,
         rows=request.package_rows,
         size_mb=_optional_megabytes(request.package_bytes),
@@ -222,6 +231,8 @@ def selections_of(plan: ExportPlan) -> list[SelectionOut]:
             start=selection.window.start_at if selection.window else None,
             end=selection.window.end_at if selection.window else None,
             include_deleted=selection.include_deleted,
+            filters={condition.column: condition.wanted for condition in selection.conditions},
+            aggregation=selection.aggregation,
         )
         for selection in plan.selections
     ]
@@ -249,7 +260,11 @@ def tables_of(config: Mapping[str, Any]) -> list[str]:
     named = config.get("tables") or [
         source.get("type") for source in config.get("data_sources") or () if isinstance(source, dict)
     ]
-    return [str(name) for name in named] if isinstance(named, list) else []
+    return _names(named)
+
+
+def _names(given: object) -> list[str]:
+    return [str(name) for name in given] if isinstance(given, list) else []
 
 
 def _optional_megabytes(size_bytes: int | None) -> float | None:

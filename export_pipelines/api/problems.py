@@ -43,6 +43,7 @@ _KINDS = {  # slug of the type, title
     HTTPStatus.CONFLICT: ("conflict", "Not in this state"),
     HTTPStatus.GONE: ("gone", "Gone"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", "Body too large"),
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range", "Range not satisfiable"),
     HTTPStatus.UNPROCESSABLE_ENTITY: ("invalid", "Invalid value"),
     HTTPStatus.TOO_MANY_REQUESTS: ("too-many", "Too many requests"),
     HTTPStatus.SERVICE_UNAVAILABLE: ("unavailable", "Unavailable"),
@@ -96,11 +97,10 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Every error leaves the application through one of these."""
+    """Every error that somebody foresaw leaves the application through one of these, the others by `unforeseen`."""
     app.add_exception_handler(ExportError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _unknown)
-    app.add_exception_handler(Exception, _unforeseen)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -148,7 +148,8 @@ def _unknown(request: Request, error: Exception) -> Response:
     return answer(request, status, detail if detail != status.phrase else _hint(status), headers=headers)
 
 
-def _unforeseen(request: Request, error: Exception) -> Response:
+def unforeseen(request: Request, error: Exception) -> Response:
+    """For `Boundary`, which is further out than where the framework would look for a handler."""
     _log.error("call_broke", error_type=type(error).__name__, exc_info=error)
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, _public(HTTPStatus.INTERNAL_SERVER_ERROR))
 

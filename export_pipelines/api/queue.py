@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Calling
+from export_pipelines.api.calls import KEPT_TEXT, Calling
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import NotFound
@@ -48,7 +48,8 @@ class QueueStats(BaseModel):
 
 @router.get("/stats", summary="State of the queue", response_model=QueueStats)
 def queue_stats(
-    call: Calling, tenant: Annotated[str | None, Query(max_length=200, description="For operators.")] = None
+    call: Calling,
+    tenant: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT, description="For operators.")] = None,
 ) -> QueueStats:
     """Admins see their tenant, operators all of them or the one they name."""
     with call.acting(Action.SEE_QUEUE) as work:

@@ -18,11 +18,11 @@ from export_pipelines.api.link_passwords import MAX_PASSWORD, MIN_PASSWORD, hash
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
+from export_pipelines.core.configuration import MAX_HOURS, download_hours
 from export_pipelines.core.errors import Conflict
 from export_pipelines.core.status import RequestStatus
 
 router = APIRouter(prefix=JOBS, tags=["links"], responses=ANSWERS)
-_LONGEST_HOURS = 24 * 365
 
 
 class LinkWanted(BaseModel):
@@ -33,11 +33,17 @@ class LinkWanted(BaseModel):
     ttl_hours: float | None = Field(
         default=None,
         gt=0,
-        le=_LONGEST_HOURS,
-        description="Never longer than the export is kept. Default: EXPORT_LINK_TTL.",
+        le=MAX_HOURS,
+        description="Never longer than the export is kept. Default: what the export's delivery says of downloads, else "
+        "EXPORT_LINK_TTL.",
     )
     password: Annotated[SecretStr, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)] | None = None
-    max_uses: int | None = Field(default=None, ge=1, le=1_000_000, description="Downloads of files, all together.")
+    max_uses: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Downloads of files, all together. Each call for a file is one, also for a part of it.",
+    )
     label: str | None = Field(default=None, max_length=200)
 
 
@@ -72,7 +78,7 @@ def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyK
             export = visible(work, job_id)
             if export.status is not RequestStatus.COMPLETED or export.expires_at is None:
                 raise Conflict(f"is {export.status}; only a completed export can be shared", field="job_id")
-            hours = wanted.ttl_hours or call.services.settings.link_ttl / 3600
+            hours = wanted.ttl_hours or download_hours(export.config) or call.services.settings.link_ttl / 3600
             token, link = work.links.make(
                 export.id,
                 expires_at=min(export.expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),

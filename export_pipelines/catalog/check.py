@@ -15,6 +15,7 @@ from export_pipelines.catalog.canary import find_uncovered
 from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
+from export_pipelines.catalog.measures import check_measures
 from export_pipelines.catalog.policies import policies_hash
 from export_pipelines.catalog.probe import probe_isolation
 from export_pipelines.core.catalog import Catalog, Column, Table
@@ -34,6 +35,7 @@ def check(connection: psycopg.Connection[Any], catalog: Catalog, *, role: str | 
     findings = check_drift(connection, catalog)
     isolation = static_isolation(connection, catalog, catalog.tables, role)
     findings.extend(isolation)
+    findings.extend(check_measures(connection, catalog, catalog.tables))
     if not any(finding.level == "error" and finding.table is None for finding in isolation):
         unreadable = {finding.table for finding in findings if finding.level == "error" and finding.column is None}
         present = [name for name in catalog.tables if name not in unreadable]

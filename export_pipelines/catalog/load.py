@@ -138,13 +138,13 @@ def _table_entry(table: Table) -> dict[str, Any]:
     entry["tenant"] = _Flow(entry["tenant"])
     if "partition" in entry:  # a month is the partition's own default, but an empty mapping says nothing
         entry["partition"] = _Flow({"grain": table.partition.grain.value, **entry["partition"]})
-    for name in ("primary_key", "roles"):
+    for name in ("primary_key", "roles", "dimensions"):
         if name in entry:
             entry[name] = _Line(entry[name])
-    columns, relations = entry.pop("columns"), entry.pop("relations", {})
-    entry["columns"] = {name: _Flow(column) for name, column in columns.items()}
-    if relations:
-        entry["relations"] = {name: _Flow(relation) for name, relation in relations.items()}
+    for name in ("columns", "relations", "dimensions", "measures"):  # last, and an entry a line
+        if name in entry:
+            block = entry.pop(name)
+            entry[name] = {key: _Flow(value) for key, value in block.items()} if isinstance(block, dict) else block
     return entry
 
 

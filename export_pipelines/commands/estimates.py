@@ -8,15 +8,18 @@ from typing import Any
 
 from export_pipelines.commands import output
 from export_pipelines.commands.ordering import (
+    Aggregates,
     AsJson,
     Compression,
     Email,
     Encrypt,
     Fields,
+    Filters,
     Format,
     From,
     IncludeDeleted,
     MaxSize,
+    Modules,
     Options,
     Recipients,
     Split,
@@ -41,11 +44,14 @@ from export_pipelines.stores.requests import RequestStore
 
 def estimate(
     tenant: Tenant,
-    tables: Tables,
     format_: Format,
+    tables: Tables = "",
+    module: Modules = None,
     from_: From = None,
     to: To = None,
     fields: Fields = None,
+    filter_: Filters = None,
+    aggregate: Aggregates = None,
     compression: Compression = "none",
     split: Split = None,
     max_size_mb: MaxSize = None,
@@ -63,9 +69,12 @@ def estimate(
         password = {} if recipient else {"password": {"sealed": True}}
         config = export_order(
             tables=tables,
+            modules=module,
             format_=format_,
             dates=(from_, to),
             fields=fields,
+            filters=filter_,
+            aggregates=aggregate,
             compression=compression,
             split=split,
             max_size_mb=max_size_mb,

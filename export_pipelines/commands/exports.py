@@ -16,15 +16,18 @@ from export_pipelines.commands.control import record
 from export_pipelines.commands.estimates import estimated
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import (
+    Aggregates,
     AsJson,
     Compression,
     Email,
     Encrypt,
     Fields,
+    Filters,
     Format,
     From,
     IncludeDeleted,
     MaxSize,
+    Modules,
     Options,
     Recipients,
     Split,
@@ -55,11 +58,14 @@ _COPY_BYTES = 1 << 20
 
 def export(
     tenant: Tenant,
-    tables: Tables,
     format_: Format,
+    tables: Tables = "",
+    module: Modules = None,
     from_: From = None,
     to: To = None,
     fields: Fields = None,
+    filter_: Filters = None,
+    aggregate: Aggregates = None,
     compression: Compression = "none",
     split: Split = None,
     max_size_mb: MaxSize = None,
@@ -78,9 +84,12 @@ def export(
         settings = load_settings()
         config = export_order(
             tables=tables,
+            modules=module,
             format_=format_,
             dates=(from_, to),
             fields=fields,
+            filters=filter_,
+            aggregates=aggregate,
             compression=compression,
             split=split,
             max_size_mb=max_size_mb,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,24 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
 
+NULL = r"\N"  # as in PostgreSQL's COPY
 Tenant = Annotated[str, typer.Option(help="Id of the tenant.")]
-Tables = Annotated[str, typer.Option(help="Tables, separated by commas.")]
+Tables = Annotated[str, typer.Option(help="Tables, separated by commas; may be left out with --module.")]
+Modules = Annotated[
+    list[str] | None, typer.Option("--module", help="All tables of this group that are not named anyway; repeatable.")
+]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        help='table:column=value,value: only rows with one of these; "a,b" in quotes is one value, \\N is NULL; '
+        "repeatable.",
+    ),
+]
+Aggregates = Annotated[
+    list[str] | None,
+    typer.Option("--aggregate", help="table:hourly, daily, weekly or monthly: the table's measures; repeatable."),
+]
 Format = Annotated[str, typer.Option("--format", help="csv, json, ndjson, parquet, xlsx or xml.")]
 From = Annotated[str | None, typer.Option("--from", help="First day or instant, included.")]
 To = Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included.")]
@@ -33,9 +50,12 @@ Recipients = Annotated[list[str] | None, typer.Option(help="Public key for age; 
 def export_order(
     *,
     tables: str,
+    modules: list[str] | None,
     format_: str,
     dates: tuple[str | None, str | None],
     fields: list[str] | None,
+    filters: list[str] | None,
+    aggregates: list[str] | None,
     compression: str,
     split: str | None,
     max_size_mb: float | None,
@@ -46,9 +66,21 @@ def export_order(
     include_deleted: bool,
 ) -> dict[str, Any]:
     """The configuration that the options describe."""
+    shared: dict[str, Any] = {"include_deleted": include_deleted}
+    if any(dates):
+        shared["date_range"] = {"start": dates[0], "end": dates[1]}
+    choices: dict[str, dict[str, Any]] = {
+        "--fields": dict(_field_choice(text) for text in fields or []),
+        "--filter": _filter_choices(filters or []),
+        "--aggregate": dict(_aggregate_choice(text) for text in aggregates or []),
+    }
+    sources = data_sources(tables, choices, shared, required=not modules)
+    selected: dict[str, Any] = {"data_sources": sources} if sources else {}
+    if modules:
+        selected |= {"modules": modules, "filters": shared}
     return {
         "name": name,
-        "data_sources": data_sources(tables, fields or [], dates, include_deleted=include_deleted),
+        **selected,
         "format": format_,
         "compression": compression,
         "options": dict(format_option(text) for text in option or []),
@@ -64,20 +96,25 @@ def require_tenant_id(tenant: str) -> None:
 
 
 def data_sources(
-    tables: str, fields: list[str], dates: tuple[str | None, str | None], *, include_deleted: bool
+    tables: str, choices: dict[str, dict[str, Any]], shared: dict[str, Any], *, required: bool
 ) -> list[dict[str, Any]]:
-    """The tables with their columns and filters."""
-    chosen = dict(_field_choice(text) for text in fields)
-    if not tables.strip(" ,"):
-        raise RequestRejected("is empty; name at least one table", field="--tables")
+    """The named tables with what the options choose of them."""
     named = [table.strip() for table in tables.split(",") if table.strip()]
-    unknown = chosen.keys() - set(named)
-    if unknown:
-        raise RequestRejected(f"names {', '.join(sorted(unknown))}, which is not in --tables", field="--fields")
-    filters: dict[str, Any] = {"include_deleted": include_deleted}
-    if any(dates):
-        filters["date_range"] = {"start": dates[0], "end": dates[1]}
-    return [{"type": table, "filters": filters, "fields": chosen.get(table)} for table in named]
+    if required and not named:
+        raise RequestRejected("is empty; name at least one table, or a --module", field="--tables")
+    for option, chosen in choices.items():
+        unknown = chosen.keys() - set(named)
+        if unknown:
+            raise RequestRejected(f"names {', '.join(sorted(unknown))}, which is not in --tables", field=option)
+    return [
+        {
+            "type": table,
+            "filters": {**choices["--filter"].get(table, {}), **shared},
+            "fields": choices["--fields"].get(table),
+            "aggregation": choices["--aggregate"].get(table),
+        }
+        for table in named
+    ]
 
 
 def _field_choice(text: str) -> tuple[str, list[str]]:
@@ -85,6 +122,34 @@ def _field_choice(text: str) -> tuple[str, list[str]]:
     if not separator or not columns:
         raise RequestRejected(f"{text!r} is not table:column,column", field="--fields")
     return table.strip(), [column.strip() for column in columns.split(",")]
+
+
+def _filter_choices(texts: list[str]) -> dict[str, dict[str, list[str | None]]]:
+    """Table → column → values; the same column may be given several times."""
+    chosen: dict[str, dict[str, list[str | None]]] = {}
+    for text in texts:
+        target, separator, values = text.partition("=")
+        table, colon, column = target.partition(":")
+        if not separator or not colon or not column.strip():
+            raise RequestRejected(f"{text!r} is not table:column=value,value", field="--filter")
+        wanted = chosen.setdefault(table.strip(), {}).setdefault(column.strip(), [])
+        wanted += [None if value == NULL else value for value in _split(values)]
+    return chosen
+
+
+def _split(values: str) -> list[str]:
+    try:
+        (line,) = csv.reader([values], strict=True) if values else [[""]]
+    except csv.Error as error:
+        raise RequestRejected(f"{values!r} cannot be split at its commas: {error}", field="--filter") from error
+    return line
+
+
+def _aggregate_choice(text: str) -> tuple[str, str]:
+    table, separator, period = text.partition(":")
+    if not separator or not period:
+        raise RequestRejected(f"{text!r} is not table:daily", field="--aggregate")
+    return table.strip(), period.strip()
 
 
 def format_option(text: str) -> tuple[str, Any]:

@@ -25,6 +25,7 @@ from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import SERVICES_LOCK, Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
+from export_pipelines.logs import configure_server_logs
 from export_pipelines.pipeline.assembly import open_object_store
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
@@ -119,11 +120,13 @@ def api(
         # Late: no other command needs a web server.
         import uvicorn
 
+        configure_server_logs()
         uvicorn.run(
             "export_pipelines.api.app:create_app",
             factory=True,
             host=host,
             port=port or settings.api_port,
+            log_config=None,
             access_log=False,  # the API writes its own lines, without tokens
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -34,16 +34,33 @@ class Action(StrEnum):
     RETRY = "export.retry"
     CANCEL = "export.cancel"
     DELETE = "export.delete"
+    CLEAN_UP = "export.cleanup"
     SEE_QUEUE = "queue.read"
     SEE_AUDIT = "audit.read"
     SEE_METRICS = "metrics.read"
+    SEE_SCHEDULES = "schedule.read"
+    CREATE_SCHEDULE = "schedule.create"
+    UPDATE_SCHEDULE = "schedule.update"
+    DELETE_SCHEDULE = "schedule.delete"
+    RUN_SCHEDULE = "schedule.run"
+    PAUSE_SCHEDULE = "schedule.pause"
+    RESUME_SCHEDULE = "schedule.resume"
+    SEE_TEMPLATES = "template.read"
+    CREATE_TEMPLATE = "template.create"
+    UPDATE_TEMPLATE = "template.update"
+    DELETE_TEMPLATE = "template.delete"
+
+    @property
+    def subject(self) -> str:
+        """What kind of thing it is done to."""
+        return self.value.partition(".")[0]
 
 
-_OF_TENANTS = frozenset(Action) - {Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
+_OF_TENANTS = frozenset(Action) - {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.MEMBER: _OF_TENANTS,
-    Role.ADMIN: _OF_TENANTS | {Action.SEE_QUEUE, Action.SEE_AUDIT},
+    Role.ADMIN: _OF_TENANTS | {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT},
     Role.OPERATOR: frozenset({Action.SEE_CATALOG, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}),
 }
 
@@ -56,6 +73,8 @@ AUDITED = frozenset(Action) - {
     Action.READ,
     Action.SEE_QUEUE,
     Action.SEE_METRICS,
+    Action.SEE_SCHEDULES,
+    Action.SEE_TEMPLATES,
 }
 
 

@@ -9,67 +9,33 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
-import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.types import Kind, ValueType, base_type, field_of, normalize, value_type
-from export_pipelines.core.types import as_text as text_form
+from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
+
+__all__ = [
+    "Canary",
+    "Catalog",
+    "Classification",
+    "Column",
+    "Grain",
+    "Partition",
+    "Relation",
+    "Table",
+    "TenantPath",
+    "TenantRoot",
+]
 
 _NAME = r"^[a-z_][a-z0-9_]{0,62}$"
-Reason = Annotated[str, Field(min_length=3, description="Why; shown to auditors.")]
 
 
-class Classification(StrEnum):
-    """How delicate a column is; later decisions (anonymisation, attachments) read it."""
-
-    PUBLIC = "public"
-    INTERNAL = "internal"
-    PERSONAL = "personal"
-    IDENTIFIER = "identifier"
-    SENSITIVE = "sensitive"
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Column(_Spec):
-    """One column of the source: exported, masked (always NULL) or excluded, the last two with a reason."""
-
-    type: Annotated[str, AfterValidator(normalize), Field(min_length=1)]
-    classification: Classification = Classification.INTERNAL
-    nullable: bool = True
-    description: str | None = None
-    label: str | None = None
-    as_text: bool = Field(
-        default=False, description="Travel as text, for values that files cannot hold as what they are."
-    )
-    mask: Reason | None = None
-    exclude: Reason | None = None
-
-    @property
-    def travels_as(self) -> ValueType:
-        """How values of this column move from the source to the files."""
-        return text_form(self.type) if self.as_text else value_type(self.type)
-
-    @property
-    def exported(self) -> bool:
-        return self.exclude is None
-
-    @model_validator(mode="after")
-    def _one_fate(self) -> Self:
-        if self.mask and self.exclude:
-            raise ValueError("a column is either masked or excluded, not both")
-        return self
-
-
-class Relation(_Spec):
+class Relation(Spec):
     """A foreign key, declared in the database or only known here (``virtual``)."""
 
     columns: tuple[str, ...] = Field(min_length=1)
@@ -85,7 +51,7 @@ class Relation(_Spec):
         return self
 
 
-class TenantPath(_Spec):
+class TenantPath(Spec):
     """How a row belongs to a tenant: by a column, through a relation, or to all tenants alike."""
 
     column: str | None = None
@@ -107,14 +73,14 @@ class Grain(StrEnum):
     NONE = "none"
 
 
-class Partition(_Spec):
+class Partition(Spec):
     """How the lake cuts a table; ``column`` defaults to the table's time column."""
 
     grain: Grain = Grain.MONTH
     column: str | None = None
 
 
-class Table(_Spec):
+class Table(Shape):
     """One exportable table or view."""
 
     source: str | None = Field(default=None, description="schema.name in PostgreSQL; default: catalog schema + key.")
@@ -128,46 +94,17 @@ class Table(_Spec):
     partition: Partition = Partition(grain=Grain.NONE)
     append_only: bool = False
     roles: tuple[Literal["member", "admin"], ...] = ("member", "admin")
-    columns: dict[str, Column] = Field(min_length=1)
     relations: dict[str, Relation] = Field(default_factory=dict)
-
-    @property
-    def exported_columns(self) -> tuple[str, ...]:
-        """Names in catalog order, excluded ones left out."""
-        return tuple(name for name, column in self.columns.items() if column.exported)
-
-    @property
-    def text_columns(self) -> tuple[str, ...]:
-        """The exported columns that can hold any text, a canary's marker among others; JSON and arrays included."""
-        return tuple(
-            name
-            for name in self.exported_columns
-            for column in (self.columns[name],)
-            if column.mask is None
-            and column.travels_as.kind in (Kind.TEXT, Kind.JSON)
-            and base_type(column.type) != "uuid"
-        )
+    dimensions: tuple[str, ...] = Field(default=(), description="Columns that `measures` may be grouped by.")
+    measures: dict[Annotated[str, Field(pattern=_NAME)], Measure] = Field(
+        default_factory=dict, description="Figures by name that a request with `aggregation` may ask for."
+    )
 
     @property
     def partition_column(self) -> str | None:
         if self.partition.grain is Grain.NONE:
             return None
         return self.partition.column or self.time_column
-
-    def form_of(self, name: str, as_text: Collection[str] = ()) -> ValueType:
-        """How a column moves from the source to the files; ``as_text`` are those that this export carries as text."""
-        column = self.columns[name]
-        return text_form(column.type) if name in as_text else column.travels_as
-
-    def arrow_schema(self, columns: tuple[str, ...] | None = None, as_text: Collection[str] = ()) -> pa.Schema:
-        """The schema rows of this table have everywhere between source and format."""
-        return pa.schema(
-            [
-                field_of(name, self.form_of(name, as_text), nullable=column.nullable or column.mask is not None)
-                for name in (self.exported_columns if columns is None else columns)
-                for column in (self.columns[name],)
-            ]
-        )
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Self:
@@ -190,10 +127,23 @@ class Table(_Spec):
             raise ValueError(f"tenant.through names {self.tenant.through!r}, which is not among the relations")
         if not self.exported_columns:
             raise ValueError("every column is excluded; list the table under excluded instead")
+        if problem := problem_of(self.columns, self.time_column, self.dimensions, self.measures):
+            raise ValueError(problem)
         return self
 
+    def figures(self, aggregation: Aggregation) -> Figures:
+        """What the table looks like when its measures are computed for each period."""
+        return figures_of(
+            aggregation,
+            columns=self.columns,
+            time_column=str(self.time_column),
+            dimensions=self.dimensions,
+            measures=self.measures,
+            description=self.description,
+        )
 
-class TenantRoot(_Spec):
+
+class TenantRoot(Spec):
     """Where tenants live and how the database is told which one is asked for."""
 
     table: str = Field(description="schema.name of the table with one row for each tenant.")
@@ -207,7 +157,7 @@ class TenantRoot(_Spec):
     )
 
 
-class Canary(_Spec):
+class Canary(Spec):
     """A reserved tenant whose rows carry a marker that must never turn up in anybody's export."""
 
     tenant: str = Field(min_length=1, description="Its id as text. It is not listed and cannot be exported.")
@@ -228,7 +178,7 @@ def _zone(name: str) -> str:
     return name
 
 
-class Catalog(_Spec):
+class Catalog(Spec):
     """All that one source database offers for export, and all that it keeps back."""
 
     version: Literal[1] = 1
@@ -280,6 +230,19 @@ class Catalog(_Spec):
             why = f"is excluded from export: {reason}" if reason else "is not in the catalog"
             raise RequestRejected(f"table {name!r} {why}; choose from {', '.join(self.tables)}", field="tables")
         return self.tables[name]
+
+    def shape(self, name: str, aggregation: Aggregation | None) -> Table | Figures:
+        """What the rows of a table are in an export: as they stand, or as figures."""
+        return self.tables[name] if aggregation is None else self.tables[name].figures(aggregation)
+
+    @property
+    def modules(self) -> dict[str, tuple[str, ...]]:
+        """Module → its tables, in catalog order."""
+        named: dict[str, tuple[str, ...]] = {}
+        for name, table in self.tables.items():
+            if table.module is not None:
+                named[table.module] = (*named.get(table.module, ()), name)
+        return named
 
     def relation_name(self, name: str) -> tuple[str, str]:
         """(schema, name) of the table in PostgreSQL."""

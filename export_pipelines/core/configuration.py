@@ -1,22 +1,61 @@
 """The configuration of an export as users write it: shape only, no knowledge of any catalog.
 
-The same JSON comes from the API, the CLI, a template, a schedule or an SQL insert by the host application.
+The same JSON comes from the API, the CLI, a template, a schedule or an SQL insert by the host application. What each
+key means to people is its description here; `docs/configuration.md` is made from them.
 `export_pipelines.core.planning` turns it into a plan.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.literals import Scalar
+from export_pipelines.core.measures import Aggregation
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
+MAX_VALUES = 10_000
+MAX_HOURS = 24 * 365
+MAX_DAYS = 36_500
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
+
+
+def _values(given: Any) -> tuple[Scalar, ...]:
+    values = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not all(value is None or isinstance(value, str | int | float) for value in values):
+        raise ValueError("must be a text, a number, true, false or null, or a list of them")
+    if not 1 <= len(values) <= MAX_VALUES:
+        raise ValueError(f"has {len(values):,} values; name 1 to {MAX_VALUES:,}, or leave the filter out")
+    return values
+
+
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+FilterValues = Annotated[
+    Any,
+    AfterValidator(_values),
+    WithJsonSchema({"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": MAX_VALUES}]}),
+]
+LinkHours = Annotated[
+    float | None, Field(gt=0, le=MAX_HOURS, description="How long links work, at most as long as the package is kept.")
+]
 
 
 class _Part(BaseModel):
@@ -37,38 +76,68 @@ class _Switched(_Part):
 class DateRange(_Part):
     """Half-open; a date means the start of that day in the tenant's timezone."""
 
-    start: str | None = Field(default=None, max_length=64)
-    end: str | None = Field(default=None, max_length=64)
+    start: str | None = Field(default=None, max_length=64, description="First day or instant, included.")
+    end: str | None = Field(default=None, max_length=64, description="Day or instant after the last, not included.")
 
 
 class Filters(_Part):
-    date_range: DateRange | None = None
-    include_deleted: bool = False
+    """Which rows. Every other key is a column, or its plural, with the value or the values that rows must have."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, FilterValues] = Field(init=False)
+
+    date_range: DateRange | None = Field(default=None, description="Of the table's time column.")
+    include_deleted: bool = Field(default=False, description="Also rows that are marked as deleted.")
+
+    @property
+    def values(self) -> dict[str, tuple[Scalar, ...]]:
+        """Column, as it was written → values; null is one."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 class DataSource(_Part):
+    """One table with what is wanted of it."""
+
     type: TableName = Field(description="Table of the catalog.")
-    filters: Filters | None = None
-    fields: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=2000)
+    filters: Filters | None = Field(default=None, description="Which rows.")
+    fields: tuple[str, ...] | None = Field(
+        default=None, min_length=1, max_length=2000, description="Columns, or dimensions and measures; default: all."
+    )
+    aggregation: Aggregation | None = Field(
+        default=None, description="The table's measures for each period, in the place of its rows."
+    )
 
 
 class EmailTarget(_Part):
+    """A mail with a link."""
+
     method: Literal["email"] = "email"
-    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=50)
-    subject: str | None = Field(default=None, max_length=500)
-    body: str | None = Field(default=None, max_length=20_000)
+    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=50, description="Addresses; one mail each.")
+    subject: str | None = Field(default=None, max_length=500, description="Default: our own.")
+    body: str | None = Field(
+        default=None,
+        max_length=20_000,
+        description="Text with `{{FILE_URL}}`, `{{NAME}}`, `{{ROWS}}`, `{{SIZE}}`, `{{EXPIRES_AT}}`; default: our own.",
+    )
+    link_ttl_hours: LinkHours = None
+    include_attachment: bool = Field(
+        default=False,
+        description="The files, too, up to EXPORT_MAX_ATTACHMENT; refused for personal and sensitive columns unless "
+        "the export is encrypted.",
+    )
 
 
 class DownloadTarget(_Part):
-    """Every export can be downloaded; naming it is allowed and changes nothing."""
+    """Every export can be downloaded; naming it only says how long links last that are made without a time."""
 
     method: Literal["download"] = "download"
+    link_ttl_hours: LinkHours = None
 
 
 class SplitFiles(_Switched):
     """Several files a table: by the period of its rows, by size, or both."""
 
-    split_by: Literal["month", "week", "size"] | None = None
+    split_by: Literal["month", "week", "size"] | None = Field(default=None, description="Default: by size.")
     max_size_mb: float | None = Field(default=None, description="Of a finished file; 1 MB is 1,000,000 bytes.")
 
 
@@ -81,9 +150,11 @@ class SealedPassword(_Part):
 class Encryption(_Switched):
     """One encrypted archive instead of readable files."""
 
-    method: Literal["AES256", "age"] | None = None
-    password: SecretStr | SealedPassword | None = None
-    recipients: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(default=(), max_length=50)
+    method: Literal["AES256", "age"] | None = Field(default=None, description="A ZIP with a password, or age.")
+    password: SecretStr | SealedPassword | None = Field(default=None, description="12 to 99 characters. Never kept.")
+    recipients: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(
+        default=(), max_length=50, description="Public keys for age, in the place of a password."
+    )
     hide_names: bool = Field(default=True, description="AES256: no name of a file can be seen without the password.")
 
     @field_validator("method", mode="before")
@@ -92,41 +163,83 @@ class Encryption(_Switched):
         return {"aes256": "AES256", "age": "age"}.get(method.lower(), method) if isinstance(method, str) else method
 
 
+class Retention(_Part):
+    """How long the package is kept; never longer than the service keeps any (EXPORT_KEEP_SECONDS)."""
+
+    keep_exports_days: float | None = Field(
+        default=None, gt=0, le=MAX_DAYS, description="Default: as long as the service keeps packages."
+    )
+    auto_cleanup: bool = Field(
+        default=True, description="false: the days are not applied, only the service's own limit is."
+    )
+
+
 class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
-    name: str = Field(default="", max_length=200)
+    name: str = Field(default="", max_length=200, description="Title; default: Data export.")
     export_type: Literal["selective"] = "selective"
-    data_sources: tuple[DataSource, ...] | None = Field(default=None, min_length=1, max_length=1000)
-    tables: tuple[TableName, ...] | None = Field(default=None, min_length=1, max_length=1000)
-    filters: Filters | None = None
+    data_sources: tuple[DataSource, ...] | None = Field(
+        default=None, min_length=1, max_length=1000, description="Tables, each with its own filters and fields."
+    )
+    tables: tuple[TableName, ...] | None = Field(
+        default=None, min_length=1, max_length=1000, description="Short form: tables that share `filters`."
+    )
+    modules: tuple[TableName, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="All tables of these groups that the caller may export and that are not named anyway.",
+    )
+    filters: Filters | None = Field(default=None, description="Which rows, for `tables` and `modules`.")
     convert: UUID | None = Field(default=None, description="Id of a finished export to convert; instead of tables.")
-    format: str = Field(min_length=1, max_length=40)
-    options: dict[str, Any] = Field(default_factory=dict)
-    compression: str = Field(default="none", min_length=1, max_length=40)
-    split_files: SplitFiles | None = None
-    encryption: Encryption | None = None
-    delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(default=(), max_length=20)
+    format: str = Field(min_length=1, max_length=40, description="Name or alias of a format.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Of formats; those of others have no effect.")
+    compression: str = Field(
+        default="none", min_length=1, max_length=40, description="Of each file, or `zip` for one archive."
+    )
+    split_files: SplitFiles | None = Field(default=None, description="Several files a table.")
+    encryption: Encryption | None = Field(default=None, description="One encrypted archive.")
+    delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(
+        default=(), max_length=20, description="Who is told; default: nobody."
+    )
+    retention: Retention | None = Field(default=None, description="How long the package is kept.")
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        if [self.data_sources, self.tables, self.convert].count(None) != 2:  # noqa: PLR2004 - of three
-            raise ValueError("name either tables or data_sources, or an export to convert")
-        if self.tables is None and self.filters is not None:
-            raise ValueError("filters goes with tables; data_sources have their own, a conversion those of its export")
+        selecting = self.data_sources is not None or self.tables is not None or self.modules is not None
+        if selecting == (self.convert is not None) or (self.data_sources is not None and self.tables is not None):
+            raise ValueError("name either tables or data_sources, and modules with either, or an export to convert")
+        if self.filters is not None and self.tables is None and self.modules is None:
+            raise ValueError(
+                "filters goes with tables and modules; data_sources have their own, a conversion those of its export"
+            )
         return self
 
     def sources(self) -> tuple[DataSource, ...]:
-        """The long form, whichever was used."""
+        """The tables that are named, in the long form, whichever was used."""
         if self.data_sources is not None:
             return self.data_sources
         return tuple(DataSource(type=table, filters=self.filters) for table in self.tables or ())
+
+
+def download_hours(raw: dict[str, Any]) -> float | None:
+    """How long links to download a finished export work unless their maker says; None leaves it to the service."""
+    try:
+        targets = parse_configuration(raw).delivery
+    except RequestRejected:  # of another version; that must not keep anybody from sharing what is there
+        return None
+    for target in targets:
+        if isinstance(target, DownloadTarget) and target.link_ttl_hours is not None:
+            return target.link_ttl_hours
+    return None
 
 
 def parse_configuration(raw: Any) -> ExportConfig:
     """Raises `RequestRejected` naming the first offending field."""
     if _size(raw) > MAX_CONFIGURATION_BYTES:
         raise RequestRejected(f"is larger than {MAX_CONFIGURATION_BYTES} bytes", field="config")
+    _check_kept(raw)
     try:
         return ExportConfig.model_validate(raw)
     except ValidationError as error:
@@ -140,6 +253,21 @@ def _size(raw: Any) -> int:
         return len(json.dumps(raw, default=str))
     except RecursionError as error:
         raise RequestRejected("is nested too deeply", field="config") from error
+
+
+def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
+    """Python's JSON knows texts and numbers that the request table cannot keep; none of them, wherever it stands."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_kept(name, path)
+            _check_kept(inner, (*path, str(name)))
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            _check_kept(inner, (*path, str(place)))
+    elif isinstance(value, str) and _UNKEPT.search(value):
+        raise RequestRejected("holds NUL or half a character; leave it out", field=".".join(path) or "config")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 
 
 def explain(problem: Any) -> str:

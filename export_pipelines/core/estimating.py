@@ -143,7 +143,9 @@ def learned(below: Rates, past: Past | None) -> Rates:
 
 def selection_kind(selection: TableSelection) -> str:
     """Selections of a kind are those for which the planner errs alike."""
-    return f"{'part' if selection.window else 'whole'}, {'all' if selection.include_deleted else 'live'}"
+    part = selection.window is not None or bool(selection.conditions)
+    kind = f"{'part' if part else 'whole'}, {'all' if selection.include_deleted else 'live'}"
+    return f"{kind}, {selection.aggregation}" if selection.aggregation else kind
 
 
 def estimate_table(table: str, guess: PlannerGuess, history: History, rates: Rates) -> TableEstimate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from export_pipelines.core.isolation import IsolationAccount
+from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.windows import Period, Window
 
 
@@ -18,6 +19,20 @@ class TenantScope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Condition:
+    """That a column has one of some values, checked and written as PostgreSQL reads them."""
+
+    column: str
+    values: tuple[str, ...]
+    or_null: bool = False  # NULL counts, too
+
+    @property
+    def wanted(self) -> list[str | None]:
+        """The values as people asked for them, None for NULL."""
+        return [*self.values, *([None] if self.or_null else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableSelection:
     """What is read of one table, already checked against the catalog."""
 
@@ -26,12 +41,15 @@ class TableSelection:
     window: Window | None = None  # on window_column
     window_column: str | None = None
     include_deleted: bool = True
+    conditions: tuple[Condition, ...] = ()  # all of them hold
+    aggregation: Aggregation | None = None  # figures for each period in the place of rows; then columns are theirs
     as_text: tuple[str, ...] = ()  # columns with values that files cannot hold as what they are; found while reading
 
     def narrow(self, exported: tuple[str, ...]) -> bool:
-        """Whether less than the whole table is asked for."""
+        """Whether it is anything but the whole table, so that it may neither become nor be taken from a partition."""
         windowed = self.window is not None and not self.window.unbounded
-        return windowed or self.columns != exported or not self.include_deleted
+        chosen = bool(self.conditions) or self.aggregation is not None or self.columns != exported
+        return windowed or chosen or not self.include_deleted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +68,19 @@ class EmailDelivery:
     recipients: tuple[str, ...]
     subject: str | None = None
     body: str | None = None
+    link_ttl_hours: float | None = None  # None: as long as the service's links work
+    attach: bool = False  # the files, too, where they are small enough
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """What the outbox keeps of it beside the recipient."""
+        wanted = {
+            "subject": self.subject,
+            "body": self.body,
+            "link_ttl_hours": self.link_ttl_hours,
+            "attach": self.attach,
+        }
+        return {name: value for name, value in wanted.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +122,7 @@ class ExportPlan:
     sealing: Sealing | None = None
     requested_at: dt.datetime
     emails: tuple[EmailDelivery, ...] = ()
+    keep: dt.timedelta | None = None  # how long to keep the package; None: as long as the service does
     converted_from: str | None = None  # the export whose rows these are
     expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found
 
@@ -147,6 +179,7 @@ class StagedTable:
     aggregates: TableAggregates
     columns: tuple[str, ...]
     as_text: tuple[str, ...] = ()  # columns that this export carries as text, whatever the catalog says
+    aggregation: Aggregation | None = None  # of its selection
     guess: PlannerGuess | None = None  # before it was read; None for stages that were kept before there were guesses
 
 

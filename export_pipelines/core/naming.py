@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import quote
 
 from export_pipelines.core.catalog import Grain
@@ -18,6 +20,33 @@ MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 _MAX_SEGMENT = 200  # file systems take 255 bytes; some segments get a prefix or an extension
 _KEPT_OF_LONG = 120
+_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+class Area(StrEnum):
+    """Top folders of the object store."""
+
+    LAKE = "lake"
+    STAGE = "stage"
+    CANONICAL = "canonical"
+    EXPORTS = "exports"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestFolder:
+    """A folder that belongs to one request."""
+
+    area: Area
+    prefix: str
+    request_id: str
+    attempt: int | None = None  # of a stage
+
+
+_REQUEST_FOLDERS = {
+    Area.STAGE: re.compile(rf"stage/(?P<request>{_ID})/(?P<attempt>[0-9]{{1,9}})(?=/)"),
+    Area.CANONICAL: re.compile(rf"canonical/[^/]+/(?P<request>{_ID})(?=/)"),
+    Area.EXPORTS: re.compile(rf"exports/[^/]+/[^/]+/[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}}/(?P<request>{_ID})(?=/)"),
+}
 
 
 def segment(value: str) -> str:
@@ -66,6 +95,23 @@ def lake_stage_prefix(run_id: str = "") -> str:
 def export_prefix(scope: TenantScope, export_type: str, requested_at: dt.datetime, request_id: str) -> str:
     """Folder of a published package; the same for every attempt, so a retry can only replace its own output."""
     return f"exports/{segment(scope.tenant_id)}/{segment(export_type)}/{requested_at:%Y/%m/%d}/{segment(request_id)}"
+
+
+def request_folder(key: str) -> RequestFolder | None:
+    """Which request's folder a key lies in; None for what is not made by `stage_prefix` and its fellows."""
+    for area, form in _REQUEST_FOLDERS.items():
+        if found := form.match(key):
+            attempt = found["attempt"] if area is Area.STAGE else None
+            return RequestFolder(
+                area=area, prefix=found[0], request_id=found["request"], attempt=int(attempt) if attempt else None
+            )
+    return None
+
+
+def lake_run(key: str) -> str | None:
+    """The run whose part of the lake's stage a key lies in."""
+    run, slash, _ = key.removeprefix(f"{lake_stage_prefix()}/").partition("/")
+    return run if slash and key.startswith(f"{lake_stage_prefix()}/") else None
 
 
 def part_name(name: str, part: int, extension: str, *, period: str | None = None) -> str:

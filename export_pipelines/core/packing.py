@@ -8,19 +8,18 @@ from collections.abc import Collection, Iterable
 
 from pydantic import SecretStr
 
-from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.configuration import Encryption, SplitFiles
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.measures import TIMES, Figures
 from export_pipelines.core.model import Sealing, Split, TableSelection
 from export_pipelines.core.ports import FormatSpec
-from export_pipelines.core.types import Kind
 from export_pipelines.core.windows import Period
 
 NO_COMPRESSION, ARCHIVE = "none", "zip"
 BYTES_OF_MB = 1_000_000  # as download folders count
 MIN_SIZE_MB, MAX_SIZE_MB = 0.01, 1_000_000.0
 MIN_PASSWORD, MAX_PASSWORD = 12, 99  # 99: the most that 7-Zip takes
-_TIMES = (Kind.DATE, Kind.TIMESTAMP, Kind.INSTANT)
 _RECIPIENT = re.compile(r"age1[0-9a-z]{20,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
 
 
@@ -67,31 +66,30 @@ def _max_bytes(size_mb: float | None) -> int | None:
 
 def _require_times(period: Period, selections: tuple[TableSelection, ...], catalog: Catalog) -> None:
     for selection in selections:
-        name = _time_column(selection.table, catalog)
+        name = _time_column(catalog.shape(selection.table, selection.aggregation))
         if name is not None and name not in selection.columns:
             raise RequestRejected(
                 f"{period} needs {selection.table}.{name}, which fields leaves out; add it, or split by size",
                 field="split_files.split_by",
             )
-    if not any(_time_column(selection.table, catalog) for selection in selections):
+    if not any(_time_column(catalog.shape(selection.table, selection.aggregation)) for selection in selections):
         raise RequestRejected(
             f"{period} is not possible: none of these tables has a time column; split by size",
             field="split_files.split_by",
         )
 
 
-def _time_column(name: str, catalog: Catalog) -> str | None:
+def _time_column(table: Table | Figures) -> str | None:
     """The column that says when a row was; None where the catalog names none, or keeps its values back."""
-    table = catalog.tables[name]
     column = table.columns[table.time_column] if table.time_column else None
-    if column is None or column.exclude or column.mask or column.travels_as.kind not in _TIMES:
+    if column is None or column.exclude or column.mask or column.travels_as.kind not in TIMES:
         return None
     return table.time_column
 
 
-def period_column(selection_columns: Collection[str], table: str, catalog: Catalog) -> str | None:
+def period_column(selection_columns: Collection[str], table: Table | Figures) -> str | None:
     """The column by which the rows of a table are split into periods; None for a table that stays whole."""
-    name = _time_column(table, catalog)
+    name = _time_column(table)
     return name if name in selection_columns else None
 
 

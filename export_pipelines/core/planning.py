@@ -1,24 +1,27 @@
-"""From an untrusted configuration and a catalog to an `ExportPlan`. Every rule about user input is here."""
+"""From an untrusted configuration and a catalog to an `ExportPlan`.
+
+Rules about user input are here and in the modules of its parts: `selecting`, `filtering`, `packing`, `notifying`.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from export_pipelines.core.access import Role
-from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.configuration import DataSource, EmailTarget, ExportConfig, explain
-from export_pipelines.core.errors import NotAllowed, RequestRejected
-from export_pipelines.core.model import EmailDelivery, ExportPlan, KeptStage, TableSelection, TenantScope
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import ExportConfig, Retention, explain
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
+from export_pipelines.core.notifying import check_line, emails_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
-from export_pipelines.core.windows import Window, parse_window
+from export_pipelines.core.selecting import require_role, selections_of
 
-_EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\".]+(?:\.[^@\s,;<>\".]+)+")
+ANONYMIZE = "anonymize"
 _DEFAULT_NAME = "Data export"
 
 
@@ -40,10 +43,11 @@ def plan_export(
     ``kept`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's; none is
     the host application or an operator at the command line, who may have every table.
     """
-    _check_text(config.name, "name")
+    check_line(config.name, "name")
     spec = choose_format(config.format, formats)
-    selections = kept.selections if kept else tuple(_selections(config.sources(), catalog))
-    _require_role(role, selections, catalog)
+    selections = kept.selections if kept else selections_of(config, catalog, role)
+    require_role(role, selections, catalog)
+    sealing = sealing_of(config.encryption)
     return ExportPlan(
         request_id=request_id,
         attempt=attempt,
@@ -56,69 +60,12 @@ def plan_export(
         format_options=format_options(spec, config.options, formats),
         compression=choose_compression(config.compression, spec, codecs),
         split=split_of(config.split_files, selections, catalog),
-        sealing=sealing_of(config.encryption),
+        sealing=sealing,
         requested_at=requested_at,
-        emails=tuple(_email(target) for target in config.delivery if isinstance(target, EmailTarget)),
+        emails=emails_of(config.delivery, selections, catalog, sealed=sealing is not None),
+        keep=_keep(config.retention),
         converted_from=kept.request_id if kept else None,
     )
-
-
-def _require_role(role: Role | None, selections: Iterable[TableSelection], catalog: Catalog) -> None:
-    for selection in selections:
-        roles = catalog.tables[selection.table].roles
-        if role is not None and role not in roles:
-            raise NotAllowed(f"table {selection.table!r} may be exported by {' or '.join(roles)} only", field="tables")
-
-
-def _selections(sources: Iterable[DataSource], catalog: Catalog) -> Iterable[TableSelection]:
-    seen: set[str] = set()
-    for source in sources:
-        if source.type in seen:
-            raise RequestRejected(f"table {source.type!r} is named twice", field="tables")
-        seen.add(source.type)
-        yield select(source, catalog)
-
-
-def select(source: DataSource, catalog: Catalog) -> TableSelection:
-    """One table with its columns in catalog order and its time window."""
-    table = catalog.table(source.type)
-    window = _window(source, table, catalog)
-    include_deleted = bool(source.filters and source.filters.include_deleted) or table.deleted_column is None
-    return TableSelection(
-        table=source.type,
-        columns=_columns(source, table),
-        window=window,
-        window_column=table.time_column if window else None,
-        include_deleted=include_deleted,
-    )
-
-
-def _columns(source: DataSource, table: Table) -> tuple[str, ...]:
-    if source.fields is None:
-        return table.exported_columns
-    for name in source.fields:
-        column = table.columns.get(name)
-        if column is None:
-            choices = ", ".join(table.exported_columns)
-            raise RequestRejected(f"{source.type} has no column {name!r}; choose from {choices}", field="fields")
-        if column.exclude is not None:
-            raise RequestRejected(f"{source.type}.{name} is never exported: {column.exclude}", field="fields")
-    if len(set(source.fields)) != len(source.fields):
-        raise RequestRejected(f"{source.type}: a column is named twice", field="fields")
-    return tuple(name for name in table.exported_columns if name in source.fields)
-
-
-def _window(source: DataSource, table: Table, catalog: Catalog) -> Window | None:
-    wanted = source.filters.date_range if source.filters else None
-    if wanted is None or (wanted.start is None and wanted.end is None):
-        return None
-    if table.time_column is None:
-        raise RequestRejected(
-            f"{source.type} has no time column, so it cannot be limited to a date range; "
-            "leave the range out, or ask for this table in an export of its own",
-            field="filters.date_range",
-        )
-    return parse_window(wanted.start, wanted.end, timezone=catalog.timezone)
 
 
 def choose_format(name: str, formats: Mapping[str, FormatSpec]) -> FormatSpec:
@@ -133,8 +80,13 @@ def choose_format(name: str, formats: Mapping[str, FormatSpec]) -> FormatSpec:
 def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mapping[str, FormatSpec]) -> dict[str, Any]:
     """The format's own options, checked by its model; those of other formats are allowed and have no effect."""
     known = {name: other for other in formats.values() if other.options for name in other.options.model_fields}
+    if options.get(ANONYMIZE) is not None:
+        raise RequestRejected(
+            "is not available yet; leave it out or null, and leave personal columns out by fields",
+            field=f"options.{ANONYMIZE}",
+        )
     for name in options:
-        if name not in known:
+        if name not in known and name != ANONYMIZE:
             raise RequestRejected(f"there is no option {name!r}; choose from {', '.join(known)}", field="options")
     if spec.options is None:
         return {}
@@ -147,15 +99,7 @@ def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mappin
         raise RequestRejected(explain(first), field=field) from error
 
 
-def _email(target: EmailTarget) -> EmailDelivery:
-    for address in target.recipients:
-        if not _EMAIL.fullmatch(address):
-            raise RequestRejected(f"{address!r} is not an email address", field="delivery.recipients")
-        _check_text(address, "delivery.recipients")
-    _check_text(target.subject or "", "delivery.subject")
-    return EmailDelivery(recipients=tuple(dict.fromkeys(target.recipients)), subject=target.subject, body=target.body)
-
-
-def _check_text(value: str, field: str) -> None:
-    if any(ord(char) < ord(" ") or char == "\x7f" for char in value):
-        raise RequestRejected("must not hold line breaks or control characters", field=field)
+def _keep(wanted: Retention | None) -> dt.timedelta | None:
+    if wanted is None or wanted.keep_exports_days is None or not wanted.auto_cleanup:
+        return None
+    return dt.timedelta(days=wanted.keep_exports_days)

@@ -81,6 +81,26 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object as a store lists it."""
+
+    key: str
+    size_bytes: int
+    modified_at: dt.datetime  # when its bytes were written; a move may keep that
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freed:
+    """How much was, or would be, taken away."""
+
+    items: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: Freed) -> Freed:
+        return Freed(items=self.items + other.items, size_bytes=self.size_bytes + other.size_bytes)
+
+
 class ObjectStore(Protocol):
     """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible."""
 
@@ -102,6 +122,14 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of everything below a prefix, sorted."""
+        ...
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything below a prefix, a page at a time; what lies in one folder comes together."""
+        ...
+
+    def drop_unfinished(self, prefix: str, *, before: dt.datetime, dry_run: bool = False) -> Freed:
+        """Remove writes below a prefix that began, and grew last, before an instant and were never finished."""
         ...
 
     def delete(self, prefix: str) -> int:
@@ -188,20 +216,32 @@ class FormatSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A file in a mail; small enough to be held in memory."""
+
+    filename: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Message:
-    """One mail to one recipient, plain text."""
+    """One mail to one recipient, plain text and perhaps files."""
 
     recipient: str
     subject: str
     body: str
     message_id: str  # the same for every try, so that a receiver can drop a repeat
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Mailer(Protocol):
     """Hands messages to a mail server."""
 
     def send(self, message: Message) -> str:
-        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted."""
+        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted,
+        `IntegrityViolation` when the mail does not hold its files as they are.
+        """
         ...
 
 

@@ -92,13 +92,14 @@ def period_window(
     """
     opens = first <= history_start
     return Window(
-        start_at=None if opens else _midnight(first, timezone),
-        end_at=_midnight(next_period(last, grain), timezone),
+        start_at=None if opens else midnight(first, timezone),
+        end_at=midnight(next_period(last, grain), timezone),
         with_unset=opens,
     )
 
 
-def _midnight(day: dt.date, timezone: str) -> dt.datetime:
+def midnight(day: dt.date, timezone: str) -> dt.datetime:
+    """When a day begins; where the clock skips midnight, right after the gap."""
     return dt.datetime.combine(day, dt.time(), ZoneInfo(timezone)).astimezone(dt.UTC)
 
 

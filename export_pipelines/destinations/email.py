@@ -1,4 +1,4 @@
-"""Plain-text mail through an SMTP server."""
+"""Plain-text mail, with files where asked for, through an SMTP server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.parser import BytesParser
+from email.policy import SMTP, default
 from email.utils import formatdate
 from pathlib import Path
 
-from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.ports import Message
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
+from export_pipelines.core.ports import Attachment, Message
 
 TIMEOUT_SECONDS = 30
 _SPECIAL = '()<>[]:;@\\,"'  # of RFC 5322; would need quotes or start another address
@@ -43,6 +44,7 @@ class SmtpMailer:
         international = not recipient.username.isascii()
         # Not send_message, which writes ">From" where a line of the text starts with "From".
         content = mail.as_bytes(policy=SMTP.clone(utf8=international))
+        _require_attached(content, message.attachments)
         options = ("SMTPUTF8", "BODY=8BITMIME") if international else ()
         with self._explained(), self._connected() as server:
             server.sendmail(self.sender_email, [recipient.addr_spec], content, mail_options=options)
@@ -59,6 +61,12 @@ class SmtpMailer:
             mail["Message-ID"] = f"<{message.message_id}>"
             mail["Auto-Submitted"] = "auto-generated"
             mail.set_content(message.body)
+            for file in message.attachments:
+                kind, params = _media_type(file)
+                maintype, _, subtype = kind.partition("/")
+                mail.add_attachment(
+                    file.content, maintype=maintype, subtype=subtype, filename=file.filename, params=params
+                )
         except ValueError as error:
             raise RequestRejected(f"the mail cannot be written: {error}; correct subject and text") from error
         return mail
@@ -121,6 +129,26 @@ class SmtpMailer:
     @property
     def _where(self) -> str:
         return f"mail server {self.host}:{self.port}"
+
+
+def _media_type(file: Attachment) -> tuple[str, dict[str, str]]:
+    """``text/csv; charset=utf-8`` → its type and its parameters."""
+    described = EmailMessage()
+    described["Content-Type"] = file.media_type
+    return described.get_content_type(), dict(described["Content-Type"].params)
+
+
+def _require_attached(content: bytes, attachments: tuple[Attachment, ...]) -> None:
+    """Open the mail as its receiver will: the same files, by name, type and every byte."""
+    if not attachments:
+        return
+    read = BytesParser(policy=default).parsebytes(content)
+    found = [
+        (part.get_filename(), part.get_content_type(), part.get_payload(decode=True))
+        for part in read.iter_attachments()
+    ]
+    if found != [(file.filename, _media_type(file)[0], file.content) for file in attachments]:
+        raise IntegrityViolation("the mail does not hold the files as they are; nothing was sent")
 
 
 def _address(email: str, name: str = "") -> Address:

@@ -15,7 +15,6 @@ from dagster import (
     AssetsDefinition,
     BackfillPolicy,
     BetaWarning,
-    DagsterInstance,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -30,8 +29,10 @@ from dagster import (
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
+from export_pipelines.orchestration.history import at_work
 from export_pipelines.orchestration.partitions import by_tenant, dimension_tags, partitions_of
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import SOURCE_POOL
 from export_pipelines.pipeline.materialize import LakePartition, LakeWriter, sweep_lake_stage, writing_lake
 from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT, Preview, check_names
 from export_pipelines.pipeline.services import ExportServices
@@ -65,6 +66,7 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
         key=key,
         partitions_def=partitions_of(catalog, table.partition.grain),
         backfill_policy=BackfillPolicy.single_run(),
+        pool=SOURCE_POOL,
         check_specs=[AssetCheckSpec(name=check, asset=key, description=_CHECKS[check]) for check in checks],
         group_name=table.module or catalog.name,
         description=table.description,
@@ -73,7 +75,7 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
     )
     def materialize_table(context: AssetExecutionContext, export: ExportResource) -> Iterator[object]:
         services = export.services
-        sweep_lake_stage(services.store, at_work=lambda run_id: _at_work(run_id, context.instance))
+        sweep_lake_stage(services.store, at_work=lambda run_id: at_work(run_id, context.instance))
         parts: dict[str, LakePartition] = {}
         try:
             with (
@@ -112,11 +114,6 @@ def _materialized(
         with services.source.snapshot(scope) as snapshot:
             for partition_key, period in periods:
                 yield partition_key, writer.materialize(name, scope, period, snapshot)
-
-
-def _at_work(run_id: str, instance: DagsterInstance) -> bool:
-    run = instance.get_run_by_id(run_id)
-    return run is not None and not run.is_finished
 
 
 def _finished(key: AssetKey, parts: dict[str, LakePartition]) -> Iterator[AssetMaterialization]:

@@ -31,6 +31,7 @@ from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, 
 from export_pipelines.orchestration.assets import table_key
 from export_pipelines.orchestration.holding import ending, step, take
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.runs import SOURCE_POOL
 from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
@@ -74,7 +75,7 @@ def plan_op(tables: list[str]) -> OpDefinition:
     return plan
 
 
-@op
+@op(pool=SOURCE_POOL)
 def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
     """Read all tables from one snapshot into canonical Parquet."""
     services = export.services

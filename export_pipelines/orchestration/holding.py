@@ -4,11 +4,14 @@ Hooks miss cancellation and status sensors lag, so a step itself says what happe
 the ones that were killed.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from dagster import DagsterRun, Failure, MetadataValue, OpExecutionContext
 from dagster._core.errors import DagsterExecutionInterruptedError
+from structlog.contextvars import bound_contextvars
 
 from export_pipelines.core.errors import (
     Cancelled,
@@ -28,6 +31,7 @@ from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 _FINAL = (RequestRejected, IntegrityViolation)
+_log = structlog.get_logger(__name__)
 
 
 def take(requests: RequestStore, request_id: str, run: DagsterRun) -> ExportRequest:
@@ -54,9 +58,10 @@ def take(requests: RequestStore, request_id: str, run: DagsterRun) -> ExportRequ
 def step(
     context: OpExecutionContext, services: ExportServices, plan: ExportPlan, name: str, *, expected_rows: int
 ) -> Iterator[RunProgress]:
-    """Run one step under the request's heartbeat."""
+    """Run one step under the request's heartbeat; one line in the log says how long it took."""
     run_id = context.run.run_id
-    with ending(context, services, plan.request_id):
+    ids = {"request": plan.request_id, "tenant": plan.scope.tenant_id, "run": run_id, "attempt": plan.attempt}
+    with bound_contextvars(**ids), _told(name), ending(context, services, plan.request_id):
         if services.requests.get(plan.request_id).run_id != run_id:
             take(services.requests, plan.request_id, context.run)
         with reporting(
@@ -68,6 +73,16 @@ def step(
             every_seconds=services.heartbeat_seconds,
         ) as progress:
             yield progress
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    started, outcome = time.monotonic(), "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        _log.info("step", step=name, outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
 
 @contextmanager

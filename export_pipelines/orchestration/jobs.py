@@ -1,4 +1,4 @@
-"""Jobs: one for exports, one for each grain of table assets, one for the outbox."""
+"""Jobs: one for exports, one for each grain of table assets, one for the outbox, one that cleans up."""
 
 from dagster import (
     AssetSelection,
@@ -12,6 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.orchestration.assets import table_key
+from export_pipelines.orchestration.cleanup import cleanup_job
 from export_pipelines.orchestration.conversion import convert_job
 from export_pipelines.orchestration.export import EXPORT_KEY
 from export_pipelines.orchestration.resources import ExportResource
@@ -66,4 +67,4 @@ def delivery_job() -> None:
 
 
 def all_jobs(catalog: Catalog) -> list[UnresolvedAssetJobDefinition | JobDefinition]:
-    return [*REQUEST_JOBS, *materialize_jobs(catalog), delivery_job]
+    return [*REQUEST_JOBS, *materialize_jobs(catalog), delivery_job, cleanup_job]

@@ -21,10 +21,12 @@ from export_pipelines.settings import Settings
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import open_secret_box
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
@@ -110,10 +112,13 @@ class ExportResource(ConfigurableResource):
     link_ttl_seconds: int
     keep_seconds: int
     keep_canonical: bool = True
+    sweep_seconds: int = 86_400
+    history_days: int = 30
     public_url: str
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
     max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
+    max_attachment_bytes: int = Field(default=10_000_000, description="Of all files of a mail together.")
     home: str = Field(description="Folder with the key that seals the secrets of the service, unless one is given.")
     secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
@@ -149,6 +154,8 @@ class ExportResource(ConfigurableResource):
             measures=MeasureStore(control),
             signing=SigningKeyStore(control, secrets),
             links=LinkStore(control),
+            schedules=Dispatcher(control, secrets),
+            retention=RetentionStore(control),
             formats=all_formats,
             find_format=find_format,
             mailer=self.mail.open(),
@@ -157,9 +164,11 @@ class ExportResource(ConfigurableResource):
             public_url=self.public_url,
             keep_exports=dt.timedelta(seconds=self.keep_seconds),
             keep_canonical=self.keep_canonical,
+            sweep_after=dt.timedelta(seconds=self.sweep_seconds),
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
             max_file_bytes=self.max_file_bytes,
+            max_attachment_bytes=self.max_attachment_bytes,
         )
 
 
@@ -196,10 +205,13 @@ def export_resource(settings: Settings) -> ExportResource:
         link_ttl_seconds=settings.link_ttl,
         keep_seconds=settings.keep_seconds,
         keep_canonical=settings.keep_canonical,
+        sweep_seconds=settings.sweep_seconds,
+        history_days=settings.history_days,
         public_url=settings.pages_url,
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,
         max_file_bytes=settings.max_file_size,
+        max_attachment_bytes=settings.max_attachment,
         home=str(home),
         secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
     )

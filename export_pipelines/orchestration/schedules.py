@@ -1,4 +1,4 @@
-"""Schedules for the operators' side: history into the lake. Tenants' own schedules are rows, not these."""
+"""Schedules for the operators' side: history into the lake, the cleanup. Tenants' own are rows, not these."""
 
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from dagster import (
 
 from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.windows import last_closed_day, last_closed_month
+from export_pipelines.orchestration.cleanup import cleanup_job
 from export_pipelines.orchestration.jobs import materialize_job_name, tables_of
 from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
 from export_pipelines.pipeline.runs import TENANT_TAG
@@ -50,6 +51,19 @@ def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
     return close_last_period
 
 
-def all_schedules(catalog: Catalog) -> list[ScheduleDefinition]:
-    """One for each grain that has an end and a table."""
-    return [closing_schedule(catalog, grain) for grain in _CRON if tables_of(catalog, grain)]
+def cleanup_schedule(hour: int, timezone: str) -> ScheduleDefinition:
+    """Once a night; a missed night is made up for by the next."""
+    return ScheduleDefinition(
+        name="cleanup",
+        job=cleanup_job,
+        cron_schedule=f"30 {hour} * * *",
+        execution_timezone=timezone,
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Expire and remove exports, sweep leftovers, prune run history.",
+    )
+
+
+def all_schedules(catalog: Catalog, *, cleanup_hour: int) -> list[ScheduleDefinition]:
+    """The cleanup, and one for each grain that has an end and a table."""
+    closing = [closing_schedule(catalog, grain) for grain in _CRON if tables_of(catalog, grain)]
+    return [*closing, cleanup_schedule(cleanup_hour, catalog.timezone)]

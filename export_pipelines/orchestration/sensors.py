@@ -158,6 +158,15 @@ def due_deliveries(export: ExportResource) -> RunRequest | SkipReason:
     return RunRequest(run_key=f"deliveries-{int(time.time()) // 30}")
 
 
+@sensor(minimum_interval_seconds=5, default_status=_RUNNING)
+def due_schedules(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
+    """Makes requests of the tenants' schedules that are due; the request sensors ask for their runs."""
+    done = export.services.schedules.dispatch(dt.datetime.now(dt.UTC))
+    if done.paused:
+        context.log.warning(f"{done.paused} schedules cannot fire as they are and were paused")
+    return SkipReason(f"{done.requests} exports due, {done.skipped} missed fires skipped")
+
+
 def all_sensors(catalog: Catalog) -> list[SensorDefinition]:
     return [
         tenants_sensor(catalog),
@@ -167,4 +176,5 @@ def all_sensors(catalog: Catalog) -> list[SensorDefinition]:
         ended_sensor(DagsterRunStatus.CANCELED),
         silent_requests,
         due_deliveries,
+        due_schedules,
     ]

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.measures import Figures
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.fidelity import carried_as_text
+from export_pipelines.packaging.selections import narrowing
 
 _FRICTIONLESS = {
     Kind.BOOLEAN: "boolean",
@@ -43,10 +45,11 @@ def datapackage(plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterabl
 
 def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stage) -> Iterable[dict[str, Any]]:
     staged = {table.table: table for table in stage.tables}
+    chosen = {selection.table: narrowing(selection, catalog) for selection in plan.selections}
     for part in file.parts:
         if part.route:
             continue
-        table = catalog.tables[part.table]
+        table = catalog.shape(part.table, staged[part.table].aggregation)
         resource: dict[str, Any] = {
             "name": _resource_name(file, part),
             "path": file.path,
@@ -56,6 +59,8 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stag
             "hash": f"sha256:{file.sha256}",
             "encoding": "utf-8",
         }
+        if chosen[part.table]:
+            resource["description"] = f"Holds {chosen[part.table]}."
         if plan.format == "csv":
             resource |= {"type": "table", "schema": table_schema(table, staged[part.table])}
             if plan.compression in CODECS:
@@ -71,7 +76,7 @@ def _resource_name(file: ExportFile, part: FilePart) -> str:
     return "-".join([part.table.replace("_", "-"), *sheet, *own]).lower()
 
 
-def table_schema(table: Table, staged: StagedTable) -> dict[str, Any]:
+def table_schema(table: Table | Figures, staged: StagedTable) -> dict[str, Any]:
     """A Frictionless Table Schema."""
     fields = []
     for field in table.arrow_schema(staged.columns, staged.as_text):
@@ -106,8 +111,10 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         lines.append(f"| {file.path} | {file.rows:,} | {file.size_bytes:,} | {held} |")
     lines += ["", "## Tables", ""]
     for selection in plan.selections:
-        table = catalog.tables[selection.table]
+        table = catalog.shape(selection.table, selection.aggregation)
         lines += [f"### {selection.table}", "", table.description or "", ""]
+        if chosen := narrowing(selection, catalog):
+            lines += [f"Holds {chosen}.", ""]
         lines += [
             f"- `{name}` ({table.columns[name].type}) {table.columns[name].description or ''}".rstrip()
             for name in selection.columns

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from export_pipelines.core.catalog import Table
+from export_pipelines.core.columns import Shape
 from export_pipelines.core.fidelity import Carried
 from export_pipelines.core.model import StagedTable
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import BEYOND
 
 
-def carried_as_text(table: Table, staged: StagedTable, column: str) -> dict[str, str]:
+def carried_as_text(table: Shape, staged: StagedTable, column: str) -> dict[str, str]:
     """Members for a column that this export had to carry as text; none for the others."""
     if column not in staged.as_text:
         return {}
@@ -20,7 +20,7 @@ def carried_as_text(table: Table, staged: StagedTable, column: str) -> dict[str,
 
 
 def fidelity_notes(
-    spec: FormatSpec, options: Mapping[str, Any], table: Table, staged: StagedTable
+    spec: FormatSpec, options: Mapping[str, Any], table: Shape, staged: StagedTable
 ) -> list[dict[str, str]]:
     """A note for each column that the format has no value of its own for, or not for all values."""
     notes = []

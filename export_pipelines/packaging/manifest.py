@@ -23,6 +23,7 @@ from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
 from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 from export_pipelines.packaging.isolation import isolation_account
+from export_pipelines.packaging.selections import figures_account, filters_account
 
 MANIFEST_VERSION = 1
 
@@ -70,7 +71,10 @@ def build_manifest(
             _table(plan, selection, catalog, staged[selection.table], found[selection.table])
             | {
                 "fidelity": fidelity_notes(
-                    spec, plan.format_options, catalog.tables[selection.table], staged[selection.table]
+                    spec,
+                    plan.format_options,
+                    catalog.shape(selection.table, selection.aggregation),
+                    staged[selection.table],
                 )
             }
             for selection in plan.selections
@@ -98,8 +102,7 @@ def sealed_manifest(plan: ExportPlan, sealing: Sealing, archive: ExportFile) -> 
 def _table(
     plan: ExportPlan, selection: TableSelection, catalog: Catalog, staged: StagedTable, verdict: TableVerdict
 ) -> dict[str, Any]:
-    table = catalog.tables[selection.table]
-    window = selection.window
+    table = catalog.shape(selection.table, selection.aggregation)
     return {
         "name": selection.table,
         "source": ".".join(catalog.relation_name(selection.table)),
@@ -123,13 +126,9 @@ def _table(
             if name not in selection.columns
         },
         "primary_key": list(table.primary_key),
-        "split_column": period_column(selection.columns, selection.table, catalog) if plan.split.period else None,
-        "filters": {
-            "time_column": selection.window_column,
-            "start": window.start_at.isoformat() if window and window.start_at else None,
-            "end": window.end_at.isoformat() if window and window.end_at else None,
-            "include_deleted": selection.include_deleted,
-        },
+        "split_column": period_column(selection.columns, table) if plan.split.period else None,
+        "filters": filters_account(selection),
+        **({"aggregation": figures_account(selection, catalog)} if selection.aggregation else {}),
         "aggregates": {name: _present(asdict(figures)) for name, figures in staged.aggregates.columns.items()},
         "validation": {
             "rows_match": verdict.rows_match,

@@ -9,8 +9,10 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split, Stage, StagedTable
 from export_pipelines.core.naming import part_name, slug, stage_prefix
+from export_pipelines.core.packing import period_column
 from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
 from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
@@ -21,7 +23,7 @@ from export_pipelines.pipeline.nested import nested_documents
 from export_pipelines.pipeline.overlap import ahead, behind
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.spill import spilling
-from export_pipelines.pipeline.splitting import split_files
+from export_pipelines.pipeline.splitting import Periods, split_files
 
 DATA_FOLDER = "data"
 _NO_LIMIT = Room(limit_bytes=None, worth_growing=False)
@@ -35,6 +37,7 @@ class _Order:
     spec: FormatSpec
     codec: Codec | None
     split: Split
+    periods: Periods
     services: ExportServices
     progress: Progress
 
@@ -48,6 +51,7 @@ def convert_tables(
         spec=services.find_format(plan.format),
         codec=CODECS.get(plan.compression),
         split=replace(plan.split, max_bytes=_least(plan.split.max_bytes, services.max_file_bytes)),
+        periods=_periods(stage, services.catalog),
         services=services,
         progress=progress,
     )
@@ -56,6 +60,15 @@ def convert_tables(
         for name, tables in documents:
             files += _files(order, name, tables)
     return tuple(files)
+
+
+def _periods(stage: Stage, catalog: Catalog) -> Periods:
+    columns = {
+        table.table: period_column(table.columns, catalog.shape(table.table, table.aggregation))
+        for table in stage.tables
+    }
+    named = {table: column for table, column in columns.items() if column is not None}
+    return Periods(columns=named, timezone=catalog.timezone)
 
 
 def _least(*limits: int | None) -> int | None:
@@ -99,7 +112,7 @@ def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[Ex
         return _write(order, part_name(name, number, spec.extension, period=period), held, room)
 
     with spilling(order.services.scratch) as spill:
-        yield from split_files(tables, split, order.services.catalog, spill, write, max_rows=spec.max_rows)
+        yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows)
 
 
 def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room) -> ExportFile:

@@ -9,6 +9,7 @@ import structlog
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
 from export_pipelines.core.ports import Message
 from export_pipelines.core.wording import readable_size
+from export_pipelines.pipeline.enclosing import Enclosed, enclosed_files
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.deliveries import DueDelivery
 
@@ -23,6 +24,15 @@ Download it here until {{EXPIRES_AT}}:
 {{FILE_URL}}
 
 Anyone with this link can download the files. Do not pass it on.
+"""
+NOTICE_SUBJECT = "Your scheduled export is paused: {{SCHEDULE}}"
+NOTICE = """Hello,
+
+your scheduled export "{{SCHEDULE}}" has failed {{FAILURES}} times in a row and is paused. The last time:
+
+{{ERROR}}
+
+Put it right, then resume the schedule.
 """
 
 
@@ -49,7 +59,11 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
 
 
 def _message(due: DueDelivery, services: ExportServices) -> Message:
-    expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + services.link_ttl)
+    if due.expires_at is None:
+        return _notice(due)
+    asked = due.message.get("link_ttl_hours")
+    lifetime = services.link_ttl if asked is None else dt.timedelta(hours=asked)
+    expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + lifetime)
     token, _link = services.links.make(due.request_id, expires_at=expires_at)
     values = {
         "NAME": due.export_name or "Data export",
@@ -62,8 +76,24 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
     body = fill(due.message.get("body") or BODY, values)
     if values["FILE_URL"] not in body:
         body = f"{body.rstrip()}\n\n{values['FILE_URL']}\n"
+    enclosed = enclosed_files(due.request_id, services) if due.message.get("attach") else Enclosed()
     return Message(
-        recipient=due.recipient, subject=" ".join(subject.split()), body=body, message_id=f"{due.id}@export-pipelines"
+        recipient=due.recipient,
+        subject=" ".join(subject.split()),
+        body=f"{body.rstrip()}\n\n{enclosed.note}\n" if enclosed.note else body,
+        message_id=f"{due.id}@export-pipelines",
+        attachments=enclosed.files,
+    )
+
+
+def _notice(due: DueDelivery) -> Message:
+    """To the owner of a schedule that was paused because its exports failed."""
+    values = {name.upper(): str(due.message.get(name, "")) for name in ("schedule", "failures", "error")}
+    return Message(
+        recipient=due.recipient,
+        subject=" ".join(fill(NOTICE_SUBJECT, values).split()),
+        body=fill(NOTICE, values),
+        message_id=f"{due.id}@export-pipelines",
     )
 
 

@@ -134,7 +134,9 @@ def made_by(plan: ExportPlan) -> str:
 def classes_of(plan: ExportPlan, catalog: Catalog) -> Mapping[str, int]:
     """How many of the chosen columns are of each classification. A masked one holds nothing."""
     chosen = (
-        catalog.tables[selection.table].columns[name] for selection in plan.selections for name in selection.columns
+        catalog.shape(selection.table, selection.aggregation).columns[name]
+        for selection in plan.selections
+        for name in selection.columns
     )
     return dict(Counter(column.classification.value for column in chosen if column.mask is None))
 

@@ -23,7 +23,7 @@ class TableRows:
 
 def table_head(staged: StagedTable, services: ExportServices) -> TableHead:
     """The catalog's schema of a table, never the first batch's; columns that this export carries as text are text."""
-    table = services.catalog.tables[staged.table]
+    table = services.catalog.shape(staged.table, staged.aggregation)
     labels = {column: table.columns[column].label or column for column in staged.columns}
     schema = table.arrow_schema(staged.columns, staged.as_text)
     return TableHead(name=staged.table, schema=schema, title=table.description, labels=labels)

@@ -88,9 +88,13 @@ def _may_be_read(request: ExportRequest, scope: TenantScope, owner: str | None) 
 def _require_same_catalog(kept: KeptStage, catalog: Catalog, store: ObjectStore) -> None:
     for table in kept.stage.tables:
         known = catalog.tables.get(table.table)
-        if kept.catalog != catalog.name or known is None or not set(table.columns) <= set(known.exported_columns):
+        measured = known is not None and (table.aggregation is None or known.measures)
+        if kept.catalog != catalog.name or not measured:
             raise _changed(table.table)
-        schema = known.arrow_schema(table.columns, table.as_text)
+        shape = catalog.shape(table.table, table.aggregation)
+        if not set(table.columns) <= set(shape.exported_columns):
+            raise _changed(table.table)
+        schema = shape.arrow_schema(table.columns, table.as_text)
         for key in table.keys:
             with store.reading(key) as source:
                 if not pq.read_schema(source).equals(schema, check_metadata=True):

@@ -46,7 +46,9 @@ def nests_among(staged: Mapping[str, StagedTable], catalog: Catalog) -> dict[str
 
 
 def _joins(relation: Relation, child: StagedTable, parent: StagedTable) -> bool:
-    """Whether both sides of the keys are there, and travel in the same form."""
+    """Whether both sides of the keys are there, and travel in the same form. Figures stand for many rows: never."""
+    if child.aggregation is not None or parent.aggregation is not None:
+        return False
     pairs = list(zip(relation.columns, relation.referenced_columns, strict=True))
     present = all(here in child.columns and there in parent.columns for here, there in pairs)
     return present and all((here in child.as_text) == (there in parent.as_text) for here, there in pairs)
@@ -92,7 +94,8 @@ def _node(
         relation = place.relation
         below = {"key": relation.columns, "parent_key": relation.referenced_columns, "field": relation.nest_as}
     head = table_head(staged[name], services)
-    order = tuple(column for column in services.catalog.tables[name].primary_key if column in staged[name].columns)
+    shape = services.catalog.shape(name, staged[name].aggregation)
+    order = tuple(column for column in shape.primary_key if column in staged[name].columns)
     return NestNode(
         head=head,
         batches=_batches(staged[name], head, services),

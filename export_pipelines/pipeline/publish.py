@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 import structlog
 
 from export_pipelines.core.errors import Cancelled, IntegrityViolation, Unavailable
 from export_pipelines.core.model import ExportPlan, Package, Stage, TenantScope
-from export_pipelines.core.naming import MANIFEST, export_prefix, stage_prefix
+from export_pipelines.core.naming import export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.estimate import remember
 from export_pipelines.pipeline.kept import keep_stage
 from export_pipelines.pipeline.package import StagedPackage
+from export_pipelines.pipeline.removal import clear_package
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
@@ -37,19 +39,19 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
     with services.exclusively(f"publish {plan.request_id}"):
         if services.requests.record_progress(plan.request_id, run_id=run_id, percentage=97) is not False:
             raise Cancelled("cancelled on request, or taken over by another run, before publishing")
-        _clear(services.store, prefix)
+        clear_package(prefix, services.store)
         try:
             for file in staged.files:
                 services.store.move(file.key, f"{prefix}/{file.path}")
             _require_whole(services.store, package)
         except BaseException:  # an interrupt, too: what is not complete must not stay public
-            _clear(services.store, prefix)
+            clear_package(prefix, services.store)
             raise
         completed = services.requests.complete(
-            plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=services.keep_exports
+            plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=_keep(plan, services)
         )
         if not completed:
-            _clear(services.store, prefix)
+            clear_package(prefix, services.store)
             raise Cancelled("cancelled on request, or taken over by another run, while publishing")
     try:
         remember(plan, stage, staged.files, services.measures)
@@ -61,19 +63,18 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
     return package
 
 
+def _keep(plan: ExportPlan, services: ExportServices) -> dt.timedelta:
+    """As long as was asked for, and never longer than the service keeps any."""
+    return services.keep_exports if plan.keep is None else min(plan.keep, services.keep_exports)
+
+
 def abandon(request: ExportRequest, requests: RequestStore, store: ObjectStore) -> None:
     """Take away what an attempt that was given up has left: its stage and, once nobody goes on, half a package."""
     store.delete(stage_prefix(request.id, request.attempt))
     if requests.get(request.id).status in (RequestStatus.FAILED, RequestStatus.CANCELLED):
         scope = TenantScope(tenant_id=request.tenant_id)
         export_type = str(request.config.get("export_type", "selective"))
-        _clear(store, export_prefix(scope, export_type, request.created_at, request.id))
-
-
-def _clear(store: ObjectStore, prefix: str) -> None:
-    """Take back what an earlier attempt may have left, its manifest first."""
-    store.delete(f"{prefix}/{MANIFEST}")
-    store.delete(prefix)
+        clear_package(export_prefix(scope, export_type, request.created_at, request.id), store)
 
 
 def _require_whole(store: ObjectStore, package: Package) -> None:

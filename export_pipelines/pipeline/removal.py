@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import islice
 
+import structlog
+
+from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.naming import MANIFEST, canonical_prefix
-from export_pipelines.core.ports import ObjectStore
-from export_pipelines.stores.requests import ExportRequest
+from export_pipelines.core.ports import Freed, ObjectStore
+from export_pipelines.stores.requests import ExportRequest, RequestStore
+from export_pipelines.stores.retention import Held, RetentionStore
+
+_MOST_FAILURES = 3  # of removals one after another; then it is the store and no single object
+_log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Removal:
-    """What was taken away."""
-
-    files: int
-    size_bytes: int
+def clear_package(prefix: str, store: ObjectStore) -> int:
+    """The manifest first, so that nobody takes the rest for a package; the bytes freed. Safe to repeat."""
+    return store.delete(f"{prefix}/{MANIFEST}") + store.delete(prefix)
 
 
-def remove_objects(request: ExportRequest, store: ObjectStore) -> Removal:
-    """The manifest first, so that nobody takes the rest for a package. Safe to repeat after a failure."""
+def remove_objects(request: ExportRequest, store: ObjectStore) -> Freed:
+    """Package and kept rows. Safe to repeat after a failure."""
     canonical = canonical_prefix(TenantScope(tenant_id=request.tenant_id), request.id)
     prefixes = [prefix for prefix in (request.package_prefix, canonical) if prefix]
     files = sum(len(store.list(prefix)) for prefix in prefixes)
-    freed = 0
-    if request.package_prefix:
-        freed += store.delete(f"{request.package_prefix}/{MANIFEST}")
-    freed += sum(store.delete(prefix) for prefix in prefixes)
-    return Removal(files=files, size_bytes=freed)
+    return Freed(items=files, size_bytes=sum(clear_package(prefix, store) for prefix in prefixes))
+
+
+def expire_due(retention: RetentionStore) -> Held:
+    """Every completed export whose time is over becomes expired; its links end."""
+    expired = Held()
+    while (batch := retention.expire_due()).exports:
+        expired += batch
+    return expired
+
+
+def remove_unremoved(
+    retention: RetentionStore, requests: RequestStore, store: ObjectStore, *, most: int | None = None
+) -> Freed:
+    """The objects of expired and deleted exports, of all or of ``most``. One that fails is left for the next time.
+
+    Raises `Unavailable` in the end when there was one, and at once when the store seems to be down.
+    """
+    freed, problems, in_a_row = Freed(), 0, 0
+    for request in islice(_unremoved(retention), most):
+        try:
+            freed += remove_objects(request, store)
+            requests.objects_removed(request.id)
+            in_a_row = 0
+        except ExportError as error:
+            problems, in_a_row = problems + 1, in_a_row + 1
+            _log.warning("objects_not_removed", request_id=request.id, error=str(error))
+            if in_a_row == _MOST_FAILURES:
+                raise
+    if problems:
+        raise Unavailable(f"the objects of {problems} exports could not be removed; the log names them; run it again")
+    return freed
+
+
+def _unremoved(retention: RetentionStore) -> Iterator[ExportRequest]:
+    after: str | None = None
+    while page := retention.unremoved(after=after):
+        yield from page
+        after = page[-1].id

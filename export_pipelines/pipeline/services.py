@@ -12,9 +12,11 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.retention import RetentionStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class ExportServices:
     measures: MeasureStore
     signing: SigningKeys  # what manifests are signed with
     links: LinkStore
+    schedules: Dispatcher  # fires into requests
+    retention: RetentionStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured
@@ -37,6 +41,8 @@ class ExportServices:
     public_url: str  # where people reach the download pages, without a trailing slash
     keep_exports: dt.timedelta
     keep_canonical: bool  # for conversions, as long as the package
+    sweep_after: dt.timedelta  # how long something lies still before it can be a leftover
     heartbeat_seconds: float
     max_file_bytes: int | None = None  # of every file of a package; None: any size
+    max_attachment_bytes: int = 10_000_000  # of all files of a mail together
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes

@@ -6,14 +6,12 @@ turns out too large is written again. Rows nested in a record go where the recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportFile, FilePart, Split
-from export_pipelines.core.packing import period_column
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.formats.nest_counting import CountNested, nested_counting
 from export_pipelines.pipeline.fitting import Room, Write, fitted
@@ -50,12 +48,20 @@ class _Volume:
         return ", ".join(shelf.source.head.name for shelf in self.shelves)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Periods:
+    """How rows are told apart by time: the column of each table that stays not whole, and the clock."""
+
+    columns: Mapping[str, str]
+    timezone: str
+
+
 def split_files(
-    tables: Sequence[TableRows], split: Split, catalog: Catalog, spill: Spill, write: WriteFile, *, max_rows: int | None
+    tables: Sequence[TableRows], split: Split, periods: Periods, spill: Spill, write: WriteFile, *, max_rows: int | None
 ) -> Iterator[ExportFile]:
     """The files of one document, by period and size; tables without a time and without rows are in a file, too."""
     with nested_counting() as count:
-        for volume in _volumes(tables, split, catalog, spill):
+        for volume in _volumes(tables, split, periods, spill):
             yield from fitted(
                 volume.rows,
                 _writing(volume, spill, count, write),
@@ -73,10 +79,10 @@ def _writing(volume: _Volume, spill: Spill, count: CountNested, write: WriteFile
     return write_rows
 
 
-def _volumes(tables: Sequence[TableRows], split: Split, catalog: Catalog, spill: Spill) -> list[_Volume]:
+def _volumes(tables: Sequence[TableRows], split: Split, periods: Periods, spill: Spill) -> list[_Volume]:
     found: dict[str | None, list[_Shelf]] = {}
     for source in tables:
-        _put_aside(source, split, catalog, spill)
+        _put_aside(source, split, periods, spill)
         name = source.head.name
         for key in spill.keys(name) or [(name, None)]:
             found.setdefault(key[1], []).append(_Shelf(source=source, key=key, rows=spill.rows(key)))
@@ -88,14 +94,14 @@ def _place(period: str | None) -> tuple[bool, str]:
     return period == UNDATED, period or ""
 
 
-def _put_aside(source: TableRows, split: Split, catalog: Catalog, spill: Spill) -> None:
+def _put_aside(source: TableRows, split: Split, periods: Periods, spill: Spill) -> None:
     name = source.head.name
-    column = period_column(source.head.schema.names, name, catalog) if split.period else None
+    column = periods.columns.get(name)
     for batch in source.batches:
         if column is None or split.period is None:
             spill.add((name, None), batch)
             continue
-        for label, rows in by_period(batch, column, split.period, catalog.timezone):
+        for label, rows in by_period(batch, column, split.period, periods.timezone):
             spill.add((name, label), rows)
 
 

@@ -88,7 +88,8 @@ class _Stager:
 
     def _read(self, selection: TableSelection, counted: Future[TableAggregates], progress: Rereading) -> StagedTable:
         table, store = selection.table, self.services.store
-        schema = self.services.catalog.tables[table].arrow_schema(selection.columns, selection.as_text)
+        shape = self.services.catalog.shape(table, selection.aggregation)
+        schema = shape.arrow_schema(selection.columns, selection.as_text)
         key = f"{stage_prefix(self.plan.request_id, self.plan.attempt)}/canonical/{segment(table)}.parquet"
         batches = self.snapshot.read(selection)
         rows = write_canonical(store, key, batches, schema, table=table, progress=progress)
@@ -103,6 +104,7 @@ class _Stager:
             aggregates=aggregates,
             columns=selection.columns,
             as_text=selection.as_text,
+            aggregation=selection.aggregation,
             guess=self.guesses[table],
         )
 

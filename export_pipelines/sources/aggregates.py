@@ -10,10 +10,13 @@ from typing import Any
 
 from psycopg import sql
 
-from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.columns import Shape
 from export_pipelines.core.model import ColumnAggregate, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.types import Total, base_type, plain_number
-from export_pipelines.sources.query import from_where, projected
+from export_pipelines.sources.names import ROW
+from export_pipelines.sources.query import projected
+from export_pipelines.sources.relation import from_where
 
 # Each is computed for every row while the rows are read, so no expression is dearer, or there twice, without need.
 _TOTALS = {
@@ -29,18 +32,18 @@ _UUID_OCTETS = sql.Literal(36)  # of its text, whichever it is
 
 def select_aggregates(catalog: Catalog, selection: TableSelection, scope: TenantScope) -> sql.Composed:
     """One row: ``count(*)``, then for each column its non-null count, total, low and high."""
-    table = catalog.tables[selection.table]
+    shape = catalog.shape(selection.table, selection.aggregation)
     figures: list[sql.Composable] = [sql.SQL("count(*)")]
     for name in selection.columns:
-        figures += _figures(name, table, selection.as_text)
+        figures += _figures(name, shape, selection.as_text)
     return sql.SQL("SELECT {} {}").format(sql.SQL(", ").join(figures), from_where(catalog, selection, scope))
 
 
-def _figures(name: str, table: Table, as_text: Collection[str]) -> list[sql.Composable]:
-    column, form = table.columns[name], table.form_of(name, as_text)
+def _figures(name: str, shape: Shape, as_text: Collection[str]) -> list[sql.Composable]:
+    column, form = shape.columns[name], shape.form_of(name, as_text)
     value, rule = projected(name, column, form), form.total
     none: sql.Composable = sql.SQL("NULL")
-    plain = sql.Identifier("t0", name) if column.mask is None else value
+    plain = sql.Identifier(ROW, name) if column.mask is None else value
     count = sql.SQL("count({})").format(plain)
     if rule is Total.EXTREMES:
         finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)

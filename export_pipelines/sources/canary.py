@@ -9,7 +9,9 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Canary, Catalog
 from export_pipelines.core.model import SharedSnapshot, TableSelection, TenantScope
-from export_pipelines.sources.query import EQUALS, from_where, projected
+from export_pipelines.sources.names import EQUALS
+from export_pipelines.sources.query import projected
+from export_pipelines.sources.relation import from_where
 from export_pipelines.sources.session import begin, connected
 
 
@@ -39,13 +41,13 @@ def count_marked(
 
 
 def _count(connection: psycopg.Connection, catalog: Catalog, selection: TableSelection, canary: Canary) -> int:
-    table = catalog.tables[selection.table]
-    columns = [name for name in table.text_columns if name in selection.columns]
+    shape = catalog.shape(selection.table, selection.aggregation)
+    columns = [name for name in shape.text_columns if name in selection.columns]
     if not columns:
         return 0
     carries = sql.SQL(" OR ").join(
         sql.SQL("strpos({}, {}) > 0").format(
-            projected(name, table.columns[name], table.form_of(name, selection.as_text)), sql.Literal(canary.marker)
+            projected(name, shape.columns[name], shape.form_of(name, selection.as_text)), sql.Literal(canary.marker)
         )
         for name in columns
     )

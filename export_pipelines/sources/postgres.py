@@ -17,14 +17,15 @@ import pyarrow as pa
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.engines import Engine, choose_engine
-from export_pipelines.sources.query import explain, from_where, select_beyond, select_rows, was_analysed
+from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
+from export_pipelines.sources.relation import agreement, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
 from export_pipelines.sources.stream import RowReader, first_line
 
@@ -148,12 +149,13 @@ class PostgresSnapshot:
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
-        table = self._catalog.tables[selection.table]
-        schema = table.arrow_schema(selection.columns, selection.as_text)
+        shape = self._catalog.shape(selection.table, selection.aggregation)
+        schema = shape.arrow_schema(selection.columns, selection.as_text)
+        owned = self._catalog.tables[selection.table].tenant.column is not None
         query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
         with self._reader() as reader:
             for received in reader.read(query, schema, selection.table):
-                if table.tenant.column is not None:
+                if owned:
                     require_tenant(received, self._scope.tenant_id, selection.table)
                 yield conform(received, schema, selection.table)
 
@@ -177,8 +179,20 @@ class PostgresSnapshot:
     def aggregate(self, selection: TableSelection) -> TableAggregates:
         """The database's own figures for the same rows; safe to call from another thread than `read`."""
         self.require_sound([selection.table])
+        if selection.aggregation is not None:
+            self._require_agreement(selection)
         row = self._one(select_aggregates(self._catalog, selection, self._scope))
         return read_aggregates(selection, row)
+
+    def _require_agreement(self, selection: TableSelection) -> None:
+        """That nothing was lost or counted twice on the way from rows to figures."""
+        names, query = agreement(self._catalog, selection, self._scope)
+        grouped, plain = self._one(query)
+        for name, one, other in zip(names, grouped, plain, strict=True):
+            if one != other and not (one.is_nan() and other.is_nan()):
+                raise IntegrityViolation(
+                    f"{selection.table}.{name}: its figures do not add up to the table's; nothing was written"
+                )
 
     def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns of which some value is beyond what their kind can be in a file; one scan of the rows."""
@@ -230,6 +244,11 @@ def _translated(url: str) -> Iterator[None]:
     """psycopg's errors as ours, once, at the edge."""
     try:
         yield
+    except psycopg.errors.UntranslatableCharacter as error:
+        raise RequestRejected(
+            "a value has a character that the source's encoding does not have, so no row has it; leave it out",
+            field="filters",
+        ) from error
     except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError) as error:
         state = error.sqlstate or ""
         detail = first_line(error) if state.startswith("42") else f"SQLSTATE {state}"

@@ -84,6 +84,23 @@ def _become_api(connection: psycopg.Connection[DictRow]) -> None:
         ) from error
 
 
+class InName:
+    """A caller's transactions, one for each thing done: for work that takes longer than one should be open."""
+
+    def __init__(self, pool: ControlPool, caller: Caller) -> None:
+        self._pool = pool
+        self._caller = caller
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[DictRow]]:
+        with self._pool.acting(self._caller) as opened, opened.transaction() as connection:
+            yield connection
+
+    def rows(self, query: Any, values: dict[str, Any] | None = None) -> list[DictRow]:
+        with self.transaction() as connection:
+            return fetched(connection, query, values)
+
+
 class OpenTransaction:
     """A transaction that stores take part in; what they call transactions are savepoints of it."""
 

@@ -91,7 +91,10 @@ class Attempts:
     def complete(
         self, request_id: str, *, run_id: str, package: Package, emails: tuple[EmailDelivery, ...], keep: dt.timedelta
     ) -> bool:
-        """The package is public: status, files and outbox in one transaction. False when the run lost the request."""
+        """The package is public: status, files and outbox in one transaction.
+
+        False when the run lost the request, or somebody was told meanwhile that it is cancelled.
+        """
         with self._control.transaction() as connection:
             done = connection.execute(
                 """
@@ -100,7 +103,7 @@ class Attempts:
                     heartbeat_at = now(), current_table = NULL, files_created = %(files)s,
                     package_prefix = %(prefix)s, package_rows = %(rows)s, package_bytes = %(bytes)s,
                     manifest_sha256 = %(manifest)s
-                WHERE id = %(id)s AND run_id = %(run_id)s AND status = 'processing'
+                WHERE id = %(id)s AND run_id = %(run_id)s AND status = 'processing' AND NOT cancel_requested
                 RETURNING id
                 """,
                 {
@@ -141,7 +144,7 @@ class Attempts:
                         INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
                         VALUES (%s, 'email', %s, %s) ON CONFLICT DO NOTHING
                         """,
-                        (request_id, recipient, Jsonb({"subject": email.subject, "body": email.body})),
+                        (request_id, recipient, Jsonb(email.message)),
                     )
         return True
 

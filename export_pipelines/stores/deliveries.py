@@ -26,7 +26,7 @@ class DueDelivery:
     export_name: str | None
     rows: int
     size_bytes: int
-    expires_at: dt.datetime
+    expires_at: dt.datetime | None  # None: it is about an export that failed
 
 
 class DeliveryStore:

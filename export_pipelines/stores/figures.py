@@ -6,6 +6,7 @@ anybody else nothing.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,16 @@ class QueueFigures:
     recent: QueueRecent
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScheduleFigures:
+    """Schedules of all tenants."""
+
+    active: int
+    paused: int
+    late_ones: int  # whose last fire is no completed export after the time expected
+    overdue_seconds: float | None  # since the oldest fire that was not dispatched yet
+
+
 class FigureStore:
     """Reads figures; changes nothing."""
 
@@ -68,6 +79,13 @@ class FigureStore:
         """The part that costs the same however many exports there were."""
         rows = self._rows("queue_now", tenant_id)
         return QueueNow(**rows[0]) if rows else None
+
+    def schedules(self, late_after: dt.timedelta) -> ScheduleFigures:
+        """Of all tenants; nothing for who may not count them."""
+        (row,) = self._control.rows(
+            "SELECT * FROM export_control.schedule_figures(%(late_after)s)", {"late_after": late_after}
+        )
+        return ScheduleFigures(**row)
 
     def sees_all(self) -> bool:
         """Whether the caller may count what belongs to nobody in particular."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
-import json
 from dataclasses import dataclass
-from uuid import UUID
 
-from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.control import Control
+from export_pipelines.stores.paging import cursor_of, position_of
 from export_pipelines.stores.requests import COLUMNS, ExportRequest
 
 
@@ -21,8 +17,10 @@ class HistoryFilter:
 
     status: RequestStatus | None = None
     table: str | None = None
+    module: str | None = None  # of that table: asking for its module is asking for it
     format: str | None = None
     user: str | None = None
+    schedule: str | None = None  # id of one whose exports they are
     created_from: dt.datetime | None = None
     created_to: dt.datetime | None = None  # not included
 
@@ -36,11 +34,8 @@ class History:
     def page(
         self, wanted: HistoryFilter, *, limit: int, cursor: str | None = None
     ) -> tuple[list[ExportRequest], str | None]:
-        """Up to ``limit`` requests and the cursor of the next page, None at the end.
-
-        Keyset paging: a page costs the same however deep, and rows that come in meanwhile shift nothing.
-        """
-        after_at, after_id = _read(cursor) if cursor else (None, None)
+        """Up to ``limit`` requests and the cursor of the next page, None at the end."""
+        after_at, after_id = position_of(cursor) if cursor else (None, None)
         rows = self._control.rows(
             f"""
             SELECT {COLUMNS} FROM export_control.export_requests
@@ -48,9 +43,11 @@ class History:
               AND (%(status)s::text IS NULL OR status = %(status)s::export_control.request_status)
               AND (%(table)s::text IS NULL OR config -> 'tables' ? %(table)s
                    OR config @> jsonb_build_object('data_sources',
-                                                   jsonb_build_array(jsonb_build_object('type', %(table)s::text))))
+                                                   jsonb_build_array(jsonb_build_object('type', %(table)s::text)))
+                   OR config -> 'modules' ? %(module)s)
               AND (%(format)s::text IS NULL OR lower(config ->> 'format') = lower(%(format)s))
               AND (%(user)s::text IS NULL OR requested_by = %(user)s)
+              AND (%(schedule)s::uuid IS NULL OR schedule_id = %(schedule)s::uuid)
               AND (%(created_from)s::timestamptz IS NULL OR created_at >= %(created_from)s)
               AND (%(created_to)s::timestamptz IS NULL OR created_at < %(created_to)s)
               AND (%(after_at)s::timestamptz IS NULL OR (created_at, id) < (%(after_at)s, %(after_id)s::uuid))
@@ -59,8 +56,10 @@ class History:
             {
                 "status": wanted.status,
                 "table": wanted.table,
+                "module": wanted.module,
                 "format": wanted.format,
                 "user": wanted.user,
+                "schedule": wanted.schedule,
                 "created_from": wanted.created_from,
                 "created_to": wanted.created_to,
                 "after_at": after_at,
@@ -69,16 +68,4 @@ class History:
             },
         )
         found = [ExportRequest.of(row) for row in rows[:limit]]
-        return found, _written(found[-1]) if len(rows) > limit else None
-
-
-def _written(last: ExportRequest) -> str:
-    return base64.urlsafe_b64encode(json.dumps([last.created_at.isoformat(), last.id]).encode()).decode().rstrip("=")
-
-
-def _read(cursor: str) -> tuple[dt.datetime, str]:
-    try:
-        at, last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return dt.datetime.fromisoformat(at), str(UUID(last))
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise RequestRejected("is not a cursor of this list; begin without one", field="cursor") from error
+        return found, cursor_of(found[-1].created_at, found[-1].id) if len(rows) > limit else None

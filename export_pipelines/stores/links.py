@@ -51,8 +51,7 @@ class Link:
 
 
 _LINK = """
-    id::text, label, created_by, created_at, expires_at, revoked_at, password_hash IS NOT NULL AS has_password,
-    max_uses, uses, last_used_at
+    id::text, label, created_by, created_at, expires_at, revoked_at, has_password, max_uses, uses, last_used_at
 """
 
 
@@ -99,9 +98,9 @@ class LinkStore:
         rows = self._control.rows("SELECT * FROM export_control.find_link(%(hash)s)", {"hash": token_hash(token)})
         return LinkedExport.of(rows[0]) if rows else None
 
-    def use(self, link_id: str) -> bool:
-        """Count a download; False when the link has no use left."""
-        rows = self._control.rows("SELECT export_control.use_link(%(id)s) AS used", {"id": link_id})
+    def use(self, token: str) -> bool:
+        """Count a download; False when the link has no use left, or was revoked since it was found."""
+        rows = self._control.rows("SELECT export_control.use_link(%(hash)s) AS used", {"hash": token_hash(token)})
         return bool(rows[0]["used"])
 
     def of_request(self, request_id: str) -> list[Link]:

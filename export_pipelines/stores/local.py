@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.stores.keys import UNFINISHED, checked_key, checked_prefix
 
 _BUFFER_BYTES = 1024 * 1024
@@ -71,22 +73,44 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of an object or of everything below a prefix, sorted; unfinished writes are none."""
-        found = (file for file in self._files(prefix) if not file[0].name.startswith(UNFINISHED))
-        return sorted((path.relative_to(self._root).as_posix(), size) for path, size in found)
+        return sorted((found.key, found.size_bytes) for found in self.scan(prefix))
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything below a prefix as the walk meets it; unfinished writes are not."""
+        for path, status in self._files(prefix):
+            if not path.name.startswith(UNFINISHED):
+                key = path.relative_to(self._root).as_posix()
+                yield StoredObject(key=key, size_bytes=status.st_size, modified_at=_instant(status))
+
+    def drop_unfinished(self, prefix: str, *, before: dt.datetime, dry_run: bool = False) -> Freed:
+        """Remove the temporary files of killed writers that nobody has written to since ``before``."""
+        freed = Freed()
+        for path, status in self._files(prefix):
+            if path.name.startswith(UNFINISHED) and _instant(status) < before:
+                freed += Freed(items=1, size_bytes=status.st_size)
+                if not dry_run:
+                    with _explained(path, "delete"):
+                        path.unlink(missing_ok=True)
+                    self._remove_empty(path.parent)
+        return freed
 
     def delete(self, prefix: str) -> int:
         """Remove an object or all below a prefix, and what killed writers left there; the bytes freed."""
         folder = self._path(checked_prefix(prefix))
         freed = 0
         with _explained(folder, "delete below"):
-            for path, size in self._files(prefix):
+            for path, status in self._files(prefix):
                 path.unlink(missing_ok=True)
-                freed += size
+                freed += status.st_size
         for emptied, _, _ in os.walk(folder, topdown=False):
             _remove_if_empty(Path(emptied))
+        self._remove_empty(folder)
+        return freed
+
+    def _remove_empty(self, folder: Path) -> None:
+        """A folder and those above it, as far as they are empty."""
         while folder != self._root and (not folder.exists() or _remove_if_empty(folder)):
             folder = folder.parent
-        return freed
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -94,16 +118,17 @@ class LocalStore:
     def presigned_url(self, key: str, *, ttl: dt.timedelta, filename: str) -> str | None:  # noqa: ARG002 - a folder has no links
         return None
 
-    def _files(self, prefix: str) -> Iterator[tuple[Path, int]]:
-        """Every file below a prefix and its size, also unfinished ones; those that vanish meanwhile are skipped."""
+    def _files(self, prefix: str) -> Iterator[tuple[Path, os.stat_result]]:
+        """Every file below a prefix, also unfinished ones; those that vanish meanwhile are skipped."""
         wanted = checked_prefix(prefix)
         top = self._path(wanted) if wanted else self._root
         for path in (top, *_below(top)):
             try:
-                if path.is_file():
-                    yield path, path.stat().st_size
-            except FileNotFoundError:
+                status = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
 
     def _path(self, key: str) -> Path:
         path = (self._root / checked_key(key)).resolve()
@@ -116,6 +141,10 @@ class LocalStore:
         if not path.is_file():
             raise IntegrityViolation(f"object {key!r} is missing from the storage folder")
         return path
+
+
+def _instant(status: os.stat_result) -> dt.datetime:
+    return dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
 
 
 def _below(top: Path) -> Iterator[Path]:

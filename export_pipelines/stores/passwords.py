@@ -28,3 +28,8 @@ def is_sealed(config: dict[str, Any]) -> bool:
     """Whether the request needs a password that the table does not tell."""
     encryption = config.get("encryption")
     return isinstance(encryption, dict) and encryption.get("password") == SEALED
+
+
+def with_password(config: dict[str, Any], password: str) -> dict[str, Any]:
+    """The configuration with its password in clear, to be sealed for another owner."""
+    return {**config, "encryption": {**config["encryption"], "password": password}}

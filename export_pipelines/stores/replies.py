@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from export_pipelines.core.access import Caller
 from export_pipelines.stores.control import Control
@@ -59,8 +59,8 @@ class ReplyStore:
             {
                 **_names(caller, key),
                 "status": reply.status,
-                "headers": Jsonb(reply.headers),
-                "body": Jsonb(reply.body),
+                "headers": Json(reply.headers),
+                "body": Json(reply.body),
             },
         )
 

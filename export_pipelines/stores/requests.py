@@ -1,7 +1,7 @@
 """The request table as orderers and operators use it: insert, look, cancel, retry, and what needs a run or a repair.
 
-What a run does with the request it holds is in `export_pipelines.stores.attempts`; no other module has SQL about
-requests.
+What a run does with the request it holds is in `export_pipelines.stores.attempts`, what schedules insert in
+`export_pipelines.stores.dispatch`; no other module has SQL that changes requests.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class ExportRequest:
     completed_at: dt.datetime | None
     expires_at: dt.datetime | None
     deleted_at: dt.datetime | None
+    schedule_id: str | None  # whose export it is
+    scheduled_for: dt.datetime | None  # the fire; None when it was run by hand
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:
@@ -78,6 +80,7 @@ class ExportRequest:
                 "id": str(row["id"]),
                 "status": RequestStatus(row["status"]),
                 "percentage": float(row["percentage"]),
+                "schedule_id": str(row["schedule_id"]) if row["schedule_id"] else None,
             }
         )
 
@@ -107,6 +110,8 @@ class RequestStore(Attempts):
         idempotency_key: str | None = None,
         priority: int = 0,
         estimate: Estimate | None = None,
+        schedule_id: str | None = None,
+        window_end: dt.datetime | None = None,
     ) -> str:
         """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
 
@@ -128,15 +133,17 @@ class RequestStore(Attempts):
             "rows": estimate and estimate.rows,
             "bytes": estimate and estimate.size_bytes,
             "seconds": estimate and estimate.seconds,
+            "schedule_id": schedule_id,
+            "window_end": window_end,
         }
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
                 (id, tenant_id, config, requested_by, requested_role, launched_by, idempotency_key, priority,
-                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds)
+                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds, schedule_id, window_end)
             VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(requested_role)s, %(launched_by)s,
                     %(idempotency_key)s, %(priority)s, %(sealed)s, %(rows)s, %(bytes)s,
-                    %(seconds)s)
+                    %(seconds)s, %(schedule_id)s, %(window_end)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,
@@ -296,7 +303,7 @@ class RequestStore(Attempts):
             SET status = 'queued', attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + 1),
                 run_id = NULL, asked_at = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
                 error_type = NULL, error_message = NULL, completed_at = NULL, sealed_secrets = %(sealed)s
-            WHERE id = %(id)s AND status IN ('failed', 'cancelled')
+            WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND deleted_at IS NULL
             RETURNING attempt
             """,
             {"id": request_id, "sealed": self._sealed(password, request_id)},

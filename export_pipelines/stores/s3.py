@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from export_pipelines.core.disposition import attachment
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.stores.keys import checked_key, checked_prefix
 from export_pipelines.stores.s3_source import Source
 from export_pipelines.stores.s3_upload import Upload
@@ -127,11 +128,33 @@ class S3Store:
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of an object or of everything below a prefix, sorted."""
+        return sorted((found.key, found.size_bytes) for found in self.scan(prefix))
+
+    def scan(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything below a prefix, a thousand at a time, in the order of the keys."""
         whole = self._prefix + checked_prefix(prefix)
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole))
+        while True:
+            with self._explained(prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for entry in page.get("Contents", ()):
+                if _within(entry["Key"], whole):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield StoredObject(key=key, size_bytes=entry["Size"], modified_at=entry["LastModified"])
+
+    def drop_unfinished(self, prefix: str, *, before: dt.datetime, dry_run: bool = False) -> Freed:
+        """Abort uploads that began before an instant; how many bytes they hold the service does not list."""
+        whole = self._prefix + checked_key(checked_prefix(prefix))
+        freed = Freed()
         with self._explained(prefix):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole)
-            found = [(entry["Key"], entry["Size"]) for page in pages for entry in page.get("Contents", ())]
-        return sorted((key.removeprefix(self._prefix), size) for key, size in found if _within(key, whole))
+            for upload, begun_at in self._pending_uploads(whole):
+                if begun_at < before:
+                    freed += Freed(items=1)
+                    if not dry_run:
+                        self._abort(upload)
+        return freed
 
     def delete(self, prefix: str) -> int:
         """Remove an object or all below a prefix, and what killed writers left there; the bytes freed."""
@@ -140,8 +163,8 @@ class S3Store:
         with self._explained(prefix):
             for key, _ in entries:
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
-            for upload in self._pending_uploads(whole):
-                self._client.abort_multipart_upload(Bucket=self._bucket, **upload)
+            for upload, _ in self._pending_uploads(whole):
+                self._abort(upload)
         return sum(size for _, size in entries)
 
     def exists(self, key: str) -> bool:
@@ -166,8 +189,16 @@ class S3Store:
     def _target(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
-    def _pending_uploads(self, whole: str) -> Iterator[dict[str, str]]:
-        """Multipart uploads that nobody will complete."""
+    def _abort(self, upload: dict[str, str]) -> None:
+        """Somebody else may have done so already."""
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, **upload)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchUpload":
+                raise
+
+    def _pending_uploads(self, whole: str) -> Iterator[tuple[dict[str, str], dt.datetime]]:
+        """Multipart uploads that are not completed, and when they began."""
         try:
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=whole)
             found = [upload for page in pages for upload in page.get("Uploads", ())]
@@ -177,7 +208,7 @@ class S3Store:
             raise
         for upload in found:
             if _within(upload["Key"], whole):
-                yield {"Key": upload["Key"], "UploadId": upload["UploadId"]}
+                yield {"Key": upload["Key"], "UploadId": upload["UploadId"]}, upload["Initiated"]
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:

@@ -15,9 +15,13 @@ import pytest
 import typer
 import yaml
 
+from export_pipelines.catalog.load import load_catalog
 from export_pipelines.cli import app
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import parse_configuration
+from export_pipelines.core.model import TenantScope
+from export_pipelines.pipeline.plan import check_order
+from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +138,15 @@ def test_the_request_in_the_readme_is_a_configuration() -> None:
     (insert, *_) = blocks((ROOT / "README.md").read_text("utf-8"), "sql")
     (written,) = re.findall(r"'(\{.*\})'", insert, re.DOTALL)
     assert parse_configuration(json.loads(written)).format == "csv"
+
+
+CLINIC = load_catalog(sample_catalog_path("clinic"))
+EXAMPLES = blocks((ROOT / "docs/configuration.md").read_text("utf-8"), "json")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_every_example_of_a_configuration_is_one_for_the_sample(example: str) -> None:
+    assert check_order(json.loads(example), TenantScope(tenant_id="t"), CLINIC).selections
 
 
 def test_every_decision_is_short_and_has_its_three_parts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import itertools
 import os
 import re
 import resource
@@ -376,6 +377,41 @@ def test_deleting_a_prefix_also_frees_what_a_killed_writer_left(
     assert len(leftovers()) == 1
     store.delete("stage/r/1")
     assert leftovers() == []
+
+
+def test_writes_that_were_never_finished_are_dropped_by_their_age(
+    store: ObjectStore, leftovers: Callable[[], list[str]], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    begun_at = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=2)  # a service tells whole seconds
+    if isinstance(store, LocalStore):
+        _killed_writer(str(tmp_path / "objects"), None)
+    else:
+        bucket = request.getfixturevalue("s3_bucket")
+        _killed_writer(f"s3://{bucket}/tenants/exports", request.getfixturevalue("s3_server"))
+    put(store, "stage/r/1/whole")
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert store.drop_unfinished("stage", before=begun_at).items == 0
+    assert store.drop_unfinished("exports", before=later).items == 0
+    assert store.drop_unfinished("stage", before=later, dry_run=True).items == 1
+    assert len(leftovers()) == 2
+    assert store.drop_unfinished("stage", before=later).items == 1
+    assert store.drop_unfinished("stage", before=later).items == 0
+    assert [key for key, _ in store.list("")] == ["stage/r/1/whole"]
+    assert len(leftovers()) == 1
+
+
+def test_a_scan_tells_sizes_and_ages_and_keeps_folders_together(store: ObjectStore) -> None:
+    begun_at = dt.datetime.now(dt.UTC)
+    keys = [f"stage/{folder}/{name}" for folder in ("r-1", "r", "r/2", "s") for name in ("b", "a/c", "a-c")]
+    for key in keys:
+        put(store, key, key.encode())
+    put(store, "staged", b"x")
+    found = list(store.scan("stage"))
+    assert {entry.key: entry.size_bytes for entry in found} == {key: len(key) for key in keys}
+    ages = [abs(entry.modified_at - begun_at) for entry in found]
+    assert max(ages) < dt.timedelta(minutes=1)  # a service rounds, and has a clock of its own
+    folders = [entry.key.split("/")[1] for entry in found]
+    assert len(list(itertools.groupby(folders))) == len(set(folders))
 
 
 # Stores that fail -------------------------------------------------------------------------------------------------

@@ -165,7 +165,8 @@ def test_a_backfill_from_the_ui_is_one_run_a_tenant_and_leaves_every_partition(
     ranges = {(run["dagster/asset_partition_range_start"], run["dagster/asset_partition_range_end"]) for run in runs}
     assert ranges == {(f"{MONTHS[0]}|{tenant}", f"{MONTHS[-1]}|{tenant}") for tenant in TENANTS}
     assert len(runs) == len(TENANTS)
-    period = "created_at >= '2024-01-01Z' AND created_at < '2024-07-01Z'"
+    ours = ", ".join(f"'{tenant}'" for tenant in TENANTS)  # the canary's rows are exported by nobody
+    period = f"clinic_id IN ({ours}) AND created_at >= '2024-01-01Z' AND created_at < '2024-07-01Z'"
     for table in ("pets", "invoices"):
         assert partitions_in_lake(workplace, table) == {
             f"tenant={tenant}/month={month[:7]}/part-00000.parquet" for tenant in TENANTS for month in MONTHS

@@ -98,10 +98,12 @@ def test_jobs_schedules_and_sensors_follow_the_grains_in_use(catalog: Catalog) -
         "export_job",
         "convert_job",
         "delivery_job",
+        "cleanup_job",
         *(jobs[grain] for grain in grains),
     }
     assert {found.name for found in repository.schedule_defs} == {
-        f"close_last_{grain}" for grain in grains - {Grain.NONE}
+        "cleanup",
+        *(f"close_last_{grain}" for grain in grains - {Grain.NONE}),
     }
     assert {found.name for found in repository.sensor_defs} >= {
         f"{catalog.name}_tenants_sensor", "export_requests", "conversion_requests", "silent_requests", "due_deliveries",

@@ -30,7 +30,7 @@ from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.materialize import sweep_lake_stage
 from export_pipelines.pipeline.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
 from export_pipelines.settings import Settings
-from export_pipelines.sources import query
+from export_pipelines.sources import relation
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines.stores.local import LocalStore
@@ -469,7 +469,7 @@ def test_runs_side_by_side_do_not_trip_over_each_others_folders(tmp_path: Path) 
 
 
 def test_by_the_policy_alone_no_foreign_row_gets_in(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+    monkeypatch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     for table in ("pets", "lab_results"):
         assert lake.materialize(table, partition(OURS, MARCH)).success
         assert lake.stored(table, lake.folder(table)) == lake.source(table, condition=IN_MARCH) != []

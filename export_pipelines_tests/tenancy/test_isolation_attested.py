@@ -32,7 +32,7 @@ from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import validate_files
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
-from export_pipelines.sources import query
+from export_pipelines.sources import relation
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines_tests.tenancy.test_no_foreign_row_leaves import (
     CATALOG,
@@ -65,7 +65,7 @@ class LeakySource(PostgresSource):
     @contextmanager
     def snapshot(self, scope: TenantScope, *, join: SharedSnapshot | None = None) -> Iterator[PostgresSnapshot]:
         with super().snapshot(scope, join=join) as snapshot, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+            patch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
             yield snapshot
 
 

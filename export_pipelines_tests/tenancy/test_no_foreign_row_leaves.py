@@ -33,15 +33,18 @@ from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import read_part, validate_files
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
-from export_pipelines.sources import query
+from export_pipelines.sources import relation
 from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.retention import RetentionStore
+from export_pipelines.stores.secrets import SecretBox
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
@@ -89,9 +92,11 @@ def services_on(
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
+        measures=MeasureStore(control),
         signing=SigningKeyStore(control),
         links=LinkStore(control),
-        measures=MeasureStore(control),
+        schedules=Dispatcher(control, SecretBox(lambda: bytes(32))),
+        retention=RetentionStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,
@@ -100,6 +105,7 @@ def services_on(
         public_url="",
         keep_exports=dt.timedelta(days=1),
         keep_canonical=False,
+        sweep_after=dt.timedelta(days=1),
         heartbeat_seconds=1,
         exclusively=control.exclusively,
     )
@@ -130,7 +136,7 @@ def exported(sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
         services = services_on(sources["guarded" if guarded else "open"], folder, checked=guarded)
         with pytest.MonkeyPatch.context() as patch:
             if defence == "policy alone":
-                patch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+                patch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
             plan = plan_for(format_name)
             stage = stage_tables(plan, services, Unwatched())
             files = convert_tables(plan, stage, services, Unwatched())
@@ -202,7 +208,7 @@ def test_whichever_way_rows_are_read_only_the_tenants_arrive(
 ) -> None:
     guarded = defence != "filter alone"
     if defence == "policy alone":
-        monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+        monkeypatch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     services = services_on(sources["guarded" if guarded else "open"], tmp_path, checked=guarded, engine=engine)
     with services.source.snapshot(TenantScope(tenant_id=OURS)) as snapshot:
         for table, spec in CATALOG.tables.items():
@@ -227,7 +233,7 @@ def test_without_both_defences_foreign_rows_would_leave(
     sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     """The tests above can fail: this is what they would see."""
-    monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+    monkeypatch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     services = services_on(sources["open"], tmp_path, checked=False)
     plan = plan_for("csv", [table])
     stage = stage_tables(plan, services, Unwatched())
@@ -245,7 +251,7 @@ def test_without_both_defences_the_last_guard_stops_tables_with_a_tenant_column(
     engine: Engine,
 ) -> None:
     """Also where the tenant's column is not among the exported ones."""
-    monkeypatch.setattr(query, "tenant_condition", lambda *_: sql.SQL("TRUE"))
+    monkeypatch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
     services = services_on(sources["open"], tmp_path, checked=False, engine=engine)
     plan = plan_for("csv", ["pets"])
     if columns:

@@ -1,0 +1,165 @@
+"""Which rows a recurring export reads: windows bound to the instant it was scheduled for, never to when it ran.
+
+A window is worked out once, when a fire becomes a request, and stands in that request's configuration; a retry reads
+the same one.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import ExportConfig, TableName, parse_configuration
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
+
+MAX_DAYS = 3660
+_DAYS = re.compile(r"last_([1-9][0-9]{0,4})_days")
+
+
+class WindowKind(StrEnum):
+    """What a window is counted from."""
+
+    NONE = "none"
+    PREVIOUS_DAY = "previous_day"
+    PREVIOUS_WEEK = "previous_week"
+    PREVIOUS_MONTH = "previous_month"
+    LAST_N_DAYS = "last_n_days"
+    SINCE_LAST_SUCCESS = "since_last_success"
+    FIXED = "fixed"
+
+
+class DataWindow(BaseModel):
+    """The rows of each export of a schedule; a plain text such as ``previous_day`` or ``last_7_days`` is enough."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: WindowKind = Field(
+        default=WindowKind.NONE,
+        description="Days, weeks (of ISO 8601) and months are those of the schedule's timezone.",
+    )
+    days: int | None = Field(default=None, ge=1, le=MAX_DAYS, description="Of last_n_days: whole days before the fire.")
+    start: str | None = Field(
+        default=None, max_length=64, description="Of fixed, and of since_last_success until an export has succeeded."
+    )
+    end: str | None = Field(default=None, max_length=64, description="Of fixed; not included.")
+    whole_tables: tuple[TableName, ...] = Field(
+        default=(), max_length=1000, description="Tables that are exported whole, such as those without a time column."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_a_word(cls, raw: Any) -> Any:
+        told = {"type": raw} if isinstance(raw, str) else raw
+        kind = told.get("type") if isinstance(told, dict) else None
+        counted = _DAYS.fullmatch(kind) if isinstance(kind, str) else None
+        return {**told, "type": WindowKind.LAST_N_DAYS, "days": int(counted[1])} if counted else told
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        counts, fixed = self.type is WindowKind.LAST_N_DAYS, self.type is WindowKind.FIXED
+        if counts != (self.days is not None):
+            raise ValueError("last_n_days and days go together, for example last_7_days")
+        if self.type is WindowKind.SINCE_LAST_SUCCESS and self.start is None:
+            raise ValueError("since_last_success needs a start for the first export")
+        if fixed and (self.start is None or self.end is None):
+            raise ValueError("fixed needs start and end")
+        if (self.start is not None and not fixed and self.type is not WindowKind.SINCE_LAST_SUCCESS) or (
+            self.end is not None and not fixed
+        ):
+            raise ValueError(f"{self.type} is counted from the time of the schedule and takes neither start nor end")
+        return self
+
+
+def window_at(
+    wanted: DataWindow, scheduled_for: dt.datetime, *, timezone: str, covered_until: dt.datetime | None = None
+) -> Window:
+    """The window of the export scheduled for an instant; `RequestRejected` when nothing can be in it.
+
+    ``covered_until`` is up to where exports of this schedule have succeeded.
+    """
+    today = scheduled_for.astimezone(ZoneInfo(timezone)).date()
+    match wanted.type:
+        case WindowKind.NONE:
+            return Window()
+        case WindowKind.FIXED:
+            return parse_window(wanted.start, wanted.end, timezone=timezone, field="window")
+        case WindowKind.SINCE_LAST_SUCCESS:
+            return _since(wanted, scheduled_for, timezone, covered_until)
+        case WindowKind.PREVIOUS_DAY:
+            first, last = today - dt.timedelta(days=1), today
+        case WindowKind.LAST_N_DAYS:
+            first, last = today - dt.timedelta(days=wanted.days or 1), today
+        case WindowKind.PREVIOUS_WEEK:
+            last = today - dt.timedelta(days=today.weekday())
+            first = last - dt.timedelta(days=7)
+        case WindowKind.PREVIOUS_MONTH:
+            last = today.replace(day=1)
+            first = (last - dt.timedelta(days=1)).replace(day=1)
+    return Window(start_at=midnight(first, timezone), end_at=midnight(last, timezone))
+
+
+def _since(wanted: DataWindow, scheduled_for: dt.datetime, timezone: str, covered_until: dt.datetime | None) -> Window:
+    start_at = covered_until or parse_instant(str(wanted.start), timezone=timezone, field="window.start")
+    if start_at >= scheduled_for:
+        raise RequestRejected(
+            f"{start_at.isoformat()} is not before {scheduled_for.isoformat()}, when the export is due; "
+            "there is nothing between them",
+            field="window.start",
+        )
+    return Window(start_at=start_at, end_at=scheduled_for.astimezone(dt.UTC))
+
+
+def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The configuration with the window as the range of every table but those that are exported whole."""
+    if window.unbounded:
+        return dict(config)
+    bounds = {"start": window.start_at, "end": window.end_at}
+    limits = {name: at.isoformat() for name, at in bounds.items() if at is not None}
+    sources = config.get("data_sources") or [
+        {"type": table, "filters": config.get("filters")} for table in config.get("tables") or ()
+    ]
+    limited = [
+        source
+        if source.get("type") in whole_tables
+        else {**source, "filters": {**(source.get("filters") or {}), "date_range": limits}}
+        for source in sources
+    ]
+    kept = {name: value for name, value in config.items() if name not in ("tables", "filters", "data_sources")}
+    return {**kept, "data_sources": limited}
+
+
+def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog) -> None:
+    """`RequestRejected` when the window and the tables do not go together."""
+    order = parse_configuration(config)
+    if order.convert is not None:
+        raise RequestRejected("is for a single export; a schedule names tables", field="convert")
+    named = {source.type for source in order.sources()}
+    for table in wanted.whole_tables:
+        if table not in named:
+            raise RequestRejected(f"names {table!r}, which the export does not", field="window.whole_tables")
+    if wanted.type is WindowKind.NONE:
+        return
+    _no_second_range(order)
+    for source in order.sources():
+        if source.type not in wanted.whole_tables and catalog.table(source.type).time_column is None:
+            raise RequestRejected(
+                f"{source.type} has no time column, so no window limits it; "
+                "name it in whole_tables to have it whole in every export, or leave it out",
+                field="window",
+            )
+
+
+def _no_second_range(order: ExportConfig) -> None:
+    for source in order.sources():
+        if source.filters is not None and source.filters.date_range is not None:
+            raise RequestRejected(
+                "is set by the schedule's window; leave one of them out", field="config.filters.date_range"
+            )

@@ -1,0 +1,72 @@
+"""Calls made from the OpenAPI document, right and wrong ones: whatever comes back is what the document says."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from export_pipelines_tests.api.rules import PUBLIC, RULES
+from export_pipelines_tests.api.site import Site
+
+EXAMPLES = 6  # right ones and as many wrong ones for each route and role
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+ROUTES = sorted((method, path) for method, path in set(RULES) | PUBLIC if method != "HEAD")
+RIGHT, WRONG = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+
+
+@cache
+def document(address: str) -> Any:
+    return schemathesis.openapi.from_url(f"{address}/api/openapi.json")
+
+
+@pytest.mark.parametrize("who", ["ann", "chief", "oscar"])
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_route_answers_as_the_document_says(site: Site, method: str, path: str, who: str) -> None:
+    operation = document(site.address)[path][method]
+    made = site.publish(who) if "_id}" in path and who != "oscar" else None
+    own = {"job_id": made.id, "link_id": made.link_id, "index": 0} if made else {}
+    session = requests.Session()
+    session.headers.update(site.client(who).headers)
+
+    def call(case: Any, checks: list[Any]) -> None:
+        if own and len(case.path_parameters) and case.meta.generation.mode is RIGHT:
+            case.path_parameters = {name: own[name] for name in case.path_parameters}
+        case.call_and_validate(base_url=site.address, session=session, checks=checks, timeout=20)
+
+    told = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the generators
+        told(given(case=operation.as_strategy(generation_mode=RIGHT))(lambda case: call(case, CHECKS)))()
+        if operation.body or operation.query or operation.path_parameters:
+            told(
+                given(case=operation.as_strategy(generation_mode=WRONG))(
+                    lambda case: call(case, [*CHECKS, negative_data_rejection])
+                )
+            )()
+    session.close()

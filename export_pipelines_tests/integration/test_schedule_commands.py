@@ -1,0 +1,86 @@
+"""``schedules`` at the command line, on a real control database; the source is never asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from export_pipelines.cli import app
+
+Run = Callable[..., Result]
+PETS = ("create", "--tenant", "t", "--name", "Pets", "--tables", "pets", "--format", "csv")
+
+
+@pytest.fixture
+def run(control_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("EXPORT_CONTROL_URL", control_url)
+    monkeypatch.setenv("EXPORT_SOURCE_URL", "postgresql://nobody@127.0.0.1:9/void")
+    monkeypatch.setenv("EXPORT_HOME", str(tmp_path))
+
+    def command(*words: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(app, ["schedules", *words])
+        assert done.exit_code == code, done.output
+        return done
+
+    return command
+
+
+def test_a_schedule_is_saved_shown_paused_resumed_run_and_deleted(run: Run, control_url: str) -> None:
+    words = (*PETS, "--cron", "30 2 * * 1-5", "--timezone", "Europe/Berlin", "--window", "last_7_days", "--json")
+    made = json.loads(run(*words).stdout)
+    assert (made["cron"], made["timezone"], made["data_window"]) == (
+        "30 2 * * 1-5",
+        "Europe/Berlin",
+        {"type": "last_n_days", "days": 7},
+    )
+    assert len(made["next_runs"]) == 5
+    assert json.loads(run("show", made["id"], "--json").stdout)["name"] == "Pets"
+    assert "30 2 * * 1-5" in run("show", made["id"]).stdout
+    run("pause", made["id"])
+    run("pause", made["id"], code=2)
+    assert "paused" in run("list", "--tenant", "t").stdout
+    assert run("resume", made["id"]).stdout.startswith("active; fires ")
+    request = run("run", made["id"]).stdout.strip()
+    with psycopg.connect(control_url) as connection:
+        found = connection.execute("SELECT id::text, schedule_id::text FROM export_control.export_requests").fetchall()
+        actions = connection.execute("SELECT action, target_id FROM export_control.audit_log ORDER BY id").fetchall()
+    assert found == [(request, made["id"])]
+    run("delete", made["id"])
+    run("show", made["id"], code=2)
+    assert json.loads(run("list", "--json").stdout) == []
+    assert actions == [(f"schedule.{what}", made["id"]) for what in ("create", "pause", "resume", "run")]
+
+
+def test_a_private_backup_takes_a_password_from_a_file(run: Run, tmp_path: Any, control_url: str) -> None:
+    file = tmp_path / "password"
+    file.write_text("correct horse battery\n")
+    words = ("create", "--tenant", "t", "--name", "Backup", "--preset", "private_backup", "--encrypt", "aes256")
+    made = json.loads(run(*words, "--password-file", str(file), "--json").stdout)
+    assert (made["cron"], made["config"]["encryption"]["password"]) == ("0 0 * * *", {"sealed": True})
+    assert "pets" in made["config"]["tables"]
+    with psycopg.connect(control_url) as connection:
+        assert "horse" not in str(
+            connection.execute("SELECT s::text FROM export_control.export_schedules s").fetchall()
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--cron", "0 0 30 2 *"), "cron"),
+        (("--frequency", "weekly", "--day", "someday"), "day"),
+        (("--cron", "0 0 * * *", "--window", "yesterday"), "window"),
+        (("--cron", "0 0 * * *", "--window", "since_last_success"), "since_last_success needs a start"),
+        (("--cron", "0 0 * * *", "--timezone", "Mars"), "timezone"),
+        ((), "cron"),
+        (("--cron", "0 0 * * *", "--jitter-seconds", "-1"), "jitter_seconds"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_opened(run: Run, words: tuple[str, ...], problem: str) -> None:
+    assert problem in run(*PETS, *words, code=2).stderr
