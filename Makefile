@@ -66,13 +66,17 @@ lock: ## Renew the lock files (needs uv)
 docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
 
-.PHONY: bench bench-quick bench-peers
+.PHONY: bench bench-api bench-quick bench-peers
 BENCH := $(BIN)/python -m export_pipelines_tests.bench
 PEERS := .venv-bench
 QUICK := build/bench
 
 bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (half an hour), renew docs/benchmarks.md
 	@$(BENCH) run
+	@$(BENCH) report
+
+bench-api: $(DEVELOPMENT) ## Measure the whole service with 50 users at once (ten minutes), renew docs/benchmarks.md
+	@$(BENCH) api
 	@$(BENCH) report
 
 bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (some minutes) into build/bench

@@ -71,7 +71,6 @@ CATALOG = {
 }
 
 CONFIGURATION = {
-    "ExportConfig.export_type": "`selective`: chosen tables.",
     "SplitFiles.enabled": "`false` turns the part off, whatever else it says.",
     "Encryption.enabled": "`false` turns the part off, whatever else it says.",
     "DownloadTarget.method": "`download`.",

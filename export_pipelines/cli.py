@@ -13,6 +13,7 @@ import typer
 
 from export_pipelines.commands import (
     audit,
+    bulk,
     catalog,
     cleanup,
     conversions,
@@ -20,6 +21,7 @@ from export_pipelines.commands import (
     exports,
     keys,
     requests,
+    restoration,
     schedules,
     service,
     signing,
@@ -55,9 +57,11 @@ app.command()(service.up)
 app.command()(service.demo)
 app.command()(service.api)
 app.command()(exports.export)
+app.command()(bulk.bulk)
 app.command()(estimates.estimate)
 app.command()(conversions.convert)
 app.command()(verification.verify)
+app.command()(restoration.restore)
 app.command()(service.migrate)
 app.command()(service.reset)
 app.command("cleanup")(cleanup.clean_up)
@@ -65,6 +69,7 @@ app.command()(cleanup.sweep)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(requests.app, name="requests")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(bulk.app, name="batches")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(signing.app, name="signing")

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_HISTORY_DAYS"),
         description="How long Dagster keeps runs, but those that made what is in the lake now.",
     )
+    lake_snapshots: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=3,
+        validation_alias=_named("EXPORT_LAKE_SNAPSHOTS"),
+        description="Newest snapshots kept of each materialised partition, for exports of a point in time.",
+    )
+    lake_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        default=0,
+        validation_alias=_named("EXPORT_LAKE_DAYS"),
+        description="Snapshots beyond those are kept until they are so many days old.",
+    )
     public_url: str | None = Field(
         default=None,
         validation_alias=_named("EXPORT_PUBLIC_URL"),
@@ -211,6 +221,12 @@ class Settings(BaseSettings):
         default="auto",
         validation_alias=_named("EXPORT_DECODER"),
         description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
+    )
+    run_launcher: Literal["dagster", "warm"] = Field(
+        default="dagster",
+        validation_alias=_named("EXPORT_RUN_LAUNCHER"),
+        description="How `up` has runs started: `dagster`, each in a new interpreter, or `warm`, each as a copy of a "
+        "process that has imported everything, a second earlier and with half the CPU.",
     )
     rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
         default=Rate(capacity=5, per_seconds=900),

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from export_pipelines.api import (
     audit,
+    bulk,
     catalog,
     cleanup,
     docs,
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, jobs, events, downloads, shares, schedules, templates, cleanup, queue, audit)
+    tenants = (catalog, estimates, bulk, jobs, events, downloads, shares, schedules, templates, cleanup, queue, audit)
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

@@ -20,6 +20,7 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan, PlannerGuess
 from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_rows, weigh
+from export_pipelines.pipeline.service_stage import service_rows
 from export_pipelines.stores.measures import MeasureStore
 
 router = APIRouter(prefix="/api/v1/exports", tags=["exports"], responses=ANSWERS)
@@ -110,6 +111,8 @@ def expected(call: Call, raw: dict[str, Any]) -> tuple[ExportPlan, Estimate]:
         grounds = grounds_of(plan, MeasureStore(control))
         if plan.converted_from:
             guesses = kept_rows(keeper(call, work)(plan.converted_from))
+        elif plan.export_type == "audit":
+            guesses = service_rows(plan, control)
     if guesses is None:
         guesses = _planned(call, plan)
     return plan, weigh(plan, call.services.catalog, grounds, guesses)

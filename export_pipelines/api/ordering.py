@@ -43,7 +43,12 @@ def take_turn(call: Call, work: Work) -> dict[str, str]:
 
 
 def order(
-    call: Call, work: Work, raw: dict[str, Any], foreseen: Estimate | RequestRejected | None = None
+    call: Call,
+    work: Work,
+    raw: dict[str, Any],
+    foreseen: Estimate | RequestRejected | None = None,
+    *,
+    batch_id: str | None = None,
 ) -> tuple[ExportRequest, ExportPlan]:
     """A new request in the caller's name. `RequestRejected` for whatever its plan would refuse."""
     if isinstance(foreseen, RequestRejected):
@@ -55,6 +60,7 @@ def order(
         requested_by=call.caller.name,
         requested_role=call.caller.role,
         estimate=foreseen,
+        batch_id=batch_id,
     )
     work.target = request_id
     work.detail["format"] = plan.format

@@ -19,6 +19,7 @@ from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.pipeline.assembly import open_requests
 from export_pipelines.pipeline.publish import abandon
+from export_pipelines.stores.batches import BatchStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
@@ -65,12 +66,23 @@ def _order(
     config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate
 ) -> str:
     """The id of a new request; it is in the audit log, or it is not there."""
-    action = Action.CONVERT if config.get("convert") else Action.CREATE
+    bulk = config.get("export_type")
+    action = Action.CONVERT if config.get("convert") else Action.BULK if bulk else Action.CREATE
     with control.transaction():
+        batch_id = None
+        if bulk:
+            batch_id = BatchStore(control).insert(
+                tenant_id=tenant, requested_by="cli", export_type=bulk, total_tables=len(estimate.tables)
+            )
         request_id = requests.insert(
-            tenant_id=tenant, config=config, requested_by="cli", launched_by="cli", estimate=estimate
+            tenant_id=tenant,
+            config=config,
+            requested_by="cli",
+            launched_by="cli",
+            estimate=estimate,
+            batch_id=batch_id,
         )
-        detail = {name: config[name] for name in ("convert", "format") if config.get(name)}
+        detail = {name: config[name] for name in ("convert", "export_type", "format") if config.get(name)}
         record(control, action, target=("export", request_id), tenant_id=tenant, detail=detail)
     return request_id
 

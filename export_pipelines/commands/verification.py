@@ -20,16 +20,19 @@ from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.verify import Verification, verify_package
 from export_pipelines.settings import load_settings
 
+Identities = Annotated[
+    list[Path] | None, typer.Option(help="File with a private key for age, also an SSH key; repeatable.")
+]
+SigningKeys = Annotated[
+    Path | None, typer.Option(help="JSON Web Key Set with the keys that may have signed; default: not checked.")
+]
+
 
 def verify(
     package: Annotated[Path, typer.Argument(help="Folder, .zip, .age or manifest.json of a package.")],
     password_file: PasswordFile = None,
-    identity: Annotated[
-        list[Path] | None, typer.Option(help="File with a private key for age, also an SSH key; repeatable.")
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="JSON Web Key Set with the keys that may have signed; default: not checked.")
-    ] = None,
+    identity: Identities = None,
+    keys: SigningKeys = None,
     unopened: Annotated[
         bool, typer.Option("--unopened", help="Check an encrypted package from outside, without its key.")
     ] = False,
@@ -44,7 +47,7 @@ def verify(
         started = time.monotonic()
         opening = Keys(
             password=given_password(password_file, load_settings()),
-            identities=tuple(key for file in identity or [] for key in _identities(file)),
+            identities=identities_of(identity),
             ask=lambda: asked_password(new=False),
         )
         trusted = read_key_set(keys) if keys is not None else None
@@ -62,13 +65,14 @@ def verify(
 def _tell(found: Verification, *, seconds: float) -> None:
     for problem in found.problems:
         output.say(f"  problem: {problem}")
-    output.say(f"  signature: {_signature(found.signature)}")
+    output.say(f"  signature: {signature_line(found.signature)}")
     verdict = "valid" if found.valid else "NOT VALID"
     how = f"{found.rows:,} rows re-read" if found.opened else "not opened"
     output.say(f"{verdict}: export {found.export_id}, {found.files} files, {how} in {seconds:.1f} s")
 
 
-def _signature(verdict: SignatureVerdict) -> str:
+def signature_line(verdict: SignatureVerdict) -> str:
+    """Who signed, in words."""
     match verdict.status:
         case SignatureStatus.VALID:
             return f"signed by {verdict.key_id}"
@@ -82,6 +86,11 @@ def _signature(verdict: SignatureVerdict) -> str:
             return f"by {verdict.key_id}, WHICH IS NOT AMONG THE KEYS"
         case SignatureStatus.REVOKED_KEY:
             return f"by {verdict.key_id}, WHICH IS REVOKED"
+
+
+def identities_of(files: list[Path] | None) -> tuple[Any, ...]:
+    """The private keys in files."""
+    return tuple(key for file in files or [] for key in _identities(file))
 
 
 def _identities(file: Path) -> list[Any]:

@@ -24,6 +24,8 @@ class Action(StrEnum):
     SEE_CATALOG = "catalog.read"
     ESTIMATE = "export.estimate"
     CREATE = "export.create"
+    BULK = "batch.create"
+    SEE_BATCH = "batch.read"
     LIST = "export.list"
     READ = "export.read"
     DOWNLOAD = "export.download"
@@ -56,11 +58,12 @@ class Action(StrEnum):
         return self.value.partition(".")[0]
 
 
-_OF_TENANTS = frozenset(Action) - {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}
+_OF_ADMINS = frozenset({Action.BULK, Action.SEE_BATCH, Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT})
+_OF_TENANTS = frozenset(Action) - _OF_ADMINS - {Action.SEE_METRICS}
 
 ALLOWED: dict[Role, frozenset[Action]] = {
     Role.MEMBER: _OF_TENANTS,
-    Role.ADMIN: _OF_TENANTS | {Action.CLEAN_UP, Action.SEE_QUEUE, Action.SEE_AUDIT},
+    Role.ADMIN: _OF_TENANTS | _OF_ADMINS,
     Role.OPERATOR: frozenset({Action.SEE_CATALOG, Action.SEE_QUEUE, Action.SEE_AUDIT, Action.SEE_METRICS}),
 }
 
@@ -71,6 +74,7 @@ AUDITED = frozenset(Action) - {
     Action.ESTIMATE,
     Action.LIST,
     Action.READ,
+    Action.SEE_BATCH,
     Action.SEE_QUEUE,
     Action.SEE_METRICS,
     Action.SEE_SCHEDULES,

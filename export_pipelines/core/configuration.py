@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,6 +35,9 @@ _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 MAX_VALUES = 10_000
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
+MAX_PARALLEL_JOBS = 8  # each reader holds a connection of the source and up to three row groups in memory
+ExportType = Literal["selective", "full_backup", "migration", "audit"]
+BulkType = Literal["full_backup", "migration", "audit"]
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
@@ -178,7 +182,11 @@ class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
     name: str = Field(default="", max_length=200, description="Title; default: Data export.")
-    export_type: Literal["selective"] = "selective"
+    export_type: ExportType = Field(
+        default="selective",
+        description="full_backup: whole tables. migration: with the DDL to restore them elsewhere. audit: what the "
+        "service did for the tenant, no rows of tables. All but selective need the role admin.",
+    )
     data_sources: tuple[DataSource, ...] | None = Field(
         default=None, min_length=1, max_length=1000, description="Tables, each with its own filters and fields."
     )
@@ -192,6 +200,19 @@ class ExportConfig(_Part):
         description="All tables of these groups that the caller may export and that are not named anyway.",
     )
     filters: Filters | None = Field(default=None, description="Which rows, for `tables` and `modules`.")
+    include_deleted: bool | None = Field(
+        default=None, description="full_backup and migration: rows marked as deleted, too; so unless false."
+    )
+    parallel_jobs: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_PARALLEL_JOBS,
+        description="full_backup and migration: connections that read tables at the same time, in one snapshot.",
+    )
+    point_in_time: AwareDatetime | None = Field(
+        default=None,
+        description="full_backup: from the partitions materialised at or before this instant, not from the source.",
+    )
     convert: UUID | None = Field(default=None, description="Id of a finished export to convert; instead of tables.")
     format: str = Field(min_length=1, max_length=40, description="Name or alias of a format.")
     options: dict[str, Any] = Field(default_factory=dict, description="Of formats; those of others have no effect.")
@@ -207,6 +228,10 @@ class ExportConfig(_Part):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
+        if self.is_bulk:
+            return self._bulk_form()
+        if {self.include_deleted, self.parallel_jobs, self.point_in_time} != {None}:
+            raise ValueError("include_deleted, parallel_jobs and point_in_time go with full_backup and migration")
         selecting = self.data_sources is not None or self.tables is not None or self.modules is not None
         if selecting == (self.convert is not None) or (self.data_sources is not None and self.tables is not None):
             raise ValueError("name either tables or data_sources, and modules with either, or an export to convert")
@@ -215,6 +240,22 @@ class ExportConfig(_Part):
                 "filters goes with tables and modules; data_sources have their own, a conversion those of its export"
             )
         return self
+
+    def _bulk_form(self) -> Self:
+        if (self.data_sources, self.filters, self.convert) != (None, None, None):
+            raise ValueError(f"{self.export_type} takes whole tables: leave data_sources, filters and convert out")
+        if self.export_type == "audit" and (self.tables, self.modules) != (None, None):
+            raise ValueError("audit holds no tables; leave tables out")
+        if self.export_type == "audit" and {self.include_deleted, self.parallel_jobs} != {None}:
+            raise ValueError("include_deleted and parallel_jobs go with full_backup and migration")
+        if self.point_in_time is not None and self.export_type != "full_backup":
+            raise ValueError("point_in_time goes with full_backup: only rows are kept of the past, not the schema")
+        return self
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whole tables, or the account of the service itself."""
+        return self.export_type != "selective"
 
     def sources(self) -> tuple[DataSource, ...]:
         """The tables that are named, in the long form, whichever was used."""

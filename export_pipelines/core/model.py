@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.measures import Aggregation
+from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.windows import Period, Window
 
 
@@ -125,6 +126,8 @@ class ExportPlan:
     keep: dt.timedelta | None = None  # how long to keep the package; None: as long as the service does
     converted_from: str | None = None  # the export whose rows these are
     expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found
+    parallel_jobs: int = 1  # connections that read tables at the same time
+    point_in_time: dt.datetime | None = None  # read the lake as it was then, not the source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +187,32 @@ class StagedTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """All tables of an export, read from one snapshot."""
+class LakeRetention:
+    """How long a partition's past is kept. The newest snapshot always is."""
 
+    snapshots: int = 3  # the newest so many
+    days: int = 0  # and older ones that are not this old yet
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakePart:
+    """One partition of one table as it was materialised, with the snapshot of its own that it was read from."""
+
+    table: str
+    partition: str  # month=2024-03, day=2024-03-05; empty for a table that is not cut
+    rows: int  # in the partition, rows marked as deleted included
     snapshot: SnapshotInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """All tables of an export, read from one snapshot; or, with ``parts``, each partition from one of its own."""
+
+    snapshot: SnapshotInfo  # with parts, the newest of theirs
     tables: tuple[StagedTable, ...]
-    isolation: IsolationAccount | None = None  # None: kept by a version that did not attest it
+    isolation: IsolationAccount | None = None  # None: kept by a version that did not attest it, or not from the source
+    parts: tuple[LakePart, ...] = ()
+    migration: MigrationScripts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,7 @@ _REQUEST_FOLDERS = {
     Area.CANONICAL: re.compile(rf"canonical/[^/]+/(?P<request>{_ID})(?=/)"),
     Area.EXPORTS: re.compile(rf"exports/[^/]+/[^/]+/[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}}/(?P<request>{_ID})(?=/)"),
 }
+_GENERATION, _GENERATION_TIME = "snapshot=", "%Y%m%dT%H%M%S.%fZ"
 
 
 def segment(value: str) -> str:
@@ -71,10 +72,30 @@ def slug(value: str) -> str:
 
 def lake_prefix(catalog: str, table: str, scope: TenantScope, grain: Grain, period: dt.date | None) -> str:
     """Folder of one materialised partition."""
-    base = f"lake/{segment(catalog)}/{segment(table)}/tenant={segment(scope.tenant_id)}"
+    base = f"{lake_prefix_of_catalog(catalog)}/{segment(table)}/tenant={segment(scope.tenant_id)}"
     if grain is Grain.NONE or period is None:
         return base
     return f"{base}/{grain.value}={period:%Y-%m}" if grain is Grain.MONTH else f"{base}/{grain.value}={period:%Y-%m-%d}"
+
+
+def lake_prefix_of_catalog(catalog: str) -> str:
+    """Folder of all that is materialised of a catalog."""
+    return f"lake/{segment(catalog)}"
+
+
+def lake_generation(taken_at: dt.datetime) -> str:
+    """Folder of a partition as one snapshot had it, inside the partition's; their names sort as time does."""
+    return f"{_GENERATION}{taken_at.astimezone(dt.UTC).strftime(_GENERATION_TIME)}"
+
+
+def generation_time(folder: str) -> dt.datetime | None:
+    """When the snapshot of such a folder was taken; None for any other name."""
+    if not folder.startswith(_GENERATION):
+        return None
+    try:
+        return dt.datetime.strptime(folder.removeprefix(_GENERATION), _GENERATION_TIME).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
 
 
 def stage_prefix(request_id: str, attempt: int) -> str:

@@ -23,6 +23,7 @@ from export_pipelines.core.selecting import require_role, selections_of
 
 ANONYMIZE = "anonymize"
 _DEFAULT_NAME = "Data export"
+LOADABLE = ("csv", "parquet")  # formats of a migration
 
 
 def plan_export(
@@ -48,6 +49,9 @@ def plan_export(
     selections = kept.selections if kept else selections_of(config, catalog, role)
     require_role(role, selections, catalog)
     sealing = sealing_of(config.encryption)
+    options = format_options(spec, config.options, formats)
+    if config.export_type == "migration":
+        require_loadable(spec, options)
     return ExportPlan(
         request_id=request_id,
         attempt=attempt,
@@ -57,7 +61,7 @@ def plan_export(
         name=config.name or _DEFAULT_NAME,
         selections=selections,
         format=spec.name,
-        format_options=format_options(spec, config.options, formats),
+        format_options=options,
         compression=choose_compression(config.compression, spec, codecs),
         split=split_of(config.split_files, selections, catalog),
         sealing=sealing,
@@ -65,7 +69,19 @@ def plan_export(
         emails=emails_of(config.delivery, selections, catalog, sealed=sealing is not None),
         keep=_keep(config.retention),
         converted_from=kept.request_id if kept else None,
+        parallel_jobs=config.parallel_jobs or 1,
+        point_in_time=config.point_in_time.astimezone(dt.UTC) if config.point_in_time else None,
     )
+
+
+def require_loadable(spec: FormatSpec, options: Mapping[str, Any]) -> None:
+    """`RequestRejected` for files that a database does not take as they are."""
+    if spec.name not in LOADABLE:
+        raise RequestRejected(
+            f"{spec.name!r} cannot be loaded into a database; choose from {', '.join(LOADABLE)}", field="format"
+        )
+    if options.get("csv_profile", "rfc4180") != "rfc4180":
+        raise RequestRejected("disarms formulas, which a database would keep; use rfc4180", field="options.csv_profile")
 
 
 def choose_format(name: str, formats: Mapping[str, FormatSpec]) -> FormatSpec:

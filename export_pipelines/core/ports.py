@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.isolation import SessionIsolation
+from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 
 
@@ -58,6 +59,10 @@ class Snapshot(Protocol):
 
     def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns that have to be read as text for every value to arrive."""
+        ...
+
+    def ddl(self, selections: Iterable[TableSelection]) -> MigrationScripts:
+        """How these tables can be made again elsewhere; foreign keys only where all rows they need are selected."""
         ...
 
     def guess(self, selection: TableSelection) -> PlannerGuess:

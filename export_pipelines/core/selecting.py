@@ -16,14 +16,22 @@ from export_pipelines.core.windows import Window, parse_window
 
 
 def selections_of(config: ExportConfig, catalog: Catalog, role: Role | None) -> tuple[TableSelection, ...]:
-    """The tables that are named, then those of the modules that this role may export."""
-    named = list(config.sources())
+    """The tables that are named, then those of the modules that this role may export; of a bulk export all of it."""
+    if config.is_bulk and role is Role.MEMBER:
+        raise NotAllowed(f"{config.export_type} needs the role {Role.ADMIN}", field="export_type")
+    filters = Filters(include_deleted=config.include_deleted is not False) if config.is_bulk else config.filters
+    named = [
+        source.model_copy(update={"filters": filters}) if config.is_bulk else source for source in config.sources()
+    ]
     taken = {source.type for source in named}
     for module in config.modules or ():
         for table in _tables_of(module, catalog, role):
             if table not in taken:
                 taken.add(table)
-                named.append(DataSource(type=table, filters=config.filters))
+                named.append(DataSource(type=table, filters=filters))
+    if config.is_bulk and not named:
+        every = (name for name, table in catalog.tables.items() if _may(role, table))
+        named = [DataSource(type=name, filters=filters) for name in every]
     return tuple(_selections(named, catalog))
 
 

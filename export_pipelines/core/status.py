@@ -5,6 +5,7 @@ The database holds the same table as a trigger (``stores/migrations``); a test c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -40,3 +41,22 @@ TERMINAL = frozenset({RequestStatus.COMPLETED, RequestStatus.FAILED, RequestStat
 
 def may_become(old: RequestStatus, new: RequestStatus) -> bool:
     return new in REQUEST_TRANSITIONS[old]
+
+
+# What several requests are together: the first of these that any of them is. What goes on comes before what ended, and
+# what ended badly before what ended well.
+_TOGETHER = (
+    RequestStatus.PROCESSING,
+    RequestStatus.QUEUED,
+    RequestStatus.FAILED,
+    RequestStatus.CANCELLED,
+    RequestStatus.EXPIRED,
+    RequestStatus.COMPLETED,
+)
+
+
+def status_of_all(statuses: Iterable[RequestStatus]) -> RequestStatus:
+    """The status of a batch. Some of it waits and some has ended: it is being worked on."""
+    found = set(statuses)
+    first = next((status for status in _TOGETHER if status in found), RequestStatus.QUEUED)
+    return RequestStatus.PROCESSING if first is RequestStatus.QUEUED and found & TERMINAL else first

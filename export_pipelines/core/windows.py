@@ -98,6 +98,12 @@ def period_window(
     )
 
 
+def period_of(instant: dt.datetime, *, grain: Grain, timezone: str) -> dt.date:
+    """First day of the period that an instant is in."""
+    day = instant.astimezone(ZoneInfo(timezone)).date()
+    return day if grain is Grain.DAY else day.replace(day=1)
+
+
 def midnight(day: dt.date, timezone: str) -> dt.datetime:
     """When a day begins; where the clock skips midnight, right after the gap."""
     return dt.datetime.combine(day, dt.time(), ZoneInfo(timezone)).astimezone(dt.UTC)

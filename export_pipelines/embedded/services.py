@@ -177,7 +177,7 @@ def _describe(workplace: Workplace) -> Services:
     server = {"host": HOST, "port": code_port, "location_name": "export_pipelines"}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     commands = {
-        "code": ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(code_port)],
+        "code": _code_server(settings, code_port),
         "api": ["export_pipelines", "api", "--host", HOST, "--port", str(api_port)],
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
@@ -188,6 +188,12 @@ def _describe(workplace: Workplace) -> Services:
         for name, command in commands.items()
     )
     return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", api_url=api_url, logs=logs)
+
+
+def _code_server(settings: Settings, port: int) -> list[str]:
+    if settings.run_launcher == "warm":
+        return ["export_pipelines.orchestration.code_server", "--host", HOST, "--port", str(port)]
+    return ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(port)]
 
 
 def _for_the_api(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:

@@ -116,7 +116,7 @@ class ChildCursor:
 
     def arrays(self, start: int, rows: int) -> pl.Series:
         """JSON text of the array of each parent in ``[start, start + rows)``, which must be loaded whole."""
-        loaded = pl.concat(self._buffer) if self._buffer else _NOTHING
+        loaded = pl.concat(self._buffer) if self._buffer else _nothing()
         cut = loaded["parent"].search_sorted(start + rows, side="left")
         wanted, rest = loaded[:cut], loaded[cut:]
         self._buffer = [rest] if rest.height else []
@@ -137,7 +137,8 @@ class ChildCursor:
                     yield frame
 
 
-_NOTHING = pl.DataFrame(schema={"parent": pl.Int64, "object": pl.String})
+def _nothing() -> pl.DataFrame:
+    return pl.DataFrame(schema={"parent": pl.Int64, "object": pl.String})
 
 
 def _session(scratch: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:

@@ -79,7 +79,13 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
         parts: dict[str, LakePartition] = {}
         try:
             with (
-                writing_lake(catalog, services.store, run_id=context.run.run_id, scratch=services.scratch) as writer,
+                writing_lake(
+                    catalog,
+                    services.store,
+                    run_id=context.run.run_id,
+                    scratch=services.scratch,
+                    retention=services.lake_retention,
+                ) as writer,
                 closing(_materialized(name, by_tenant(context.partition_keys), services, writer)) as done,
             ):
                 parts.update(done)
@@ -139,6 +145,8 @@ def _partition_metadata(part: LakePartition) -> dict[str, Any]:
         "dagster/partition_row_count": part.rows,
         "size_bytes": part.size_bytes,
         "object": part.key,
+        "snapshot": part.snapshot.snapshot_id,
+        "snapshot_taken_at": part.snapshot.taken_at.isoformat(),
         "preview": _preview(part.preview),
     }
 

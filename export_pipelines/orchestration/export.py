@@ -36,11 +36,11 @@ from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.package import StagedPackage, assemble_package
-from export_pipelines.pipeline.plan import plan_request
+from export_pipelines.pipeline.plan import plan_request, services_for
 from export_pipelines.pipeline.publish import publish as publish_package
 from export_pipelines.pipeline.runs import EXPORT_JOB, job_name
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
+from export_pipelines.pipeline.staging import stage_rows
 from export_pipelines.pipeline.validate import validate_files
 
 EXPORT_KEY = AssetKey("export")
@@ -77,11 +77,11 @@ def plan_op(tables: list[str]) -> OpDefinition:
 
 @op(pool=SOURCE_POOL)
 def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
-    """Read all tables from one snapshot into canonical Parquet."""
-    services = export.services
+    """Read all tables from one snapshot, or from the lake of some time, into canonical Parquet."""
+    services = services_for(plan, export.services)
     with step(context, services, plan, "stage", expected_rows=plan.expected_rows or 0) as progress:
-        staged = stage_tables(plan, services, progress)
-    for table in staged.tables:
+        staged = stage_rows(plan, services, progress)
+    for table in staged.tables if plan.catalog == export.services.catalog.name else ():
         context.log_event(
             AssetObservation(
                 asset_key=table_key(services.catalog, table.table),
@@ -94,7 +94,7 @@ def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan)
 @op
 def convert(context: OpExecutionContext, export: ExportResource, plan: ExportPlan, staged: Stage) -> list[ExportFile]:
     """Write the files of the format asked for."""
-    services = export.services
+    services = services_for(plan, export.services)
     with step(context, services, plan, "convert", expected_rows=_rows(staged)) as progress:
         return list(convert_tables(plan, staged, services, progress))
 
@@ -108,7 +108,7 @@ def validate(
     files: list[ExportFile],
 ) -> list[TableVerdict]:
     """Re-read every file with another library and compare with the source's own figures."""
-    services = export.services
+    services = services_for(plan, export.services)
     with step(context, services, plan, "validate", expected_rows=_rows(staged)) as progress:
         return list(validate_files(plan, staged, tuple(files), services, progress))
 
@@ -123,7 +123,7 @@ def package(
     verdicts: list[TableVerdict],
 ) -> StagedPackage:
     """Add README, datapackage.json, SHA256SUMS and the manifest; zip where asked for."""
-    services = export.services
+    services = services_for(plan, export.services)
     with step(context, services, plan, "package", expected_rows=0):
         return assemble_package(plan, staged, tuple(files), tuple(verdicts), services)
 
@@ -137,7 +137,7 @@ def publish(
     assembled: StagedPackage,
 ) -> Package:
     """Make the package visible and the request completed."""
-    services = export.services
+    services = services_for(plan, export.services)
     with step(context, services, plan, "publish", expected_rows=0):
         return publish_package(plan, staged, assembled, services, run_id=context.run_id)
 

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from export_pipelines.catalog.load import load_catalog
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import LakeRetention
 from export_pipelines.core.ports import Mailer, ObjectStore
 from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.formats.registry import all_formats, find_format
@@ -119,6 +120,8 @@ class ExportResource(ConfigurableResource):
     stale_seconds: int = 60
     max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
     max_attachment_bytes: int = Field(default=10_000_000, description="Of all files of a mail together.")
+    lake_snapshots: int = Field(default=3, description="Newest snapshots kept of each partition.")
+    lake_days: int = Field(default=0, description="Older ones are kept until they are so many days old.")
     home: str = Field(description="Folder with the key that seals the secrets of the service, unless one is given.")
     secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
@@ -167,6 +170,8 @@ class ExportResource(ConfigurableResource):
             sweep_after=dt.timedelta(seconds=self.sweep_seconds),
             heartbeat_seconds=self.heartbeat_seconds,
             exclusively=control.exclusively,
+            reading_control=control.reading,
+            lake_retention=LakeRetention(snapshots=self.lake_snapshots, days=self.lake_days),
             max_file_bytes=self.max_file_bytes,
             max_attachment_bytes=self.max_attachment_bytes,
         )
@@ -212,6 +217,8 @@ def export_resource(settings: Settings) -> ExportResource:
         stale_seconds=settings.stale_seconds,
         max_file_bytes=settings.max_file_size,
         max_attachment_bytes=settings.max_attachment,
+        lake_snapshots=settings.lake_snapshots,
+        lake_days=settings.lake_days,
         home=str(home),
         secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
     )

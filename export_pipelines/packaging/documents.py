@@ -7,6 +7,7 @@ from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.measures import Figures
+from export_pipelines.core.migration import LOAD_FILE, MigrationScripts
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
@@ -101,7 +102,7 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         f"# {plan.name}",
         "",
         f"Export {plan.request_id} for tenant {plan.scope.tenant_id}, from {catalog.title or catalog.name}.",
-        f"All tables show the database as it was at {stage.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC.",
+        _moment(plan, stage),
         "",
         "| File | Rows | Bytes | Holds |",
         "|---|---:|---:|---|",
@@ -120,6 +121,8 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
             for name in selection.columns
         ]
         lines.append("")
+    if stage.migration is not None:
+        lines += _loading(plan, stage.migration)
     lines += [
         "## Values",
         "",
@@ -134,3 +137,30 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _moment(plan: ExportPlan, stage: Stage) -> str:
+    if not stage.parts:
+        return f"All tables show the database as it was at {stage.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC."
+    first, last = (find(part.snapshot.taken_at for part in stage.parts) for find in (min, max))
+    return (
+        f"Tables show the database as it was materialised at or before {plan.point_in_time:%Y-%m-%d %H:%M:%S} UTC, "
+        f"each part at its own moment between {first:%Y-%m-%d %H:%M:%S} and {last:%Y-%m-%d %H:%M:%S} UTC: not one "
+        "consistent state. `manifest.json` lists every part under `source`."
+    )
+
+
+def _loading(plan: ExportPlan, scripts: MigrationScripts) -> list[str]:
+    lines = [
+        "## Into another database",
+        "",
+        "- `export-pipelines restore . --url postgresql://…` makes the tables, loads and compares.",
+    ]
+    if plan.format == "csv":
+        lines.append(f"- `psql -d database -f {LOAD_FILE}` in this folder does so without this program.")
+    if scripts.extensions:
+        lines.append(f"- The database needs the extensions {', '.join(scripts.extensions)}.")
+    if scripts.left_out:
+        lines += ["", "Left out:", ""]
+        lines += [f"- {f'{left.table}: ' if left.table else ''}{left.what}, {left.reason}" for left in scripts.left_out]
+    return [*lines, ""]

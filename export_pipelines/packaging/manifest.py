@@ -13,6 +13,7 @@ from export_pipelines.core.model import (
     ExportFile,
     ExportPlan,
     Sealing,
+    SnapshotInfo,
     Stage,
     StagedTable,
     TableSelection,
@@ -23,6 +24,7 @@ from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
 from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 from export_pipelines.packaging.isolation import isolation_account
+from export_pipelines.packaging.migration import migration_account
 from export_pipelines.packaging.selections import figures_account, filters_account
 
 MANIFEST_VERSION = 1
@@ -61,11 +63,7 @@ def build_manifest(
             "catalog": catalog.name,
             "server_version": stage.snapshot.server_version,
             "role": stage.snapshot.role,
-            "snapshot": {
-                "id": stage.snapshot.snapshot_id,
-                "lsn": stage.snapshot.lsn,
-                "taken_at": stage.snapshot.taken_at.isoformat(),
-            },
+            **_state_of(plan, stage),
         },
         "tables": [
             _table(plan, selection, catalog, staged[selection.table], found[selection.table])
@@ -80,9 +78,35 @@ def build_manifest(
             for selection in plan.selections
         ],
         "isolation": isolation_account(stage, found.values()),
+        **({"migration": migration_account(stage.migration)} if stage.migration else {}),
         "files": [_file(file) for file in files],
         "software": {name: version(name) for name in ("export-pipelines", "polars", "pyarrow", "duckdb")},
     }
+
+
+def _state_of(plan: ExportPlan, stage: Stage) -> dict[str, Any]:
+    """Of which moment the rows are: one snapshot, or many, and then which rows are of which."""
+    if not stage.parts:
+        return {"snapshot": _snapshot(stage.snapshot)}
+    assert plan.point_in_time is not None
+    return {
+        "snapshot": None,
+        "point_in_time": plan.point_in_time.isoformat(),
+        "figures_from": "the materialised parts, which were compared with the source when they were written",
+        "parts": [
+            {
+                "table": part.table,
+                "partition": part.partition,
+                "rows": part.rows,
+                "snapshot": _snapshot(part.snapshot),
+            }
+            for part in stage.parts
+        ],
+    }
+
+
+def _snapshot(info: SnapshotInfo) -> dict[str, Any]:
+    return {"id": info.snapshot_id, "lsn": info.lsn, "taken_at": info.taken_at.isoformat()}
 
 
 def sealed_manifest(plan: ExportPlan, sealing: Sealing, archive: ExportFile) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.migration import LeftOut, LoadTable
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
 
 _MAX_BYTES = 64 * 1024 * 1024
@@ -76,6 +77,16 @@ class ReadFile(_Part):
     parts: tuple[ReadRows, ...] = ()
 
 
+class ReadMigration(_Part):
+    """How the tables are made again."""
+
+    schema_: Name = Field(alias="schema")
+    other_schemas: tuple[Name, ...] = ()
+    extensions: tuple[Name, ...] = ()
+    tables: tuple[LoadTable, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
 class _Export(_Part):
     id: Name
 
@@ -91,6 +102,7 @@ class ReadManifest(_Part):
     format: _Format
     tables: tuple[ReadTable, ...]
     files: tuple[ReadFile, ...] = Field(min_length=1)
+    migration: ReadMigration | None = None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -99,6 +111,8 @@ class ReadManifest(_Part):
             raise ValueError("names a table or a file twice")
         if any(part.table not in tables for file in self.files for part in file.parts):
             raise ValueError("has a file with rows of a table that it does not name")
+        if self.migration and {table.table for table in self.migration.tables} != tables:
+            raise ValueError("has scripts for other tables than it has rows of")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import BinaryIO
 
@@ -27,14 +27,15 @@ def write_canonical(
     *,
     table: str,
     progress: Progress,
+    footer: Mapping[bytes, bytes] | None = None,
 ) -> int:
-    """Stream batches into one object, which appears when all are in; the number of rows."""
+    """Stream batches into one object, which appears when all are in; the number of rows. ``footer`` is kept with it."""
     groups = _grouped(_counted(batches, table, progress), schema)
     first = next(groups, schema.empty_table())
     rows = 0
     with (
         store.writing(key) as sink,
-        _open_writer(sink, first) as writer,
+        _open_writer(sink, first, footer) as writer,
         behind(writer.write_table) as write,
     ):
         for group in chain([first] if first.num_rows else [], groups):
@@ -43,10 +44,10 @@ def write_canonical(
     return rows
 
 
-def _open_writer(sink: BinaryIO, first: pa.Table) -> pq.ParquetWriter:
+def _open_writer(sink: BinaryIO, first: pa.Table, footer: Mapping[bytes, bytes] | None) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         sink,
-        first.schema,
+        first.schema.with_metadata(dict(footer)) if footer else first.schema,
         compression=_COMPRESSION,
         compression_level=_LEVEL,
         use_dictionary=[

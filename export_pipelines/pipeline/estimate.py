@@ -30,8 +30,10 @@ from export_pipelines.core.estimating import (
 from export_pipelines.core.model import ExportFile, ExportPlan, KeptStage, PlannerGuess, Stage, TenantScope
 from export_pipelines.core.packing import ARCHIVE, NO_COMPRESSION
 from export_pipelines.core.ports import Source
+from export_pipelines.core.service_catalog import catalog_of
 from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.plan import check_order
+from export_pipelines.pipeline.service_stage import service_rows
 from export_pipelines.stores.measures import MeasureStore
 
 _UNKNOWN_WIDTH = 100  # of a row that was kept before widths were
@@ -68,6 +70,8 @@ def estimate_plan(
     grounds = grounds_of(plan, measures)
     if kept and plan.converted_from:
         return weigh(plan, catalog, grounds, kept_rows(kept(plan.converted_from)))
+    if plan.export_type == "audit":
+        return weigh(plan, catalog, grounds, service_rows(plan, measures.control))
     return weigh(plan, catalog, grounds, planned_rows(plan, source))
 
 
@@ -119,7 +123,7 @@ def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, guesses: Mapping
         size_bytes=sum(table.size_bytes for table in tables) + papers_bytes(columns, archived=archived),
         seconds=START_SECONDS + sum(table.seconds for table in tables),
         tables=tables,
-        classes=classes_of(plan, catalog),
+        classes=classes_of(plan, catalog_of(plan.export_type, catalog)),
         recipients=tuple(dict.fromkeys(address for email in plan.emails for address in email.recipients)),
         basis=weakest(table.basis for table in tables),
         past_error=grounds.past_error,

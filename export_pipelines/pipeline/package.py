@@ -17,6 +17,7 @@ from export_pipelines.core.packing import ARCHIVE
 from export_pipelines.core.signing import Signer
 from export_pipelines.packaging.documents import checksums, datapackage, readme
 from export_pipelines.packaging.manifest import build_manifest, sealed_manifest, to_json
+from export_pipelines.packaging.migration import migration_files
 from export_pipelines.packaging.signing import signed
 from export_pipelines.pipeline.archiving import seal_package, zip_package
 from export_pipelines.pipeline.heads import table_head
@@ -61,6 +62,9 @@ def assemble_package(
         _paper(plan, services, f"schema/{name}", "application/xml", content)
         for name, content in spec_documents(plan, stage, services)
     ]
+    if stage.migration is not None:
+        scripts = migration_files(plan, stage.migration, files)
+        papers += [_paper(plan, services, name, "application/sql", script) for name, script in scripts.items()]
     named = [*files, *papers]
     named.append(_paper(plan, services, CHECKSUMS, "text/plain", checksums(named)))
     signer = services.signing.signer()

@@ -13,6 +13,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, KeptStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.core.service_catalog import catalog_of
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.kept import find_kept
@@ -35,7 +36,7 @@ def check_order(
     wanted = parse_configuration(raw)
     plan = plan_export(
         wanted,
-        catalog,
+        catalog_of(wanted.export_type, catalog),
         request_id="check",
         attempt=1,
         scope=scope,
@@ -57,7 +58,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
     owner = request.requested_by if role is Role.MEMBER else None
     plan = plan_export(
         wanted,
-        services.catalog,
+        catalog_of(wanted.export_type, services.catalog),
         request_id=request.id,
         attempt=request.attempt,
         scope=scope,
@@ -68,6 +69,11 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         role=role,
     )
     return replace(plan, expected_rows=request.total_rows)
+
+
+def services_for(plan: ExportPlan, services: ExportServices) -> ExportServices:
+    """The services with the catalog that the plan was made by."""
+    return replace(services, catalog=catalog_of(plan.export_type, services.catalog))
 
 
 def kept_rows(plan: ExportPlan, services: ExportServices) -> Stage:

@@ -98,6 +98,31 @@ class Rereading:
         self.progress.file_created()
 
 
+@dataclass
+class Together:
+    """Progress of several readers at once, which one failure stops."""
+
+    progress: Progress
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def stop(self) -> None:
+        """`Cancelled` from the next `advance` of each reader."""
+        self._stopped.set()
+
+    def advance(self, *, table: str, rows: int) -> None:
+        if self._stopped.is_set():
+            raise Cancelled("another table could not be read")
+        with self._lock:
+            self.progress.advance(table=table, rows=rows)
+
+    def expect(self, rows: int) -> None:
+        self.progress.expect(rows)
+
+    def file_created(self) -> None:
+        self.progress.file_created()
+
+
 @contextmanager
 def reporting(
     requests: RequestStore, request_id: str, run_id: str, *, step: str, expected_rows: int, every_seconds: float

@@ -57,7 +57,7 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         remember(plan, stage, staged.files, services.measures)
     except Unavailable as error:  # the export is complete; only later estimates would have known better
         _log.warning("measures_lost", request_id=plan.request_id, error=str(error))
-    if services.keep_canonical and plan.sealing is None and plan.converted_from is None:
+    if services.keep_canonical and plan.sealing is None and plan.converted_from is None and plan.export_type != "audit":
         keep_stage(plan, stage, services.store)
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     return package

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.model import LakeRetention
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -43,6 +47,8 @@ class ExportServices:
     keep_canonical: bool  # for conversions, as long as the package
     sweep_after: dt.timedelta  # how long something lies still before it can be a leftover
     heartbeat_seconds: float
+    lake_retention: LakeRetention
     max_file_bytes: int | None = None  # of every file of a package; None: any size
     max_attachment_bytes: int = 10_000_000  # of all files of a mail together
     exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes
+    reading_control: Callable[[], AbstractContextManager[psycopg.Connection[Any]]]  # a snapshot of the service's state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 from export_pipelines.core.catalog import Catalog
@@ -21,7 +21,7 @@ from export_pipelines.core.model import (
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
-from export_pipelines.pipeline.progress import Rereading
+from export_pipelines.pipeline.progress import Rereading, Together
 from export_pipelines.pipeline.services import ExportServices
 
 
@@ -30,7 +30,8 @@ def stage_tables(
 ) -> Stage:
     """All tables of the plan as they are at one instant: now, or that of a snapshot that somebody holds.
 
-    Counting runs on the connection that holds the snapshot while another reads the rows.
+    Counting runs on the connection that holds the snapshot while ``plan.parallel_jobs`` others read the rows, a table
+    each. What is written does not depend on how many they are.
     """
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.source.snapshot(plan.scope, join=join) as snapshot, ThreadPoolExecutor(1, "aggregates") as counting:
@@ -39,17 +40,40 @@ def stage_tables(
         progress.expect(plan.expected_rows or sum(guess.rows for guess in guesses.values()))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
         attested = counting.submit(_attest, snapshot, plan, services.catalog)
+        described = counting.submit(snapshot.ddl, plan.selections) if plan.export_type == "migration" else None
         stager = _Stager(plan=plan, snapshot=snapshot, guesses=guesses, services=services, counting=counting)
         try:
-            tables = [
-                stager.stage(selection, counted, Rereading(progress))
-                for selection, counted in zip(plan.selections, figures, strict=True)
-            ]
+            tables = _all_staged(stager, list(zip(plan.selections, figures, strict=True)), progress)
         except BaseException:
             counting.shutdown(wait=False, cancel_futures=True)
             raise
         progress.expect(sum(table.rows for table in tables))
-        return Stage(snapshot=snapshot.shared.info, tables=tuple(tables), isolation=attested.result())
+        return Stage(
+            snapshot=snapshot.shared.info,
+            tables=tuple(tables),
+            isolation=attested.result(),
+            migration=described.result() if described else None,
+        )
+
+
+def _all_staged(
+    stager: _Stager, chosen: list[tuple[TableSelection, Future[TableAggregates]]], progress: Progress
+) -> list[StagedTable]:
+    """Every table, in the order of the plan. The first that fails ends the others with their next batch."""
+    jobs = min(stager.plan.parallel_jobs, len(chosen))
+    if jobs == 1:
+        return [stager.stage(selection, counted, Rereading(progress)) for selection, counted in chosen]
+    watched = Together(progress)
+    with ThreadPoolExecutor(jobs, "readers") as readers:
+        staged = [readers.submit(stager.stage, selection, counted, Rereading(watched)) for selection, counted in chosen]
+        try:
+            for done in as_completed(staged):
+                done.result()
+        except BaseException:
+            watched.stop()
+            readers.shutdown(wait=True, cancel_futures=True)
+            raise
+        return [done.result() for done in staged]
 
 
 def _attest(snapshot: Snapshot, plan: ExportPlan, catalog: Catalog) -> IsolationAccount:

@@ -55,6 +55,18 @@ def unpacked(path: Path, keys: Keys) -> Iterator[Path]:
         raise RequestRejected(f"{path} is not a package: give its folder, its .zip or its {MANIFEST}", field="PACKAGE")
 
 
+@contextmanager
+def opened(path: Path, keys: Keys) -> Iterator[Path]:
+    """The folder with the files themselves, also of a published package that holds an archive and its manifest."""
+    with unpacked(path, keys) as folder:
+        inside = [found for found in sorted(folder.iterdir()) if found.name != MANIFEST]
+        if len(inside) == 1 and inside[0].is_file() and (is_sealed(inside[0]) or is_archive(inside[0])):
+            with unpacked(inside[0], keys) as content:
+                yield content
+        else:
+            yield folder
+
+
 def _starts_as_archive(path: Path) -> bool:
     """A ZIP that was cut has its first member's mark and no directory."""
     with path.open("rb") as stream:

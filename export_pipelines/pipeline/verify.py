@@ -191,7 +191,7 @@ def _check_files(folder: Path, manifest: ReadManifest, found: Verification, told
 
 def _check_rows(folder: Path, manifest: ReadManifest, found: Verification, means: _Means) -> None:
     spec = means.find_format(manifest.format.name)
-    heads = {table.name: _head(table) for table in manifest.tables}
+    heads = {table.name: head_of(table) for table in manifest.tables}
     accounts: dict[str, Account] = {}
     with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch, accounting() as session:
         for entry in manifest.files:
@@ -237,7 +237,8 @@ def _parts(entry: ReadFile, heads: dict[str, TableHead]) -> Iterator[FilePart]:
         yield FilePart(table=part.table, rows=part.rows, columns=names, route=part.route)
 
 
-def _head(table: ReadTable) -> TableHead:
+def head_of(table: ReadTable) -> TableHead:
+    """What readers of its files need to know of a table."""
     fields = []
     for column in table.columns:
         made = field_of(column.name, column.type, nullable=column.nullable)

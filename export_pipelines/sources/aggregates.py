@@ -43,7 +43,9 @@ def _figures(name: str, shape: Shape, as_text: Collection[str]) -> list[sql.Comp
     column, form = shape.columns[name], shape.form_of(name, as_text)
     value, rule = projected(name, column, form), form.total
     none: sql.Composable = sql.SQL("NULL")
-    plain = sql.Identifier(ROW, name) if column.mask is None else value
+    if column.mask is not None:  # nothing but NULL, and a NULL of the travelling type has no sum
+        return [sql.SQL("0"), none, none, none]
+    plain = sql.Identifier(ROW, name)
     count = sql.SQL("count({})").format(plain)
     if rule is Total.EXTREMES:
         finite = sql.SQL("FILTER (WHERE {0} NOT IN ('NaN', 'Infinity', '-Infinity'))").format(value)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.sources import adbc_stream
 from export_pipelines.sources.copy_decoder.columns import UNCAST
 from export_pipelines.sources.copy_decoder.libpq import availability
 from export_pipelines.sources.query import NO_CASTS, Casts
@@ -42,7 +41,9 @@ def choose_engine(choice: Choice = "auto") -> Engine:
         )
     if choice == "adbc" or problem is not None:
         note = f"native: {problem}" if problem and choice == "auto" else ""
-        return Engine(name="adbc", open=adbc_stream.AdbcReader, uncast=NO_CASTS, note=note)
+        from export_pipelines.sources.adbc_stream import AdbcReader  # imports polars, which not every process needs
+
+        return Engine(name="adbc", open=AdbcReader, uncast=NO_CASTS, note=note)
     from export_pipelines.sources.copy_stream import CopyReader  # only where its C part was built
 
     return Engine(name="native", open=CopyReader, uncast=UNCAST)

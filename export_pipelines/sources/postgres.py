@@ -19,10 +19,12 @@ from psycopg import sql
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.isolation import SessionIsolation
+from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
+from export_pipelines.sources.ddl import read_ddl
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
@@ -207,6 +209,13 @@ class PostgresSnapshot:
         (analysed,) = self._one(was_analysed(self._catalog, selection.table))
         found = explained[0][0]["Plan"]
         return PlannerGuess(rows=int(found["Plan Rows"]), width_bytes=int(found["Plan Width"]), analysed=analysed)
+
+    def ddl(self, selections: Iterable[TableSelection]) -> MigrationScripts:
+        """From the system catalogs, which show the schema as it is now; rows that it counts are the snapshot's."""
+        chosen = tuple(selections)
+        self.require_sound(selection.table for selection in chosen)
+        with self._lock, _translated(self._url):
+            return read_ddl(self._connection, self._catalog, chosen, self._scope)
 
     def close(self) -> None:
         """End the idle readers' transactions; a reader still at work closes its own."""

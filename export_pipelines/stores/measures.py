@@ -16,6 +16,11 @@ class MeasureStore:
     def __init__(self, control: Control) -> None:
         self._control = control
 
+    @property
+    def control(self) -> Control:
+        """The database it is in, for figures that need no measures."""
+        return self._control
+
     def record(
         self,
         request_id: str,

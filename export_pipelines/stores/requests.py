@@ -70,6 +70,7 @@ class ExportRequest:
     deleted_at: dt.datetime | None
     schedule_id: str | None  # whose export it is
     scheduled_for: dt.datetime | None  # the fire; None when it was run by hand
+    batch_id: str | None = None  # the bulk order that it is part of
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:
@@ -81,6 +82,7 @@ class ExportRequest:
                 "status": RequestStatus(row["status"]),
                 "percentage": float(row["percentage"]),
                 "schedule_id": str(row["schedule_id"]) if row["schedule_id"] else None,
+                "batch_id": str(row["batch_id"]) if row["batch_id"] else None,
             }
         )
 
@@ -112,6 +114,7 @@ class RequestStore(Attempts):
         estimate: Estimate | None = None,
         schedule_id: str | None = None,
         window_end: dt.datetime | None = None,
+        batch_id: str | None = None,
     ) -> str:
         """A new queued request; its id. The same idempotency key of a tenant answers the first id again.
 
@@ -135,15 +138,16 @@ class RequestStore(Attempts):
             "seconds": estimate and estimate.seconds,
             "schedule_id": schedule_id,
             "window_end": window_end,
+            "batch_id": batch_id,
         }
         rows = self._control.rows(
             """
             INSERT INTO export_control.export_requests
                 (id, tenant_id, config, requested_by, requested_role, launched_by, idempotency_key, priority,
-                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds, schedule_id, window_end)
+                 sealed_secrets, estimated_rows, estimated_bytes, estimated_seconds, schedule_id, window_end, batch_id)
             VALUES (%(id)s, %(tenant_id)s, %(config)s, %(requested_by)s, %(requested_role)s, %(launched_by)s,
                     %(idempotency_key)s, %(priority)s, %(sealed)s, %(rows)s, %(bytes)s,
-                    %(seconds)s, %(schedule_id)s, %(window_end)s)
+                    %(seconds)s, %(schedule_id)s, %(window_end)s, %(batch_id)s)
             ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id, true AS same
             """,

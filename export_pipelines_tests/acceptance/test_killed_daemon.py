@@ -71,12 +71,18 @@ class Havoc:
 
 
 def run_workers(services: Services) -> list[int]:
-    """Processes of runs, in the code server's process group."""
+    """Processes of runs: what the code server spawned, or with EXPORT_RUN_LAUNCHER=warm copies of its fork server."""
     code = services.child("code").process
     assert code is not None
-    listed = subprocess.run(["ps", "-axww", "-o", "pid=,pgid=,command="], capture_output=True, text=True, check=True)
-    found = (line.split(None, 2) for line in listed.stdout.splitlines())
-    return [int(pid) for pid, group, command in found if int(group) == code.pid and "spawn_main" in command]
+    listed = subprocess.run(
+        ["ps", "-axww", "-o", "pid=,ppid=,pgid=,command="], capture_output=True, text=True, check=True
+    )
+    found = [line.split(None, 3) for line in listed.stdout.splitlines()]
+    return [
+        int(pid)
+        for pid, parent, group, command in found
+        if int(group) == code.pid and ("spawn_main" in command or ("forkserver" in command and int(parent) != code.pid))
+    ]
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ from export_pipelines_tests.servers.issuer import Issuer
 from export_pipelines_tests.workshop import TENANTS
 
 JOBS, AUDIT = "/api/v1/exports/jobs", "/api/v1/audit"
+SCHEDULES, TEMPLATES = "/api/v1/exports/schedules", "/api/v1/exports/templates"
 PETS: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
+NIGHTLY: dict[str, Any] = {"name": "Nightly", "cron": "0 3 * * *", "config": PETS}
+TEMPLATE: dict[str, Any] = {"name": "Pets", "config": PETS}
 HOME_TENANT, OTHER_TENANT = TENANTS[:2]
 
 _addresses = itertools.count(1)
@@ -52,7 +55,9 @@ PEOPLE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A completed export with a link, and every text about it that a stranger must not see."""
+    """Something of somebody's, as a rule a completed export with a link, and every text about it that a stranger must
+    not see.
+    """
 
     id: str
     link_id: str
@@ -107,6 +112,21 @@ class Site:
         )
         marks = (mark, token, opened.id, f"run-{made}", *(row["sha256"] for row in sums))
         return Made(id=made, link_id=opened.id, token=token, marks=marks)
+
+    def save(self, what: str, who: str = "ann") -> Made:
+        """A schedule, a paused one, a template or a bulk order of somebody's."""
+        if what == "batch":
+            order = self.ask(who, "POST", "/api/v1/exports/bulk", json={"export_type": "full_backup"})
+            made, jobs = order.json()["batch_id"], order.json()["job_ids"]
+            return Made(id=made, link_id=made, token="", marks=tuple(jobs))
+        mark = secrets.token_hex(8)
+        path, wanted = (TEMPLATES, TEMPLATE) if what == "template" else (SCHEDULES, NIGHTLY)
+        answer = self.ask(who, "POST", path, json={**wanted, "name": f"name-{mark}"})
+        assert answer.status_code == 201, answer.text
+        made: str = answer.json()["id"]
+        if what == "paused schedule":
+            assert self.ask(who, "POST", f"{path}/{made}/pause").status_code == 200
+        return Made(id=made, link_id=made, token="", marks=(mark,))
 
     def queue(self, who: str = "ann") -> str:
         """The id of an export that waits."""

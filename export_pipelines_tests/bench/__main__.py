@@ -1,6 +1,7 @@
 """`run` measures and saves each suite as it is done; `report` writes docs/benchmarks.md and its plots from that.
 
 python -m export_pipelines_tests.bench run --suite stages,peers --rows 100k --repeat 1
+python -m export_pipelines_tests.bench api --minutes 3
 python -m export_pipelines_tests.bench report
 """
 
@@ -18,9 +19,11 @@ from types import FrameType
 from typing import Any
 
 from export_pipelines_tests.bench.datasets import Laboratory, laboratory
+from export_pipelines_tests.bench.load.suite import LAUNCHERS, NAME, Size
+from export_pipelines_tests.bench.load.suite import measure as measure_load
 from export_pipelines_tests.bench.machine import busy, describe
 from export_pipelines_tests.bench.measuring import tell
-from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, SuiteResult, load, save
+from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, Measurement, SuiteResult, load, save
 from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -36,18 +39,38 @@ def main(arguments: list[str] | None = None) -> int:
             tell(f"wrote {path}")
         return 0
     signal.signal(signal.SIGTERM, _stop)
-    sizes = Sizes(rows=parsed.rows, memory_rows=parsed.memory_rows or _memory_rows(parsed.rows), repeat=parsed.repeat)
-    machine = describe()  # before anything of ours runs: later its load is our own
+    try:
+        return _api(parsed) if parsed.command == "api" else _suites_of(parsed)
+    except KeyboardInterrupt:
+        tell("stopped; `run --resume` goes on with the suites that are not saved yet")
+        return _INTERRUPTED
+
+
+def _api(parsed: argparse.Namespace) -> int:
+    """The service under load; its result is a suite like the others."""
+    size = Size(minutes=parsed.minutes, users=parsed.users, alone=parsed.alone, launchers=tuple(parsed.launcher))
+    machine, started_at, started = described(), dt.datetime.now(dt.UTC), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+        measurements = tuple(measure_load(Path(folder).resolve(), size))
+    save(_result(NAME, size.rows, 1, machine, measurements, started_at, started), parsed.results)
+    return 0
+
+
+def described() -> dict[str, Any]:
+    """Machine and load before anything of ours runs: later its load is our own."""
+    machine = describe()
     if busy(machine):
         tell(f"the machine is busy (load average {machine['load_average']}); the results will say so")
-    try:
-        with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
-            home = (parsed.home or Path(folder)).resolve()
-            with laboratory(home, keep=parsed.home is not None) as found:
-                _run(parsed.suite, sizes, found, machine, parsed)
-    except KeyboardInterrupt:
-        tell("stopped; `--resume` goes on with the suites that are not saved yet")
-        return _INTERRUPTED
+    return machine
+
+
+def _suites_of(parsed: argparse.Namespace) -> int:
+    sizes = Sizes(rows=parsed.rows, memory_rows=parsed.memory_rows or _memory_rows(parsed.rows), repeat=parsed.repeat)
+    machine = described()
+    with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+        home = (parsed.home or Path(folder)).resolve()
+        with laboratory(home, keep=parsed.home is not None) as found:
+            _run(parsed.suite, sizes, found, machine, parsed)
     return 0
 
 
@@ -70,13 +93,27 @@ def _run(
 def _measured(name: str, sizes: Sizes, found: Laboratory, machine: dict[str, Any]) -> SuiteResult:
     started_at, started = dt.datetime.now(dt.UTC), time.monotonic()
     measurements = tuple(suite(name)(found, sizes))
+    return _result(name, sizes.rows, sizes.repeat, machine, measurements, started_at, started, full_rows=FULL_ROWS)
+
+
+def _result(
+    name: str,
+    rows: int,
+    repeat: int,
+    machine: dict[str, Any],
+    measurements: tuple[Measurement, ...],
+    started_at: dt.datetime,
+    started: float,
+    *,
+    full_rows: int = 0,
+) -> SuiteResult:
     return SuiteResult(
         suite=name,
-        rows=sizes.rows,
-        repeat=sizes.repeat,
+        rows=rows,
+        repeat=repeat,
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - started, 1),
-        preliminary=sizes.rows < FULL_ROWS,
+        preliminary=rows < full_rows,
         loaded=busy(machine),
         machine=machine,
         measurements=measurements,
@@ -102,9 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--repeat", type=int, default=3, help="runs of what takes less than ten seconds")
     run.add_argument("--home", type=Path, help="keep the loaded databases in this folder for the next time")
     run.add_argument("--resume", action="store_true", help="skip suites that are saved for this commit and size")
+    api = commands.add_parser("api", help="measure the whole service under load")
+    api.add_argument("--minutes", type=float, default=Size.minutes, help="of load, for each way to start runs")
+    api.add_argument("--users", type=int, default=Size.users, help="at the same time")
+    api.add_argument("--alone", type=int, default=Size.alone, help="exports one after another, before")
+    api.add_argument("--launcher", nargs="+", choices=list(LAUNCHERS), default=list(LAUNCHERS))
     report = commands.add_parser("report", help="write the page and the plots")
     report.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
-    for command in (run, report):
+    for command in (run, api, report):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the saved results")
     return parser
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from export_pipelines_tests.bench import plots, tables
+from export_pipelines_tests.bench.load import suite as load_suite
+from export_pipelines_tests.bench.load import tables as load_tables
 from export_pipelines_tests.bench.results import SuiteResult, load
 
 _PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -18,6 +20,7 @@ _SUITES: Mapping[str, Callable[[SuiteResult], str]] = {
     "small": tables.small,
     "growth": tables.growth,
     "memory": tables.memory,
+    "api": load_tables.api,
 }
 
 
@@ -40,7 +43,8 @@ def _part(name: str, results: Mapping[str, SuiteResult]) -> str:
         return "\n".join(f"- {line}" for line in dict.fromkeys(_machine(result) for result in results.values()))
     result = results.get(name)
     if result is None:
-        return f"Not measured yet: `python -m export_pipelines_tests.bench run --suite {name}`."
+        command = name if name == load_suite.NAME else f"run --suite {name}"
+        return f"Not measured yet: `python -m export_pipelines_tests.bench {command}`."
     return f"{_circumstances(result)}\n\n{_SUITES[name](result)}"
 
 

@@ -23,11 +23,11 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def seconds(spread: Spread) -> str:
     """The median, and least to greatest when there were several."""
-    middle = _figure(spread.median)
-    return middle if spread.low == spread.high else f"{middle} ({_figure(spread.low)}–{_figure(spread.high)})"
+    middle = figure(spread.median)
+    return middle if spread.low == spread.high else f"{middle} ({figure(spread.low)}–{figure(spread.high)})"
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
     """Three digits that mean something."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -52,8 +52,8 @@ def targets(results: Results) -> str:
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str, str]:
-    figure = "" if verdict.figure is None else f"{_figure(verdict.figure)} {verdict.target.unit}"
-    return verdict.target.promise, figure, _short(verdict.sentence())
+    found = "" if verdict.figure is None else f"{figure(verdict.figure)} {verdict.target.unit}"
+    return verdict.target.promise, found, _short(verdict.sentence())
 
 
 def stages(result: SuiteResult) -> str:
@@ -66,7 +66,7 @@ def stages(result: SuiteResult) -> str:
             if not each.runs:
                 rows.append(_unavailable(each, 7))
             elif "steps" in each.runs[0].detail:
-                steps = [_figure(each.step(name)) for name in ("stage", "convert", "validate", "package")]
+                steps = [figure(each.step(name)) for name in ("stage", "convert", "validate", "package")]
                 rows.append([each.label, seconds(each.spread()), *steps, _megabytes(each)])
             else:
                 ratio = f"{each.seconds / base.seconds:.1f} × COPY" if base else ""
@@ -103,9 +103,9 @@ def _job(each: Measurement) -> list[str]:
         each.label,
         seconds(each.spread()),
         f"{each.rows / each.seconds:,.0f}",
-        _figure(each.spread(lambda run: run.cpu_seconds).median),
-        *(_figure(each.step(name)) for name in main),
-        _figure(other),
+        figure(each.spread(lambda run: run.cpu_seconds).median),
+        *(figure(each.step(name)) for name in main),
+        figure(other),
         _megabytes(each),
     ]
 
@@ -120,7 +120,7 @@ def peers(result: SuiteResult) -> str:
                 each.label,
                 seconds(each.spread()),
                 f"{each.seconds / ours.seconds:.2f} ×" if ours else "",
-                _figure(each.spread(_cpu).median),
+                figure(each.spread(_cpu).median),
                 _written(each),
                 _megabytes(each),
             ]
@@ -164,7 +164,7 @@ def small(result: SuiteResult) -> str:
             continue
         every = Spread.of(second for run in each.runs for second in run.detail["each"])
         first = Spread.of(run.detail["first"] for run in each.runs)
-        rows.append([each.label, seconds(every), _figure(first.median), _megabytes(each)])
+        rows.append([each.label, seconds(every), figure(first.median), _megabytes(each)])
     return grid((_title("inv", list(result.measurements)), "seconds", "first, s", "peak MB"), rows)
 
 

@@ -26,15 +26,17 @@ from export_pipelines.core.fidelity import Carried
 from export_pipelines.core.model import ExportPlan, TableSelection, TenantScope
 from export_pipelines.core.types import Kind, field_of
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.formats.registry import all_formats
+from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.materialize import whole_partition
 from export_pipelines.pipeline.package import assemble_package
 from export_pipelines.pipeline.progress import RunProgress, Unwatched
+from export_pipelines.pipeline.restore import restore_package
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.stage import stage_tables
 from export_pipelines.pipeline.validate import validate_files
 from export_pipelines.settings import Settings
+from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.fidelity.matrix import CASES, CLAIMS, SETUP, VARIANTS, TypeCase, Variant, claim
 from export_pipelines_tests.fidelity.readers import READERS, Cells, Columns, as_input, restore
 from export_pipelines_tests.workshop import login_url, make_workshop
@@ -125,11 +127,14 @@ def proof(source: str, postgres: EmbeddedPostgres, tmp_path_factory: pytest.Temp
 @contextmanager
 def services_on(source: str, catalog: Catalog, postgres: EmbeddedPostgres, home: Path) -> Iterator[ExportServices]:
     """What the steps work with, without a request table."""
+    with psycopg.connect(source, autocommit=True) as connection:  # a home before this one had another key
+        connection.execute("DROP SCHEMA IF EXISTS export_control CASCADE")
+    migrate(source)
     written = home / "catalog.yaml"
     written.write_text(catalog.model_dump_json(by_alias=True, exclude_defaults=True))  # JSON is YAML
     settings = Settings(
         EXPORT_SOURCE_URL=login_url(postgres, source, catalog.reader_role),
-        EXPORT_CONTROL_URL=postgres.url("postgres"),  # never asked
+        EXPORT_CONTROL_URL=source,  # where the signing key is
         EXPORT_HOME=home,
         EXPORT_CATALOG=written,
     )
@@ -250,6 +255,40 @@ def test_the_xml_of_every_type_satisfies_its_schema(proof: Proof) -> None:
     command = ["xmllint", "--noout", "--huge", "--schema", "schema/types.xsd", "data/types.xml"]
     checked = subprocess.run(command, cwd=proof.folders["XML"], check=False, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr[:500]
+
+
+@pytest.mark.parametrize("variant", [VARIANTS[0], VARIANTS[-1]], ids=lambda variant: variant.title)
+def test_a_migration_makes_every_type_again_with_every_value(
+    source: str, proof: Proof, postgres: EmbeddedPostgres, tmp_path: Path, variant: Variant
+) -> None:
+    plan = replace(plan_of(proof.catalog, variant), export_type="migration", request_id="migration")
+    with services_on(source, proof.catalog, postgres, tmp_path) as services:
+        stage = stage_tables(plan, services, Unwatched())
+        files = convert_tables(plan, stage, services, Unwatched())
+        verdicts = validate_files(plan, stage, files, services, Unwatched())
+        package = assemble_package(plan, stage, files, verdicts, services)
+    folder = tmp_path / "objects" / package.manifest.key.removesuffix("/manifest.json")
+    restore_package(folder, source, find_format, schema="again")
+    try:
+        names = [column_of(case) for case in CASES]
+        one, other = (
+            sql.SQL("SELECT {} FROM {}.types").format(
+                sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in ["id", *names]),
+                sql.Identifier(schema),
+            )
+            for schema in ("public", "again")
+        )
+        for left, right in ((one, other), (other, one)):
+            assert proof.connection.execute(sql.SQL("({}) EXCEPT ALL ({})").format(left, right)).fetchall() == []
+        declared_types = proof.connection.execute(
+            """
+            SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+            WHERE attrelid = ANY(ARRAY['public.types', 'again.types']::regclass[]) AND attname ~ '^v'
+            """
+        ).fetchall()
+        assert len({(name, kind.replace("again.", "")) for name, kind in declared_types}) == len(CASES)
+    finally:
+        proof.connection.execute("DROP SCHEMA again CASCADE")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import EmailDelivery
+from export_pipelines.core.model import EmailDelivery, LakeRetention
 from export_pipelines.core.ports import Mailer, Message
 from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.pipeline.deliver import deliver_due, fill
@@ -87,6 +87,8 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         sweep_after=dt.timedelta(days=1),
         heartbeat_seconds=1,
         exclusively=publisher.control.exclusively,
+        reading_control=publisher.control.reading,
+        lake_retention=LakeRetention(),
     )
 
 

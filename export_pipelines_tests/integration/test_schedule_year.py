@@ -117,14 +117,14 @@ def random_cron(chance: random.Random) -> str:
     minute, hour = chance.choice((0, 15, 30, 59)), chance.choice((0, 1, 2, 2, 3, chance.randrange(24)))
     day, weekday, month = chance.randrange(1, 31), chance.randrange(7), chance.randrange(1, 13)
     forms = {
-        f"{minute} {hour} * * {weekday}": 24,
-        f"{minute} {hour} {day} * *": 50,
+        f"{minute} {hour} * * {weekday}": 14,
+        f"{minute} {hour} {day} * *": 60,
         f"{minute} {hour} L * *": 10,
-        f"{minute} {hour} * * *": 3,
+        f"{minute} {hour} * * *": 2,
         f"{minute},{(minute + 7) % 60} {hour} {day} */3 *": 5,
         f"{minute} {hour} {day} {month} {weekday}": 5,
-        f"*/30 {hour} {day} * *": 4,
-        f"{minute} * {day} {month} *": 3,
+        f"*/30 {hour} {day} * *": 3,
+        f"{minute} * {day} {month} *": 1,
     }
     return chance.choices(list(forms), list(forms.values()))[0]
 
@@ -133,8 +133,8 @@ def ticks(chance: random.Random) -> list[dt.datetime]:
     """When the dispatcher looks: every few minutes for a while, then not for hours or days."""
     found, now = [], START
     while now < END:
-        short = chance.random() < 0.7
-        now += dt.timedelta(minutes=chance.uniform(1, 8)) if short else dt.timedelta(hours=chance.expovariate(1 / 14))
+        short = chance.random() < 0.6
+        now += dt.timedelta(minutes=chance.uniform(1, 8)) if short else dt.timedelta(hours=chance.expovariate(1 / 22))
         found.append(min(now, END - dt.timedelta(seconds=1)))
     return found
 
@@ -213,7 +213,7 @@ def test_every_fire_of_a_year_is_one_request_however_often_the_dispatcher_dies(c
         if expected:
             assert dt.timedelta(0) <= got["least"] <= got["most"] <= dt.timedelta(seconds=jitter), told
             assert got["closed"], told
-    assert fragile.deaths > 500
+    assert fragile.deaths > 150
 
 
 def test_a_server_that_cuts_the_connection_costs_no_fire(control_url: str, control: ControlDatabase) -> None:

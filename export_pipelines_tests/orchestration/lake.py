@@ -6,6 +6,7 @@ The source is asked by its administrator with psycopg, the lake by DuckDB.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from export_pipelines.orchestration.jobs import materialize_job_name
 from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
+_GENERATION = re.compile(r"snapshot=[0-9T]{15}\.[0-9]{6}Z/")
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -65,17 +67,21 @@ class Lake:
         found = (path for path in objects.rglob("*") if path.is_file())
         return {path.relative_to(objects).as_posix(): path.read_bytes() for path in found}
 
+    def partitions(self) -> set[str]:
+        """Every object, without the folder that names the snapshot which a partition's part was read from."""
+        return set(map(without_snapshot, self.files()))
+
     def folder(self, table: str, tenant: str = TENANTS[0], period: str | None = None) -> Path:
         """Of a tenant's partitions, or of one: ``month=2024-03``."""
         folder = self.workshop.objects / "lake" / self.catalog.name / table / f"tenant={tenant}"
         return folder / period if period else folder
 
     def stored(self, table: str, folder: Path) -> list[str]:
-        """All rows below a folder, each as text, sorted."""
+        """All rows below a folder, of the newest snapshot of each partition, each as text, sorted."""
         described = self.catalog.tables[table]
         columns = ", ".join(_in_file(described, name) for name in described.exported_columns)
         with duckdb.connect() as session:
-            rows = session.execute(f"SELECT {columns} FROM read_parquet('{folder}/**/*.parquet')").fetchall()
+            rows = session.execute(f"SELECT {columns} FROM read_parquet($1)", [_newest(folder)]).fetchall()
         return sorted(map(repr, rows))
 
     def source(self, table: str, tenant: str = TENANTS[0], condition: str = "TRUE") -> list[str]:
@@ -97,6 +103,17 @@ OWNED = {
     "invoice_items": "r.invoice_id IN (SELECT id FROM clinic.invoices WHERE clinic_id = {tenant})",
     "lab_results": "r.medical_record_id IN (SELECT id FROM clinic.medical_records WHERE clinic_id = {tenant})",
 }
+
+
+def without_snapshot(path: str) -> str:
+    """A part's path as its partition alone would have it."""
+    return _GENERATION.sub("", path)
+
+
+def _newest(folder: Path) -> list[str]:
+    """The current part of every partition below a folder: names of snapshots sort as time does."""
+    found = sorted(folder.rglob("*.parquet"))
+    return [str(path) for path in {without_snapshot(str(path)): path for path in found}.values()]
 
 
 def _in_file(table: Table, name: str) -> str:

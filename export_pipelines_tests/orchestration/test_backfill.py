@@ -21,6 +21,7 @@ from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT
 from export_pipelines.settings import Settings
+from export_pipelines_tests.orchestration.lake import without_snapshot
 from export_pipelines_tests.workshop import TENANTS
 
 MONTHS = [f"2024-{month:02d}-01" for month in range(1, 7)]
@@ -139,7 +140,7 @@ def rows_in_source(workplace: Workplace, table: str, condition: str) -> int:
 
 def partitions_in_lake(workplace: Workplace, table: str) -> set[str]:
     folder = workplace.settings.home / "objects" / "lake" / "clinic" / table
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {without_snapshot(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file()}
 
 
 def dagster(workplace: Workplace, *arguments: str) -> str:

@@ -20,7 +20,7 @@ from psycopg import sql
 from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableSelection, TenantScope
+from export_pipelines.core.model import ExportFile, ExportPlan, LakeRetention, Stage, TableSelection, TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline import assembly
@@ -108,6 +108,8 @@ def services_on(
         sweep_after=dt.timedelta(days=1),
         heartbeat_seconds=1,
         exclusively=control.exclusively,
+        reading_control=control.reading,
+        lake_retention=LakeRetention(),
     )
 
 

@@ -49,7 +49,8 @@ def write(store: LocalStore, batches: Any) -> int:
 @pytest.mark.parametrize("groups", [0, 1, 2, 3, 10])
 def test_rows_keep_their_order_over_groups(store: LocalStore, small_groups: None, tmp_path: Path, groups: int) -> None:
     assert write(store, (batch(i * ROWS) for i in range(groups))) == groups * ROWS
-    found = duckdb.sql(f"SELECT id FROM '{tmp_path / KEY}'").fetchall()
+    with duckdb.connect() as session:
+        found = session.sql(f"SELECT id FROM '{tmp_path / KEY}'").fetchall()
     assert found == [(i,) for i in range(groups * ROWS)]
     assert pq.read_metadata(tmp_path / KEY).num_row_groups == groups
     assert sum(part.num_rows for part in read_canonical(store, [KEY], SCHEMA)) == groups * ROWS

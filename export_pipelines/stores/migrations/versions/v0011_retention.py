@@ -5,7 +5,7 @@ from __future__ import annotations
 from export_pipelines.stores.migrations.scripts import run_script_of
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 
 def upgrade() -> None:

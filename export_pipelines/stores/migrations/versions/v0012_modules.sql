@@ -26,7 +26,8 @@ BEGIN
     IF jsonb_typeof(NEW.config -> 'tables') IS DISTINCT FROM 'array'
        AND jsonb_typeof(NEW.config -> 'data_sources') IS DISTINCT FROM 'array'
        AND jsonb_typeof(NEW.config -> 'modules') IS DISTINCT FROM 'array'
-       AND jsonb_typeof(NEW.config -> 'convert') IS DISTINCT FROM 'string' THEN
+       AND jsonb_typeof(NEW.config -> 'convert') IS DISTINCT FROM 'string'
+       AND coalesce(NEW.config ->> 'export_type', '') NOT IN ('full_backup', 'migration', 'audit') THEN
         RAISE EXCEPTION 'config.tables: list the tables to export, for example ["pets"]' USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;

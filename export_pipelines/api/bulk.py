@@ -1,0 +1,138 @@
+"""Bulk exports: whole tables or the account of the service, as batches of jobs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Response
+from pydantic import BaseModel, Field
+
+from export_pipelines.api.calls import Call, Calling, IdempotencyKey
+from export_pipelines.api.estimates import foresee
+from export_pipelines.api.idempotency import Answer, once
+from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
+from export_pipelines.api.ordering import checked, order, take_turn
+from export_pipelines.api.payloads import JobSummary, Progress, summary_of
+from export_pipelines.api.problems import ANSWERS
+from export_pipelines.core.access import Action
+from export_pipelines.core.bulk import BulkOrder
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.model import TenantScope
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.lake import at_point
+from export_pipelines.pipeline.plan import check_order
+from export_pipelines.stores.batches import Batch, BatchStore
+from export_pipelines.stores.requests import ExportRequest
+
+BATCHES = "/api/v1/exports/batches"
+_GB = 1_000_000_000
+router = APIRouter(prefix="/api/v1/exports", tags=["bulk"], responses=ANSWERS)
+
+
+class BulkCreated(BaseModel):
+    batch_id: str
+    job_ids: list[str] = Field(description="One for each format asked for.")
+    total_tables: int
+    estimated_total_size_gb: float | None = Field(description="Of all jobs; 1 GB is 1,000,000,000 bytes.")
+    tracking_url: str
+
+
+class BatchOut(BaseModel):
+    """A bulk order with its jobs."""
+
+    batch_id: str
+    export_type: str
+    status: RequestStatus = Field(description="processing while any job waits or runs, failed when one has failed.")
+    progress: Progress
+    total_tables: int
+    requested_by: str | None
+    created_at: dt.datetime
+    jobs: list[JobSummary]
+
+
+@router.post("/bulk", status_code=HTTPStatus.ACCEPTED, summary="Ask for whole tables", response_model=BulkCreated)
+def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
+    """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
+    configurations = wanted.configurations()
+    foreseen = [_foreseen(call, config) for config in configurations]
+    requests: list[ExportRequest] = []
+    limits: dict[str, str] = {}
+    with call.acting(Action.BULK) as work:
+
+        def write() -> Answer:
+            for refusal in foreseen:
+                if isinstance(refusal, RequestRejected):
+                    raise refusal
+            limits.update(take_turn(call, work))
+            total_tables = len(checked(call, work, configurations[0]).selections)
+            batch_id = BatchStore(work.control).insert(
+                tenant_id=call.tenant_id,
+                requested_by=call.caller.name,
+                export_type=wanted.export_type,
+                total_tables=total_tables,
+            )
+            for config, expected in zip(configurations, foreseen, strict=True):
+                requests.append(order(call, work, config, expected, batch_id=batch_id)[0])
+            work.target = batch_id
+            work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
+            sizes = [expected.size_bytes for expected in foreseen if isinstance(expected, Estimate)]
+            created = BulkCreated(
+                batch_id=batch_id,
+                job_ids=[request.id for request in requests],
+                total_tables=total_tables,
+                estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(foreseen) else None,
+                tracking_url=f"{call.services.base_url}{BATCHES}/{batch_id}",
+            )
+            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
+            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
+
+        response = once(call, work, key, write)
+    response.headers.update(limits)
+    return launched(call, requests, response, background)
+
+
+@router.get("/batches/{batch_id}", summary="How far a bulk order is", response_model=BatchOut)
+def get_batch(call: Calling, batch_id: UUID, response: Response) -> BatchOut:
+    with call.acting(Action.SEE_BATCH, str(batch_id)) as work:
+        batch = BatchStore(work.control).get(str(batch_id))
+    if batch.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return _told(batch, call.services.base_url)
+
+
+def _foreseen(call: Call, config: dict[str, object]) -> Estimate | RequestRejected | None:
+    """As of any order; and whether there are the snapshots of a point in time, which may take a while to look up."""
+    found = foresee(call, Action.BULK, config)
+    if isinstance(found, RequestRejected) or "point_in_time" not in config:
+        return found
+    catalog = call.services.catalog
+    plan = check_order(config, TenantScope(tenant_id=call.tenant_id), catalog, role=call.caller.role)
+    try:
+        if plan.point_in_time is not None:
+            at_point(plan, plan.point_in_time, catalog, call.services.store)
+    except RequestRejected as refusal:
+        return refusal
+    return found
+
+
+def _told(batch: Batch, base: str) -> BatchOut:
+    totals = [request.total_rows for request in batch.requests]
+    return BatchOut(
+        batch_id=batch.id,
+        export_type=batch.export_type,
+        status=batch.status,
+        progress=Progress(
+            percentage=batch.percentage,
+            rows_processed=sum(request.rows_processed for request in batch.requests),
+            total_rows=None if None in totals else sum(total or 0 for total in totals),
+            current_table=next((request.current_table for request in batch.requests if request.current_table), None),
+            files_created=sum(request.files_created for request in batch.requests),
+        ),
+        total_tables=batch.total_tables,
+        requested_by=batch.requested_by,
+        created_at=batch.created_at,
+        jobs=[summary_of(request, base) for request in batch.requests],
+    )

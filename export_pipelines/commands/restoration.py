@@ -1,0 +1,75 @@
+"""``restore``: a migration package into an empty database."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export_pipelines.commands import output
+from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
+from export_pipelines.commands.verification import Identities, SigningKeys, identities_of, signature_line
+from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.formats.registry import find_format
+from export_pipelines.packaging.key_sets import read_key_set
+from export_pipelines.packaging.sealing import Keys
+from export_pipelines.pipeline.restore import Restoration, restore_package
+from export_pipelines.pipeline.unpacking import opened
+from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.settings import load_settings
+from export_pipelines.sources.session import describe
+
+
+def restore(
+    package: Annotated[Path, typer.Argument(help="Folder, .zip, .age or manifest.json of a migration package.")],
+    url: Annotated[str, typer.Option(help="postgresql:// URL of the database to restore into.")],
+    schema: Annotated[str | None, typer.Option(help="Schema to restore into; default: the package's.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Verify the package, make tables and constraints, and take them back.")
+    ] = False,
+    password_file: PasswordFile = None,
+    identity: Identities = None,
+    keys: SigningKeys = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Verify a migration package, then make its tables in an empty schema, load and compare, all in one transaction.
+
+    The package's DDL is executed: restore what you trust, best with --keys. Exit 2 the target is not empty or lacks
+    something, 3 the package is damaged or the rows do not arrive as they were, 4 the target does not answer, 6 with
+    --keys and not signed by one of them. A failure leaves the target as it was.
+    """
+    with output.reported(as_json=as_json):
+        started = time.monotonic()
+        opening = Keys(
+            password=given_password(password_file, load_settings()),
+            identities=identities_of(identity),
+            ask=lambda: asked_password(new=False),
+        )
+        trusted = read_key_set(keys) if keys is not None else None
+        with opened(package, opening) as folder:
+            found = verify_package(folder, find_format, trusted=trusted)
+            if not found.valid:
+                raise IntegrityViolation(f"the package is not what its manifest says: {'; '.join(found.problems)}")
+            if trusted is not None and not found.signature.trusted:
+                output.err.print(output.plain(f"nothing was restored: signature {signature_line(found.signature)}"))
+                raise typer.Exit(output.SIGNATURE)
+            done = restore_package(folder, url, find_format, schema=schema, dry_run=dry_run)
+        _tell(done, url, seconds=time.monotonic() - started, as_json=as_json)
+
+
+def _tell(done: Restoration, url: str, *, seconds: float, as_json: bool) -> None:
+    if as_json:
+        output.say_json({**asdict(done), "rows": done.rows})
+        return
+    for table, rows in done.tables.items():
+        output.say(f"  {table:44} {rows:>12,} rows")
+    for left in done.left_out:
+        output.say(f"  left out: {f'{left.table}: ' if left.table else ''}{left.what}, {left.reason}")
+    where = f"schema {done.schema} of {describe(url)}"
+    if done.dry_run:
+        output.say(f"{done.rows:,} rows would be restored into {where}; nothing was changed")
+    else:
+        output.say(f"{done.rows:,} rows restored into {where} and compared with the manifest in {seconds:.1f} s")
