@@ -18,6 +18,7 @@ from export_pipelines.api import (
     estimates,
     events,
     health,
+    inspection,
     jobs,
     links,
     metrics,
@@ -65,7 +66,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(Boundary)
-    tenants = (catalog, estimates, bulk, jobs, events, downloads, shares, schedules, templates, cleanup, queue, audit)
+    tenants = (
+        catalog,
+        estimates,
+        bulk,
+        jobs,
+        events,
+        downloads,
+        inspection,
+        shares,
+        schedules,
+        templates,
+        cleanup,
+        queue,
+        audit,
+    )
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)

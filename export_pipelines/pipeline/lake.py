@@ -18,7 +18,7 @@ from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportPlan, LakeRetention, SnapshotInfo, TenantScope
 from export_pipelines.core.naming import generation_time, lake_prefix, lake_prefix_of_catalog
-from export_pipelines.core.ports import ObjectStore
+from export_pipelines.core.ports import Freed, ObjectStore
 from export_pipelines.core.windows import next_period, period_of
 
 _SNAPSHOT, _ROWS = b"snapshot", b"rows"  # keys in the footer of a part
@@ -119,26 +119,36 @@ def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]]
     )
 
 
-def retire(store: ObjectStore, folder: str, retention: LakeRetention, *, now: dt.datetime) -> int:
-    """Remove what a partition's folder need not keep any longer; the bytes freed.
+def retire(
+    store: ObjectStore, folder: str, retention: LakeRetention, *, now: dt.datetime, dry_run: bool = False
+) -> Freed:
+    """Remove what a partition's folder need not keep any longer.
 
     A part that lies in the folder itself is of a version that kept no past, and goes once there is a generation.
     """
-    keys = [key for key, _ in store.list(folder)]
+    sizes = dict(store.list(folder))
     own = sorted(
-        (generation for generation in _in_keys(keys, folder) if not generation.partition),
+        (generation for generation in _in_keys(sizes, folder) if not generation.partition),
         key=lambda generation: generation.taken_at,
     )
     if not own:
-        return 0
+        return Freed()
     edge = now - dt.timedelta(days=retention.days)
     gone = [generation.key for generation in own[: -retention.snapshots] if generation.taken_at < edge]
-    gone += [key for key in keys if key.count("/") == folder.count("/") + 1]
-    return sum(store.delete(key) for key in gone)
+    gone += [key for key in sizes if key.count("/") == folder.count("/") + 1]
+    if not dry_run:
+        for key in gone:
+            store.delete(key)
+    return Freed(items=len(gone), size_bytes=sum(sizes[key] for key in gone))
 
 
-def retire_all(catalog: Catalog, store: ObjectStore, retention: LakeRetention, *, now: dt.datetime) -> int:
-    """`retire` for every partition of the catalog; the bytes freed. For partitions that nobody materialises again."""
+def retire_all(
+    catalog: Catalog, store: ObjectStore, retention: LakeRetention, *, now: dt.datetime, dry_run: bool = False
+) -> Freed:
+    """`retire` for every partition of the catalog, also of those that nobody materialises again."""
     keys = (key for key, _ in store.list(lake_prefix_of_catalog(catalog.name)))
     folders = {key.rpartition("/snapshot=")[0] for key in keys if "/snapshot=" in key}
-    return sum(retire(store, folder, retention, now=now) for folder in sorted(folders))
+    freed = Freed()
+    for folder in sorted(folders):
+        freed += retire(store, folder, retention, now=now, dry_run=dry_run)
+    return freed

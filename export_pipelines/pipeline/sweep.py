@@ -20,6 +20,7 @@ from typing import Any
 from export_pipelines.core.naming import Area, RequestFolder, lake_run, lake_stage_prefix, request_folder
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.core.retention import Patience, is_leftover
+from export_pipelines.pipeline.lake import retire_all
 from export_pipelines.pipeline.removal import clear_package
 from export_pipelines.pipeline.services import ExportServices
 
@@ -67,6 +68,8 @@ def sweep(
     for area in Area:
         unfinished = services.store.drop_unfinished(area, before=patience.before, dry_run=dry_run)
         swept.add("unfinished writes", unfinished)
+    past = retire_all(services.catalog, services.store, services.lake_retention, now=now, dry_run=dry_run)
+    swept.add("past of the lake", past)
     swept.add("scratch", sweep_folder(services.scratch, before=patience.before, dry_run=dry_run))
     swept.rows = services.retention.forget(dry_run=dry_run)
     return swept

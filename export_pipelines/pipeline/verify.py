@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -41,11 +44,20 @@ _NO_KEYS = Keys()
 _UNSIGNED = SignatureVerdict(status=SignatureStatus.MISSING)
 
 
+class Depth(StrEnum):
+    """How closely to look; each looks at what those before it do."""
+
+    CHECKSUM = "checksum"  # every byte
+    SCHEMA = "schema"  # that each file can be read and has the columns it should
+    FULL = "full"  # every row, against the database's own counts and totals
+
+
 @dataclass(kw_only=True)
 class Verification:
     """What was checked and what is wrong; no problem means the package is what it says.
 
-    Who says so is ``signature``: it is `trusted` only where keys were given and one of them signed.
+    Who says so is ``signature``: it is `trusted` only where keys were given and one of them signed. What was not looked
+    at is None.
     """
 
     export_id: str
@@ -53,6 +65,10 @@ class Verification:
     rows: int = 0
     opened: bool = True  # False: encrypted, and only what lies outside was looked at
     problems: list[str] = field(default_factory=list)
+    bytes_match: bool | None = None
+    schema_matches: bool | None = None
+    rows_match: bool | None = None
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # first rows of each table
     signature: SignatureVerdict = _UNSIGNED
 
     @property
@@ -68,6 +84,8 @@ class _Means:
     keys: Keys  # that open an encrypted archive
     trusted: Mapping[str, PublicKey] | None  # that may have signed; None: nobody is asked
     unopened: bool
+    depth: Depth
+    sample_rows: int
     told: Callable[[str], None]
 
     def signature_in(self, folder: Path) -> SignatureVerdict:
@@ -81,15 +99,25 @@ def verify_package(
     keys: Keys = _NO_KEYS,
     trusted: Mapping[str, PublicKey] | None = None,
     unopened: bool = False,
+    depth: Depth = Depth.FULL,
+    sample_rows: int = 0,
     told: Callable[[str], None] = lambda _file: None,
 ) -> Verification:
     """Check a package folder, an archive or a manifest; ``told`` hears each file's path as it is checked.
 
     ``trusted`` are the public keys whose signatures count; without them a signature is only reported. ``unopened``
-    checks an encrypted package from outside, without the ``keys`` that open it. `RequestRejected` when there is no
-    package at ``path``, or ``keys`` do not open it.
+    checks an encrypted package from outside, without the ``keys`` that open it. ``sample_rows`` of each table are kept.
+    `RequestRejected` when there is no package at ``path``, or ``keys`` do not open it.
     """
-    means = _Means(find_format=find_format, keys=keys, trusted=trusted, unopened=unopened, told=told)
+    means = _Means(
+        find_format=find_format,
+        keys=keys,
+        trusted=trusted,
+        unopened=unopened,
+        depth=depth,
+        sample_rows=sample_rows,
+        told=told,
+    )
     if unopened and path.is_file() and path.name != MANIFEST:
         raise RequestRejected(f"needs the folder with the {MANIFEST} beside the archive", field="--unopened")
     with unpacked(path, keys) as folder:
@@ -106,8 +134,9 @@ def _verify_folder(folder: Path, means: _Means) -> Verification:
     manifest = _manifest_in(folder)
     found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
     _check_files(folder, manifest, found, means.told)
-    if found.valid:
-        _check_rows(folder, manifest, found, means)
+    found.bytes_match = found.valid
+    if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
+        _check_content(folder, manifest, found, means)
     return found
 
 
@@ -189,25 +218,58 @@ def _check_files(folder: Path, manifest: ReadManifest, found: Verification, told
         found.problems.append(f"{CHECKSUMS} and the manifest disagree")
 
 
-def _check_rows(folder: Path, manifest: ReadManifest, found: Verification, means: _Means) -> None:
+def _check_content(folder: Path, manifest: ReadManifest, found: Verification, means: _Means) -> None:
+    """Read the files as deep as asked; what cannot be read as it should has no schema."""
+    found.schema_matches = False
+    accounts: dict[str, Account] = {}
+    with accounting() as session:
+        for entry, part, batches, head in _reading(folder, manifest, means):
+            with _crafted(entry.path):
+                first = next(batches, None)
+                _sample(part.table, first, found, means.sample_rows)
+                if means.depth is not Depth.FULL:
+                    _require_columns(entry, part, first, head, found)
+                    continue
+                rest = batches if first is None else chain((first,), batches)
+                read = account(rest, head.schema, session)
+            accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
+            if read.aggregates.rows != part.rows:
+                counted = f"{entry.path} has {read.aggregates.rows} rows of {part.table}"
+                found.problems.append(f"{counted}, the manifest says {part.rows}")
+    found.schema_matches = found.valid
+    if means.depth is Depth.FULL:
+        for table in manifest.tables:
+            _compare(table, head_of(table).schema, accounts.get(table.name), found)
+        found.rows_match = found.valid
+
+
+def _reading(
+    folder: Path, manifest: ReadManifest, means: _Means
+) -> Iterator[tuple[ReadFile, FilePart, Iterator[pa.RecordBatch], TableHead]]:
+    """Every part of every data file, being read."""
     spec = means.find_format(manifest.format.name)
     heads = {table.name: head_of(table) for table in manifest.tables}
-    accounts: dict[str, Account] = {}
-    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch, accounting() as session:
+    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
         for entry in manifest.files:
             if not entry.parts:
                 continue
             means.told(entry.path)
             with _crafted(entry.path), plain_copy(folder / entry.path, entry.path, Path(scratch)) as path:
                 for part in _parts(entry, heads):
-                    head = heads[part.table]
-                    read = account(read_part(spec, path, head, part), head.schema, session)
-                    accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
-                    if read.aggregates.rows != part.rows:
-                        counted = f"{entry.path} has {read.aggregates.rows} rows of {part.table}"
-                        found.problems.append(f"{counted}, the manifest says {part.rows}")
-    for table in manifest.tables:
-        _compare(table, heads[table.name].schema, accounts.get(table.name), found)
+                    yield entry, part, iter(read_part(spec, path, heads[part.table], part)), heads[part.table]
+
+
+def _require_columns(
+    entry: ReadFile, part: FilePart, first: pa.RecordBatch | None, head: TableHead, found: Verification
+) -> None:
+    if first is not None and first.schema.names != head.schema.names:
+        found.problems.append(f"{entry.path} has other columns of {part.table} than the manifest says")
+
+
+def _sample(table: str, batch: pa.RecordBatch | None, found: Verification, rows: int) -> None:
+    taken = found.samples.setdefault(table, []) if rows else []
+    if batch is not None and len(taken) < rows:
+        taken += batch.slice(0, rows - len(taken)).to_pylist()
 
 
 @contextmanager

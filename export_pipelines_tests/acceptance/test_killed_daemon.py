@@ -1,4 +1,4 @@
-"""Two hundred requests by SQL while daemon, code server and run workers are killed: each is published exactly once."""
+"""Two hundred requests by SQL while daemon, code server and runs are killed: each is published exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from export_pipelines.orchestration.runs import SOURCE_POOL
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
 
-REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "200"))
+REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "200")) // 2  # with each way to start runs
 TENANTS = 4
 DEADLINE_SECONDS = 1500
 SOURCE_LIMIT = yaml.safe_load(DAGSTER_YAML.read_text())["concurrency"]["pools"]["default_limit"]
@@ -85,10 +85,11 @@ def run_workers(services: Services) -> list[int]:
     ]
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
-    """A home of its own, with a reconciler that loses patience within seconds."""
+@pytest.fixture(params=["dagster", "warm"])
+def workplace(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    """A home of its own, with a reconciler that loses patience within seconds; runs in new processes or as copies."""
     for name, value in {
+        "EXPORT_RUN_LAUNCHER": request.param,
         "EXPORT_HOME": str(tmp_path / "home"),
         "EXPORT_STALE_SECONDS": "8",
         "EXPORT_UI_PORT": str(random.randint(20_000, 24_000)),

@@ -74,7 +74,8 @@ class Service:
     def fork_server(self) -> psutil.Process:
         code = self.services.child("code").process
         assert code is not None
-        found = [p for p in psutil.Process(code.pid).children() if "forkserver" in " ".join(p.cmdline())]
+        alive = [p for p in psutil.Process(code.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+        found = [p for p in alive if "forkserver" in " ".join(p.cmdline())]
         assert len(found) == 1
         return found[0]
 
@@ -138,12 +139,12 @@ def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) 
 
 
 def test_an_export_whose_fork_server_was_killed_is_published_once(service: Service) -> None:
-    """Nobody knows how such a run ends, so it counts as lost; it stops when it finds that it lost its request."""
+    """Nobody is told how such a run ends, so it counts as lost. It stops when it finds that it lost its request, unless
+    it was done before: either way one attempt publishes.
+    """
     request_id, killed = service.at_work(), service.fork_server()
-    first = service.run_id(request_id)
     killed.kill()
-    service.eventually(lambda: service.run_id(request_id) != first, "another attempt")
-    service.control.execute("UPDATE export_control.export_requests SET not_before = now() WHERE id = %s", (request_id,))
+    assert service.ended(service.order(SHORT)) == "completed"  # by another one
     assert service.ended(request_id) == "completed"
     assert service.fork_server().pid != killed.pid
     completions = "SELECT count(*) FROM export_control.export_request_events WHERE request_id = %s AND new_status = %s"

@@ -39,6 +39,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", JOBS + "/{job_id}/convert"): Rule(
         roles=TENANTS, body=lambda _made: {"target_format": "ndjson"}, answers=422
     ),
+    ("POST", JOBS + "/{job_id}/validate"): Rule(roles=TENANTS, body=lambda _made: {}),
+    ("GET", JOBS + "/{job_id}/metadata"): Rule(roles=TENANTS),
     ("POST", JOBS + "/{job_id}/cancel"): Rule(roles=TENANTS, state="queued", answers=202),
     ("POST", JOBS + "/{job_id}/retry"): Rule(roles=TENANTS, state="cancelled", answers=202),
     ("GET", JOBS + "/{job_id}/download"): Rule(roles=TENANTS),

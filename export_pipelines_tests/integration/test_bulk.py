@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import psycopg
 import pytest
-from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from export_pipelines.api.app import create_app
 from export_pipelines.cli import app as program
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.status import RequestStatus, status_of_all
@@ -25,6 +21,7 @@ from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.stores.audit import AuditFilter, AuditLog
 from export_pipelines.stores.batches import BatchStore
+from export_pipelines_tests.api.inside import inside
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 CALLERS = {
@@ -39,29 +36,10 @@ Ask = Callable[..., httpx.Response]
 
 
 @pytest.fixture
-def served(workshop: Workshop) -> Iterator[FastAPI]:
-    made = create_app(workshop.settings)
-    services = replace(made.state.services, authenticate=lambda name, _ip: CALLERS[str(name)])
-    made.state.services = services
-    services.pool.open()
-    yield made
-    services.close()
-
-
-@pytest.fixture
-def ask(served: FastAPI) -> Ask:
+def ask(workshop: Workshop) -> Iterator[Ask]:
     """``ask(who, method, path, **options)``."""
-
-    def send(who: str, method: str, path: str, **options: Any) -> httpx.Response:
-        async def sent() -> httpx.Response:
-            transport = httpx.ASGITransport(served)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                headers = {"Authorization": who, **options.pop("headers", {})}
-                return await client.request(method, path, headers=headers, **options)
-
-        return asyncio.run(sent())
-
-    return send
+    with inside(workshop.settings, CALLERS) as made:
+        yield made.ask
 
 
 def test_a_bulk_order_is_a_request_for_each_format_and_tells_how_far_they_are(workshop: Workshop, ask: Ask) -> None:

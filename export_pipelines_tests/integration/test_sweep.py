@@ -13,11 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from export_pipelines.core.model import Package, TenantScope
+from export_pipelines.core.model import LakeRetention, Package, TenantScope
 from export_pipelines.core.naming import canonical_prefix, export_prefix, lake_stage_prefix, stage_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.sweep import Swept, sweep
+from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
@@ -102,7 +104,7 @@ def scene(store: ObjectStore, control_url: str, tmp_path: Path) -> Iterator[Scen
     unused: Any = None
     with closing(ControlDatabase(control_url)) as control:
         services = ExportServices(
-            catalog=unused,
+            catalog=open_catalog(Settings()),
             source=unused,
             store=store,
             requests=RequestStore(control),
@@ -122,6 +124,9 @@ def scene(store: ObjectStore, control_url: str, tmp_path: Path) -> Iterator[Scen
             sweep_after=DAY,
             heartbeat_seconds=1,
             exclusively=control.exclusively,
+            reading_control=control.reading,
+            lake_retention=LakeRetention(),
+            schedules=unused,
         )
         yield Scene(control=control, store=store, services=services)
 
