@@ -36,7 +36,8 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     archives = [file for file in files if file_name(file) != MANIFEST]
     if len(archives) == 1:
         return _handed_out(call, request, job_id, archives[0])
-    return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
+    folder = f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}"
+    return package_response(request, files, folder, call.services.store)
 
 
 @router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)

@@ -30,9 +30,9 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action
+from export_pipelines.core.access import Action, Role
 from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import NotFound, Unavailable
+from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.removal import remove_objects
 from export_pipelines.stores.history import HistoryFilter
@@ -166,7 +166,10 @@ def retry_job(
     with call.acting(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
-            work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            request = visible(work, job_id)
+            if request.requested_role == Role.ADMIN and call.caller.role is not Role.ADMIN:
+                raise NotAllowed("was asked for as an admin; an admin may retry it", field="job_id")
+            work.requests.retry(request.id, password=again.password if again else None)
             queued.append(visible(work, job_id))
             work.requests.asked(queued)
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))

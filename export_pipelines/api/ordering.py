@@ -69,9 +69,9 @@ def order(
     return request, plan
 
 
-def checked(call: Call, work: Work, raw: dict[str, Any]) -> ExportPlan:
-    """The plan of a configuration that this caller may ask for."""
-    if is_sealed(raw):
+def checked(call: Call, work: Work, raw: dict[str, Any], *, saved: bool = False) -> ExportPlan:
+    """The plan of a configuration that this caller may ask for; a saved one has a mark in place of its password."""
+    if is_sealed(raw) and not saved:
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
     return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
