@@ -37,6 +37,7 @@ from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.removal import remove_objects
 from export_pipelines.stores.history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
+from export_pipelines.stores.retention import RetentionStore
 
 RETRY_AFTER_SECONDS = 2  # a client that asks this often sees a small export end
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
@@ -180,9 +181,15 @@ def retry_job(
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
 def delete_job(call: Calling, job_id: UUID) -> Deleted:
-    """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work."""
+    """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work.
+
+    While a conversion reads the export's rows, only the links end at once; the nightly cleanup removes the files.
+    """
     with call.acting(Action.DELETE, str(job_id)) as work:
         request = work.requests.mark_deleted(visible(work, job_id).id)
+        being_read = RetentionStore(work.control).is_being_read(request.id)
+    if being_read:
+        return Deleted(deleted=True, files_removed=0, space_freed_mb=0)
     removed = remove_objects(request, call.services.store)
     with call.services.pool.acting(call.caller) as control:
         Work.on(control, call.services).requests.objects_removed(request.id)
