@@ -99,7 +99,7 @@ def validate_job(call: Calling, response: Response, job_id: UUID, wanted: Valida
         with call.acting(Action.VALIDATE, str(job_id)) as work:
             export = completed(work, job_id)
             keys = _keys_for(export, wanted.password)
-            held.enter_context(_slot())  # before it counts: who finds none has had nothing
+            held.enter_context(slot())  # before it counts: who finds none has had nothing
             response.headers.update(counted(call, work, "validations", VALIDATIONS))
             trusted = {key.key_id: key for key in SigningKeyStore(work.control).published()}
             work.detail["validation_type"] = wanted.validation_type
@@ -181,7 +181,7 @@ def _keys_for(export: ExportRequest, password: SecretStr | None) -> Keys | None:
 
 
 @contextmanager
-def _slot() -> Iterator[None]:
+def slot() -> Iterator[None]:
     """A place among those that may read whole packages; the other routes keep the rest of the machine."""
     if not _at_once.acquire(blocking=False):
         raise TooMany("others are being validated; try again shortly", retry_after_seconds=_RETRY_SECONDS)

@@ -15,13 +15,13 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Un
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.ports import FormatSpec, ObjectStore
 from export_pipelines.core.signing import PublicKey
+from export_pipelines.packaging.manifest_reading import MAX_BYTES
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.unpacking import copy_within_space
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
 from export_pipelines.pipeline.verify import file_sha256, verify_package
 from export_pipelines.stores.requests import ExportRequest
 
-_LARGEST_MANIFEST = 64 * 1024 * 1024
 _OTHER_MANIFEST = f"{MANIFEST} is not the one that was published"
 
 
@@ -29,7 +29,7 @@ def published_manifest(export: ExportRequest, store: ObjectStore) -> dict[str, A
     """The manifest as it was published; `IntegrityViolation` where what is stored is another, or nothing."""
     try:
         with store.reading(f"{export.package_prefix}/{MANIFEST}") as source:
-            content = source.read(_LARGEST_MANIFEST + 1)
+            content = source.read(MAX_BYTES + 1)
     except IntegrityViolation as error:
         raise IntegrityViolation(f"{MANIFEST} is missing") from error
     if hashlib.sha256(content).hexdigest() != export.manifest_sha256:

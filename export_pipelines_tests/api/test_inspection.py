@@ -19,7 +19,7 @@ import pyrage
 import pytest
 from typer.testing import CliRunner
 
-from export_pipelines.api.inspection import _slot
+from export_pipelines.api.inspection import slot
 from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.naming import MANIFEST
@@ -27,7 +27,7 @@ from export_pipelines.core.types import field_of
 from export_pipelines.pipeline.sampling import SAMPLE_BYTES, Sampler, json_row
 from export_pipelines.pipeline.verification import Depth
 from export_pipelines.stores.requests import ExportRequest
-from export_pipelines_tests.acceptance.test_export_job import _forge
+from export_pipelines_tests.acceptance.test_export_job import forge_checksums
 from export_pipelines_tests.api.inside import Inside, inside
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
@@ -149,7 +149,7 @@ def test_with_checksums_that_fit_each_check_tells_its_own(
     folder = workshop.package(export)
     data = folder / "data/pets.csv"
     data.write_bytes(forge(data.read_bytes()))
-    _forge(folder, data, folder / MANIFEST)
+    forge_checksums(folder, data, folder / MANIFEST)
     told = checked(client, export, "full", sample_rows=1)
     assert (told["checks"]["schema_valid"], told["checks"]["row_count_match"]) == (schema, rows)
     assert told["checks"]["no_corruption"] is False
@@ -306,7 +306,7 @@ def test_who_finds_no_slot_has_used_nothing_and_limits_are_told(
     def tried() -> httpx.Response:
         return client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={})
 
-    with _slot(), _slot():
+    with slot(), slot():
         busy = [tried() for _ in range(3)]
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in busy] == [(429, "5")] * 3
     first = tried()
