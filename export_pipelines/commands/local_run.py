@@ -30,7 +30,13 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
 def run_here(
-    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, estimate: Estimate, quiet: bool
+    config: dict[str, Any],
+    tenant: str,
+    workplace: Workplace,
+    store: ObjectStore,
+    *,
+    estimate: Estimate | None = None,
+    quiet: bool,
 ) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
     from dagster import DagsterInstance
@@ -65,7 +71,7 @@ def run_here(
 
 
 def _order(
-    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate
+    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate | None
 ) -> str:
     """The id of a new request; it is in the audit log, or it is not there."""
     bulk = config.get("export_type")
