@@ -80,7 +80,10 @@ def _order(
         batch_id = None
         if bulk:
             batch_id = BatchStore(control).insert(
-                tenant_id=tenant, requested_by="cli", export_type=bulk, total_tables=len(estimate.tables)
+                tenant_id=tenant,
+                requested_by="cli",
+                export_type=bulk,
+                total_tables=len(estimate.tables) if estimate else 0,
             )
         request_id = requests.insert(
             tenant_id=tenant,
