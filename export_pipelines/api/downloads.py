@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from export_pipelines.api.calls import Call, Calling
+from export_pipelines.api.calls import Call, Calling, Work
 from export_pipelines.api.files import File, file_name, file_response, package_response
 from export_pipelines.api.jobs import visible
 from export_pipelines.api.payloads import JOBS
@@ -36,7 +36,8 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     archives = [file for file in files if file_name(file) != MANIFEST]
     if len(archives) == 1:
         return _handed_out(call, request, job_id, archives[0])
-    return package_response(files, f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}", call.services.store)
+    folder = f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}"
+    return package_response(request, files, folder, call.services.store)
 
 
 @router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)
@@ -62,9 +63,15 @@ def _handed_out(call: Call, request: Request, job_id: UUID, file: File) -> Respo
 
 def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
     with call.acting(Action.DOWNLOAD, str(job_id)) as work:
-        export = visible(work, job_id)
-        if export.status is not RequestStatus.COMPLETED:
-            raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
-        if export.expires_at is not None and export.expires_at <= dt.datetime.now(dt.UTC):
-            raise Conflict(f"has expired at {export.expires_at:%Y-%m-%d %H:%M} UTC; export again", field="job_id")
+        export = completed(work, job_id)
         return export, list(work.deliveries.files_of(export.id))
+
+
+def completed(work: Work, job_id: UUID) -> ExportRequest:
+    """An export that has files and may still be read: the sweep may come a while after it has expired."""
+    export = visible(work, job_id)
+    if export.status is not RequestStatus.COMPLETED:
+        raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
+    if export.expires_at is not None and export.expires_at <= dt.datetime.now(dt.UTC):
+        raise Conflict(f"has expired at {export.expires_at:%Y-%m-%d %H:%M} UTC; export again", field="job_id")
+    return export

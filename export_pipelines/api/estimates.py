@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -23,6 +24,8 @@ from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_ro
 from export_pipelines.pipeline.service_stage import service_rows
 from export_pipelines.stores.measures import MeasureStore
 
+_asking = threading.BoundedSemaphore(4)  # of a process: each takes a connection of the tenants' database
+_PATIENCE_SECONDS = 2
 router = APIRouter(prefix="/api/v1/exports", tags=["exports"], responses=ANSWERS)
 
 
@@ -102,12 +105,12 @@ def _past(error: PastError | None) -> PastErrorOut | None:
     return PastErrorOut(exports=error.exports, own=error.own, rows=rows, size=size, seconds=seconds)
 
 
-def expected(call: Call, raw: dict[str, Any]) -> tuple[ExportPlan, Estimate]:
+def expected(call: Call, raw: dict[str, Any], *, saved: bool = False) -> tuple[ExportPlan, Estimate]:
     """The plan and its estimate. The source is asked when the transaction has ended: it may keep us waiting."""
     guesses: Mapping[str, PlannerGuess] | None = None
     with call.services.pool.acting(call.caller) as control:
         work = Work.on(control, call.services)
-        plan = checked(call, work, raw)
+        plan = checked(call, work, raw, saved=saved)
         grounds = grounds_of(plan, MeasureStore(control))
         if plan.converted_from:
             guesses = kept_rows(keeper(call, work)(plan.converted_from))
@@ -118,14 +121,16 @@ def expected(call: Call, raw: dict[str, Any]) -> tuple[ExportPlan, Estimate]:
     return plan, weigh(plan, call.services.catalog, grounds, guesses)
 
 
-def foresee(call: Call, action: Action, raw: dict[str, Any]) -> Estimate | RequestRejected | None:
+def foresee(
+    call: Call, action: Action, raw: dict[str, Any], *, saved: bool = False
+) -> Estimate | RequestRejected | None:
     """The estimate of an order, or why it will be refused, to be said where that is written down.
 
     None where the source is not told to this process or does not answer: an order does not have to wait for it.
     """
     try:
         require(call.caller, action)
-        return expected(call, raw)[1]
+        return expected(call, raw, saved=saved)[1]
     except RequestRejected as refusal:
         return refusal
     except Unavailable:
@@ -135,4 +140,9 @@ def foresee(call: Call, action: Action, raw: dict[str, Any]) -> Estimate | Reque
 def _planned(call: Call, plan: ExportPlan) -> dict[str, PlannerGuess]:
     if call.services.source is None:
         raise Unavailable("estimates need EXPORT_SOURCE_URL where the API runs")
-    return planned_rows(plan, call.services.source)
+    if not _asking.acquire(timeout=_PATIENCE_SECONDS):
+        raise Unavailable("too many estimates at once")
+    try:
+        return planned_rows(plan, call.services.source)
+    finally:
+        _asking.release()

@@ -53,12 +53,14 @@ def file_response(
     return RedirectResponse(url, HTTPStatus.FOUND, headers=dict(headers or {}))
 
 
-def package_response(files: Sequence[File], folder: str, store: ObjectStore) -> Response:
+def package_response(request: Request, files: Sequence[File], folder: str, store: ObjectStore) -> Response:
     """All files as one ZIP made on the way, uncompressed: what is in it is compressed already, or was not to be.
 
     It cannot be resumed; whoever needs that fetches the files one by one.
     """
     headers = {"Content-Disposition": attachment(f"{folder}.zip"), "Accept-Ranges": "none"}
+    if request.method == "HEAD":  # whose body would be made and thrown away
+        return Response(media_type="application/zip", headers=headers)
     return StreamingResponse(_zipped(files, folder, store), media_type="application/zip", headers=headers)
 
 

@@ -31,7 +31,7 @@ def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -
     """
     if key is None:
         return _response(_reply(write()))
-    replies = ReplyStore(work.control)
+    replies = ReplyStore(work.control, call.services.secrets)
     if replies.begin(call.caller, key, call.fingerprint):
         reply = _reply(write())
         replies.finish(call.caller, key, reply)

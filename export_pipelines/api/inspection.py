@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import Call, Calling, Work
-from export_pipelines.api.jobs import visible
+from export_pipelines.api.calls import Calling
+from export_pipelines.api.downloads import completed
 from export_pipelines.api.payloads import JOBS, JobEvent
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import Conflict, TooMany
-from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, TooMany
+from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.rates import Rate
-from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.inspection import SAMPLE_BYTES, inspect_package, json_rows
-from export_pipelines.pipeline.verify import Depth, Verification
-from export_pipelines.stores.rate_limits import RateLimits, subject_of
+from export_pipelines.pipeline.inspection import inspect_package, published_manifest
+from export_pipelines.pipeline.verification import Check, Depth, Verification
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
@@ -58,7 +56,7 @@ class Checks(BaseModel):
     checksum_valid: bool | None
     schema_valid: bool | None
     row_count_match: bool | None
-    no_corruption: bool
+    no_corruption: bool = Field(description="No problem of any kind, values that do not add up included.")
     signature_valid: bool = Field(description="By a key of this service that is not revoked.")
 
 
@@ -95,16 +93,16 @@ class Metadata(BaseModel):
 
 
 @router.post("/{job_id}/validate", summary="Check it again", response_model=Validation)
-def validate_job(call: Calling, job_id: UUID, wanted: ValidationWanted) -> Validation:
+def validate_job(call: Calling, response: Response, job_id: UUID, wanted: ValidationWanted) -> Validation:
     """What is stored now is checked as `export-pipelines verify` does it; what is wrong is in `problems`."""
-    with call.acting(Action.VALIDATE, str(job_id)) as work:
-        export = _completed(work, job_id)
-        _take_turn(call, work)
-        trusted = {key.key_id: key for key in SigningKeyStore(work.control).published()}
-        work.detail["validation_type"] = wanted.validation_type
-    sealed = bool((export.config.get("encryption") or {}).get("method"))
-    keys = Keys(password=wanted.password) if wanted.password or not sealed else None
-    with _slot():
+    with ExitStack() as held:
+        with call.acting(Action.VALIDATE, str(job_id)) as work:
+            export = completed(work, job_id)
+            keys = _keys_for(export, wanted.password)
+            held.enter_context(slot())  # before it counts: who finds none has had nothing
+            response.headers.update(counted(call, work, "validations", VALIDATIONS))
+            trusted = {key.key_id: key for key in SigningKeyStore(work.control).published()}
+            work.detail["validation_type"] = wanted.validation_type
         found = inspect_package(
             export,
             call.services.store,
@@ -120,20 +118,17 @@ def validate_job(call: Calling, job_id: UUID, wanted: ValidationWanted) -> Valid
 
 @router.get("/{job_id}/metadata", summary="Schema, statistics, lineage", response_model=Metadata)
 def get_metadata(call: Calling, job_id: UUID) -> Metadata:
-    """As its manifest tells; of an encrypted export what the service itself knows."""
+    """As its manifest tells; of an encrypted or damaged export what the service itself knows."""
     with call.acting(Action.READ, str(job_id)) as work:
-        export = _completed(work, job_id)
+        export = completed(work, job_id)
         events = [JobEvent(**event) for event in work.requests.events(export.id)]
         files = work.deliveries.files_of(export.id)
-    with call.services.store.reading(f"{export.package_prefix}/{MANIFEST}") as source:
-        manifest = json.load(source)
-    sealed = "sealed" in manifest
-    origin = manifest.get("source", {})
+    manifest, note = _manifest(export, call.services.store)
     return Metadata(
         job_id=export.id,
         manifest_sha256=export.manifest_sha256,
-        encrypted=sealed,
-        note="Schema and figures are inside the encrypted archive." if sealed else None,
+        encrypted=bool(_encryption(export)),
+        note=note,
         schema=[_schema(table) for table in manifest.get("tables", [])],
         statistics={
             "rows": export.package_rows,
@@ -141,37 +136,55 @@ def get_metadata(call: Calling, job_id: UUID) -> Metadata:
             "files": len(files),
             "tables": {table["name"]: _figures(table) for table in manifest.get("tables", [])},
         },
-        lineage=Lineage(
-            source={name: origin[name] for name in origin if name != "converted_from"},
-            isolation=manifest.get("isolation"),
-            signature_key=(manifest.get("signature") or {}).get("key_id"),
-            software=manifest.get("software", {}),
-            converted_from=origin.get("converted_from"),
-            attempts=export.attempt,
-            run_ids=list(dict.fromkeys(event.run_id for event in events if event.run_id)),
-            events=events,
-        ),
+        lineage=_lineage(export, manifest, events),
     )
 
 
-def _completed(work: Work, job_id: UUID) -> ExportRequest:
-    export = visible(work, job_id)
-    if export.status is not RequestStatus.COMPLETED:
-        raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
-    return export
+def _manifest(export: ExportRequest, store: ObjectStore) -> tuple[dict[str, Any], str | None]:
+    """The manifest, empty where there is none to be believed; and why it says less than usual."""
+    try:
+        manifest = published_manifest(export, store)
+    except IntegrityViolation as error:
+        return {}, f"{error}; this is what the service itself knows."
+    return manifest, "Schema and figures are inside the encrypted archive." if "sealed" in manifest else None
 
 
-def _take_turn(call: Call, work: Work) -> None:
-    taken = RateLimits(work.control).take(subject_of(call.caller, "validations"), VALIDATIONS)
-    if not taken.allowed:
-        raise TooMany("too many validations", retry_after_seconds=taken.retry_after_seconds)
+def _lineage(export: ExportRequest, manifest: dict[str, Any], events: list[JobEvent]) -> Lineage:
+    origin = manifest.get("source", {})
+    return Lineage(
+        source={name: origin[name] for name in origin if name != "converted_from"},
+        isolation=manifest.get("isolation"),
+        signature_key=(manifest.get("signature") or {}).get("key_id"),
+        software=manifest.get("software", {}),
+        converted_from=export.config.get("convert"),
+        attempts=export.attempt,
+        run_ids=list(dict.fromkeys(event.run_id for event in events if event.run_id)),
+        events=events,
+    )
+
+
+def _encryption(export: ExportRequest) -> dict[str, Any]:
+    """How it is encrypted; empty where it is not."""
+    encryption: dict[str, Any] = export.config.get("encryption") or {}
+    return encryption if encryption.get("method") else {}
+
+
+def _keys_for(export: ExportRequest, password: SecretStr | None) -> Keys | None:
+    """What opens the export; None to look at it from outside."""
+    encryption = _encryption(export)
+    if password is not None and encryption.get("recipients"):
+        raise RequestRejected(
+            "does not open this export, which is encrypted for recipients; leave it out to check from outside",
+            field="password",
+        )
+    return Keys(password=password) if password is not None or not encryption else None
 
 
 @contextmanager
-def _slot() -> Iterator[None]:
+def slot() -> Iterator[None]:
     """A place among those that may read whole packages; the other routes keep the rest of the machine."""
     if not _at_once.acquire(blocking=False):
-        raise TooMany("others are being validated", retry_after_seconds=_RETRY_SECONDS)
+        raise TooMany("others are being validated; try again shortly", retry_after_seconds=_RETRY_SECONDS)
     try:
         yield
     finally:
@@ -179,20 +192,19 @@ def _slot() -> Iterator[None]:
 
 
 def _told(found: Verification) -> Validation:
-    room = SAMPLE_BYTES // max(1, len(found.samples))
     return Validation(
         valid=found.valid and found.signature.trusted,
         checks=Checks(
-            checksum_valid=found.bytes_match if found.opened else found.valid,
-            schema_valid=found.schema_matches,
-            row_count_match=found.rows_match,
+            checksum_valid=found.checks.get(Check.BYTES),
+            schema_valid=found.checks.get(Check.SCHEMA),
+            row_count_match=found.checks.get(Check.ROWS),
             no_corruption=found.valid,
             signature_valid=found.signature.trusted,
         ),
         problems=found.problems,
         files=found.files,
-        rows=found.rows if found.rows_match is not None else None,
-        sample_data={table: json_rows(rows, room) for table, rows in found.samples.items()},
+        rows=found.rows if Check.ROWS in found.checks else None,
+        sample_data=found.samples,
     )
 
 

@@ -30,13 +30,14 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action
+from export_pipelines.core.access import Action, Role
 from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import NotFound, Unavailable
+from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.removal import remove_objects
 from export_pipelines.stores.history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
+from export_pipelines.stores.retention import RetentionStore
 
 RETRY_AFTER_SECONDS = 2  # a client that asks this often sees a small export end
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
@@ -166,7 +167,10 @@ def retry_job(
     with call.acting(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
-            work.requests.retry(visible(work, job_id).id, password=again.password if again else None)
+            request = visible(work, job_id)
+            if request.requested_role == Role.ADMIN and call.caller.role is not Role.ADMIN:
+                raise NotAllowed("was asked for as an admin; an admin may retry it", field="job_id")
+            work.requests.retry(request.id, password=again.password if again else None)
             queued.append(visible(work, job_id))
             work.requests.asked(queued)
             return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
@@ -177,9 +181,15 @@ def retry_job(
 
 @router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
 def delete_job(call: Calling, job_id: UUID) -> Deleted:
-    """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work."""
+    """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work.
+
+    While a conversion reads the export's rows, only the links end at once; the nightly cleanup removes the files.
+    """
     with call.acting(Action.DELETE, str(job_id)) as work:
         request = work.requests.mark_deleted(visible(work, job_id).id)
+        being_read = RetentionStore(work.control).is_being_read(request.id)
+    if being_read:
+        return Deleted(deleted=True, files_removed=0, space_freed_mb=0)
     removed = remove_objects(request, call.services.store)
     with call.services.pool.acting(call.caller) as control:
         Work.on(control, call.services).requests.objects_removed(request.id)

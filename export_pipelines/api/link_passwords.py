@@ -10,7 +10,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 MIN_PASSWORD, MAX_PASSWORD = 8, 200  # characters
-VERIFYING = threading.BoundedSemaphore(2)  # held around `verify_password`: each takes 64 MiB and a core
+VERIFYING = threading.BoundedSemaphore(2)  # held around the two below: each takes 64 MiB and a core
 _hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)  # RFC 9106's second choice, 64 MiB
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from export_pipelines.api.calls import Call, Work
+from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Role
-from export_pipelines.core.errors import RequestRejected, TooMany
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
-from export_pipelines.core.rates import rate_fields
-from export_pipelines.core.wording import spelled
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.plan import check_order
 from export_pipelines.stores.passwords import is_sealed
-from export_pipelines.stores.rate_limits import RateLimits, subject_of
 from export_pipelines.stores.requests import ExportRequest
 
 LIMIT = "exports"  # name of the limit on orders
@@ -23,23 +21,9 @@ PASSWORD = "encryption.password"  # noqa: S105 - a field's name
 
 
 def take_turn(call: Call, work: Work) -> dict[str, str]:
-    """Count an order against its user's limit; the fields that tell the limit. `TooMany` when there is none left.
-
-    In the transaction of the order: one that is refused for another reason does not count.
-    """
+    """Count an order against its user's limit, where there is one; the fields that tell the limit."""
     rate = call.services.settings.rate_limit
-    if rate is None:
-        return {}
-    taken = RateLimits(work.control).take(subject_of(call.caller, LIMIT), rate)
-    fields = rate_fields(LIMIT, rate, taken)
-    if not taken.allowed:
-        raise TooMany(
-            f"the limit is {rate.capacity} exports in {spelled(rate.per_seconds)}; try again in "
-            f"{spelled(taken.retry_after_seconds)}",
-            retry_after_seconds=taken.retry_after_seconds,
-            fields=fields,
-        )
-    return fields
+    return counted(call, work, LIMIT, rate) if rate is not None else {}
 
 
 def order(
@@ -69,9 +53,9 @@ def order(
     return request, plan
 
 
-def checked(call: Call, work: Work, raw: dict[str, Any]) -> ExportPlan:
-    """The plan of a configuration that this caller may ask for."""
-    if is_sealed(raw):
+def checked(call: Call, work: Work, raw: dict[str, Any], *, saved: bool = False) -> ExportPlan:
+    """The plan of a configuration that this caller may ask for; a saved one has a mark in place of its password."""
+    if is_sealed(raw) and not saved:
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
     return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from export_pipelines.api.calls import Calling, IdempotencyKey
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import visible
-from export_pipelines.api.link_passwords import MAX_PASSWORD, MIN_PASSWORD, hash_password
+from export_pipelines.api.link_passwords import MAX_PASSWORD, MIN_PASSWORD, VERIFYING, hash_password
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
@@ -71,7 +71,6 @@ class Links(BaseModel):
 @router.post("/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Make a link", response_model=LinkCreated)
 def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
-    secret = hash_password(wanted.password.get_secret_value()) if wanted.password else None
     with call.acting(Action.SHARE, str(job_id)) as work:
 
         def make() -> Answer:
@@ -82,7 +81,7 @@ def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyK
             token, link = work.links.make(
                 export.id,
                 expires_at=min(export.expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),
-                password_hash=secret,
+                password_hash=_hashed(wanted.password),
                 max_uses=wanted.max_uses,
                 label=wanted.label,
                 created_by=call.caller.name,
@@ -91,6 +90,13 @@ def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyK
             return Answer(status=HTTPStatus.CREATED, body=body)
 
         return once(call, work, key, make)
+
+
+def _hashed(password: SecretStr | None) -> str | None:
+    if password is None:
+        return None
+    with VERIFYING:
+        return hash_password(password.get_secret_value())
 
 
 @router.get("/{job_id}/share", summary="Links of an export", response_model=Links)

@@ -85,7 +85,9 @@ def create_template(
 ) -> Response:
     """Refused is what the export would be refused for."""
     config = dict(json.loads(body)["config"])
-    foreseen = foresee(call, Action.CREATE_TEMPLATE, _checkable(config))  # the source is asked outside of a transaction
+    foreseen = foresee(
+        call, Action.CREATE_TEMPLATE, _checkable(config), saved=True
+    )  # the source is asked outside of a transaction
     with call.acting(Action.CREATE_TEMPLATE) as work:
 
         def create() -> Answer:
@@ -129,7 +131,7 @@ def update_template(
 ) -> Response:
     """All of it, by its owner or an admin. Schedules made from it keep what they have."""
     config = dict(json.loads(body)["config"])
-    foreseen = foresee(call, Action.UPDATE_TEMPLATE, _checkable(config))
+    foreseen = foresee(call, Action.UPDATE_TEMPLATE, _checkable(config), saved=True)
     with call.acting(Action.UPDATE_TEMPLATE, str(template_id)) as work:
 
         def update() -> Answer:

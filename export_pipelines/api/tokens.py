@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jwt
 
 from export_pipelines.api.jwks import ALGORITHMS, IssuerKeys
-from export_pipelines.core.access import Caller, Role
+from export_pipelines.core.access import Caller, Role, is_own_name
 from export_pipelines.core.errors import NotAuthenticated
 from export_pipelines.settings import Settings
 
@@ -138,6 +138,8 @@ def _caller(token: Mapping[str, Any], claims: Claims) -> Caller:
     tenant, user = _text(token, claims.tenant), _text(token, claims.user)
     if user is None:
         raise _refused(f"lacks the claim {claims.user}")
+    if is_own_name(user):
+        raise _refused(f"has a claim {claims.user} that begins as this service's own names do")
     if role is Role.OPERATOR and tenant is not None:
         raise _refused(f"is an operator's and names a tenant ({claims.tenant}); operators belong to none")
     if role is not Role.OPERATOR and tenant is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -29,7 +30,13 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
 def run_here(
-    config: dict[str, Any], tenant: str, workplace: Workplace, store: ObjectStore, *, estimate: Estimate, quiet: bool
+    config: dict[str, Any],
+    tenant: str,
+    workplace: Workplace,
+    store: ObjectStore,
+    *,
+    estimate: Estimate | None = None,
+    quiet: bool,
 ) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
     from dagster import DagsterInstance
@@ -40,6 +47,7 @@ def run_here(
     control = ControlDatabase(workplace.settings.require_control_url())
     requests = open_requests(workplace.settings, control)
     request = requests.get(_order(config, tenant, control, requests, estimate))
+    close = partial(_close, request.id, requests, store, control)
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
         ended = threading.Event()
@@ -57,13 +65,13 @@ def run_here(
 
         # In a thread of its own, since Ctrl-C inside a callback of some library is lost or turned into another error.
         threading.Thread(target=run, name="run", daemon=True).start()
-        _wait(ended, request.id, requests, store)
-    _close(request.id, requests, store)
+        _wait(ended, close, request.id, requests)
+    close()
     return requests.get(request.id)
 
 
 def _order(
-    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate
+    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate | None
 ) -> str:
     """The id of a new request; it is in the audit log, or it is not there."""
     bulk = config.get("export_type")
@@ -72,7 +80,10 @@ def _order(
         batch_id = None
         if bulk:
             batch_id = BatchStore(control).insert(
-                tenant_id=tenant, requested_by="cli", export_type=bulk, total_tables=len(estimate.tables)
+                tenant_id=tenant,
+                requested_by="cli",
+                export_type=bulk,
+                total_tables=len(estimate.tables) if estimate else 0,
             )
         request_id = requests.insert(
             tenant_id=tenant,
@@ -87,7 +98,7 @@ def _order(
     return request_id
 
 
-def _wait(ended: threading.Event, request_id: str, requests: RequestStore, store: ObjectStore) -> None:
+def _wait(ended: threading.Event, close: Callable[[], None], request_id: str, requests: RequestStore) -> None:
     """Ctrl-C cancels the request, which its run notices soon; a second one does not wait for that."""
     try:
         _until(ended)
@@ -97,7 +108,7 @@ def _wait(ended: threading.Event, request_id: str, requests: RequestStore, store
         try:
             _until(ended)
         except KeyboardInterrupt:
-            _close(request_id, requests, store)
+            close()
             raise
 
 
@@ -107,7 +118,7 @@ def _until(ended: threading.Event) -> None:
         pass
 
 
-def _close(request_id: str, requests: RequestStore, store: ObjectStore) -> None:
+def _close(request_id: str, requests: RequestStore, store: ObjectStore, control: ControlDatabase) -> None:
     """Steps speak for the request; before the first of them, and when nobody waits for them, this does."""
     request = requests.get(request_id)
     if request.status not in _OPEN:
@@ -118,7 +129,7 @@ def _close(request_id: str, requests: RequestStore, store: ObjectStore) -> None:
     else:
         message = "the run ended outside of its steps; see its log in Dagster"
         requests.fail(request.id, attempt=attempt, run_id=run_id, error_type="internal", message=message)
-    abandon(request, requests, store)
+    abandon(request, requests, store, control.exclusively)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from export_pipelines.core.signing import SignatureStatus, SignatureVerdict
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.key_sets import read_key_set
 from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.verify import Depth, Verification, verify_package
+from export_pipelines.pipeline.verification import Check, Depth, Verification
+from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
 
 Identities = Annotated[
@@ -68,7 +69,7 @@ def _tell(found: Verification, depth: Depth, *, seconds: float) -> None:
         output.say(f"  problem: {problem}")
     output.say(f"  signature: {signature_line(found.signature)}")
     verdict = "valid" if found.valid else "NOT VALID"
-    how = f"{found.rows:,} rows re-read" if found.rows_match is not None else f"{depth} only"
+    how = f"{found.rows:,} rows re-read" if Check.ROWS in found.checks else f"{depth} only"
     how = how if found.opened else "not opened"
     output.say(f"{verdict}: export {found.export_id}, {found.files} files, {how} in {seconds:.1f} s")
 

@@ -82,6 +82,11 @@ AUDITED = frozenset(Action) - {
 }
 
 
+def is_own_name(user: str) -> bool:
+    """Whether the service itself is called so: a key without a user, a command. Nobody else may be."""
+    return user.partition(":")[0] in ("key", "jwt", "cli")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     """Who asks, once a credential has proved it."""

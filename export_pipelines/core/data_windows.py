@@ -121,6 +121,7 @@ def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str,
     """The configuration with the window as the range of every table but those that are exported whole."""
     if window.unbounded:
         return dict(config)
+    _no_modules(config)
     bounds = {"start": window.start_at, "end": window.end_at}
     limits = {name: at.isoformat() for name, at in bounds.items() if at is not None}
     sources = config.get("data_sources") or [
@@ -147,6 +148,7 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
             raise RequestRejected(f"names {table!r}, which the export does not", field="window.whole_tables")
     if wanted.type is WindowKind.NONE:
         return
+    _no_modules(config)
     _no_second_range(order)
     for source in order.sources():
         if source.type not in wanted.whole_tables and catalog.table(source.type).time_column is None:
@@ -155,6 +157,12 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
                 "name it in whole_tables to have it whole in every export, or leave it out",
                 field="window",
             )
+
+
+def _no_modules(config: Mapping[str, Any]) -> None:
+    """A window limits the tables that are named; what a module comes to mean later it would leave whole."""
+    if config.get("modules"):
+        raise RequestRejected("go without a window; name the tables", field="config.modules")
 
 
 def _no_second_range(order: ExportConfig) -> None:

@@ -116,7 +116,7 @@ def _said(services: ExportServices, request_id: str, run_id: str, say: Callable[
         request = services.requests.get(request_id)
         if request.run_id == run_id and request.status is RequestStatus.PROCESSING:
             say(request)
-            abandon(request, services.requests, services.store)
+            abandon(request, services.requests, services.store, services.exclusively)
     except Unavailable:
         return  # the control database is down as well; the heartbeat has stopped and the reconciler will see it
 

@@ -121,7 +121,7 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
             return SkipReason(f"request {request_id} is gone")
         outcome = ended(request, context.dagster_run, context.instance, requests)
         if outcome is not None:
-            abandon(request, export.services.requests, export.services.store)
+            abandon(request, requests, export.services.store, export.services.exclusively)
         return SkipReason(outcome or "the request knows")
 
     return run_ended
@@ -135,7 +135,7 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
     for request in requests.silent(older_than=export.stale_after):
         outcome = reconcile(request, instance, requests)
         if outcome is not None:
-            abandon(request, export.services.requests, export.services.store)
+            abandon(request, requests, export.services.store, export.services.exclusively)
             done.append(f"{request.id}: {outcome}")
     now = dt.datetime.now(dt.UTC)
     statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]

@@ -15,7 +15,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.migration import LeftOut, LoadTable
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
 
-_MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 100  # of tables nested in each other; each level is a reader above a reader
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Count = Annotated[int, Field(ge=0)]
@@ -145,8 +145,8 @@ def read_manifest(path: Path) -> ReadManifest:
 
 def read_any_manifest(path: Path) -> ReadManifest | SealedManifest:
     """The manifest in a file; `RequestRejected` where it is none, or of another version."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise RequestRejected(f"{path} is larger than {_MAX_BYTES} bytes", field="PACKAGE")
+    if path.stat().st_size > MAX_BYTES:
+        raise RequestRejected(f"{path} is larger than {MAX_BYTES} bytes", field="PACKAGE")
     content = path.read_bytes()
     try:
         version = _Version.model_validate_json(content)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,17 +11,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.ports import FormatSpec, ObjectStore
 from export_pipelines.core.signing import PublicKey
+from export_pipelines.packaging.manifest_reading import MAX_BYTES
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.unpacking import copy_within_space
-from export_pipelines.pipeline.verify import Depth, Verification, file_sha256, verify_package
+from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
+from export_pipelines.pipeline.verify import file_sha256, verify_package
 from export_pipelines.stores.requests import ExportRequest
 
-SAMPLE_BYTES = 256 * 1024  # of all rows that are shown, as JSON
-_EXACT = 2**53  # integers beyond it are not exact in every reader of JSON
+_OTHER_MANIFEST = f"{MANIFEST} is not the one that was published"
+
+
+def published_manifest(export: ExportRequest, store: ObjectStore) -> dict[str, Any]:
+    """The manifest as it was published; `IntegrityViolation` where what is stored is another, or nothing."""
+    try:
+        with store.reading(f"{export.package_prefix}/{MANIFEST}") as source:
+            content = source.read(MAX_BYTES + 1)
+    except IntegrityViolation as error:
+        raise IntegrityViolation(f"{MANIFEST} is missing") from error
+    if hashlib.sha256(content).hexdigest() != export.manifest_sha256:
+        raise IntegrityViolation(_OTHER_MANIFEST)
+    manifest: dict[str, Any] = json.loads(content)
+    return manifest
 
 
 def inspect_package(
@@ -38,13 +51,13 @@ def inspect_package(
 ) -> Verification:
     """Check a completed export; without ``keys`` an encrypted one is checked from outside.
 
-    Whatever is wrong with the package is a problem in the answer. `RequestRejected` when the keys do not open it,
+    Whatever is wrong with the package is a problem in the answer. `RequestRejected` when the password does not open it,
     `Unavailable` when the store does not answer.
     """
-    with fetched_package(str(export.package_prefix), store, scratch) as folder:
+    with _fetched_package(str(export.package_prefix), store, scratch) as (folder, unfetched):
         manifest = folder / MANIFEST
         if not manifest.is_file():
-            return _broken(export, f"{MANIFEST} is missing")
+            return _broken(export, *unfetched, f"{MANIFEST} is missing")
         try:
             found = verify_package(
                 folder,
@@ -55,66 +68,55 @@ def inspect_package(
                 depth=depth,
                 sample_rows=sample_rows,
             )
-        except IntegrityViolation as error:
-            return _broken(export, str(error).replace(f"{folder}/", ""))
-        except RequestRejected as error:
-            if error.field != "PACKAGE":  # a password that does not open it, for example
+        except (IntegrityViolation, RequestRejected) as error:
+            if isinstance(error, RequestRejected) and error.field == "password" and keys and keys.password:
                 raise
-            return _broken(export, f"{MANIFEST} is not a manifest")
+            return _broken(export, *unfetched, words_of(error, folder))
+        found.fail(Check.BYTES, *unfetched)
         if file_sha256(manifest) != export.manifest_sha256:
-            found.problems.append(f"{MANIFEST} is not the one that was published")
-            found.bytes_match = False
+            found.fail(Check.BYTES, _OTHER_MANIFEST)
         return found
 
 
 @contextmanager
-def fetched_package(prefix: str, store: ObjectStore, scratch: Path) -> Iterator[Path]:
-    """Everything that is stored of a package, in one folder until the context ends; nothing is read into memory."""
+def _fetched_package(prefix: str, store: ObjectStore, scratch: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Everything that is stored of a package, in one folder until the context ends, and what could not be had of it.
+
+    Nothing is read into memory.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="inspection-", dir=scratch) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="inspection-", dir=scratch) as place:
+        unfetched = []
         for key, _size in store.list(prefix):
-            target = folder / key.removeprefix(f"{prefix}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _fetch(key, target, store)
-        yield folder
+            name = key.removeprefix(f"{prefix}/")
+            try:
+                _fetch(key, Path(place, name), store)
+            except (IntegrityViolation, FileNotFoundError):  # a link out of the store, or deleted since it was listed
+                unfetched.append(f"{name} is listed and cannot be fetched from the store")
+        yield Path(place), unfetched
 
 
 def _fetch(key: str, target: Path, store: ObjectStore) -> None:
     """The same file under another name where the store is a folder of this disk, else a copy."""
     with store.local(key) as stored:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(stored, target)
         except OSError:
-            with stored.open("rb") as source, target.open("wb") as sink:
-                copy_within_space(source, sink, target.parent)
+            _copy(stored, target)
 
 
-def json_rows(rows: list[dict[str, Any]], room_bytes: int) -> list[dict[str, Any]]:
-    """Rows as JSON, as many as there is room for; what JSON cannot hold exactly is text."""
-    told: list[dict[str, Any]] = []
-    for row in rows:
-        values = {name: _json_value(value) for name, value in row.items()}
-        room_bytes -= len(json.dumps(values))
-        if room_bytes < 0:
-            break
-        told.append(values)
-    return told
+def _copy(stored: Path, target: Path) -> None:
+    try:
+        with stored.open("rb") as source, target.open("wb") as sink:
+            copy_within_space(source, sink, target.parent)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unavailable(f"cannot copy {stored} to {target}: {error.strerror or error}") from error
 
 
-def _json_value(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= _EXACT else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        return value.isoformat()
-    return str(value)
-
-
-def _broken(export: ExportRequest, problem: str) -> Verification:
-    return Verification(export_id=export.id, problems=[problem], bytes_match=False)
+def _broken(export: ExportRequest, *problems: str) -> Verification:
+    found = Verification(export_id=export.id)
+    found.fail(Check.BYTES, *problems)
+    return found

@@ -82,4 +82,4 @@ def kept_rows(plan: ExportPlan, services: ExportServices) -> Stage:
 
 
 def _kept(request_id: str, scope: TenantScope, services: ExportServices, owner: str | None = None) -> KeptStage:
-    return find_kept(request_id, scope, services.catalog, services.requests, services.store, owner=owner)
+    return find_kept(request_id, scope, services.catalog, services.requests, services.store, owner=owner, accepted=True)

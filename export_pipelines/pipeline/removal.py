@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 
 import structlog
@@ -11,6 +12,8 @@ from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.naming import MANIFEST, canonical_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
+from export_pipelines.core.status import RequestStatus
+from export_pipelines.stores.control import Lock
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines.stores.retention import Held, RetentionStore
 
@@ -21,6 +24,39 @@ _log = structlog.get_logger(__name__)
 def clear_package(prefix: str, store: ObjectStore) -> int:
     """The manifest first, so that nobody takes the rest for a package; the bytes freed. Safe to repeat."""
     return store.delete(f"{prefix}/{MANIFEST}") + store.delete(prefix)
+
+
+def publishing(request_id: str) -> str:
+    """Name of the lock without which nobody touches the public place of an export that is not completed."""
+    return f"publish {request_id}"
+
+
+def clear_half_package(
+    request_id: str,
+    prefix: str,
+    requests: RequestStore,
+    store: ObjectStore,
+    exclusively: Callable[[str], AbstractContextManager[Lock]],
+    *,
+    run_id: str | None = None,
+) -> None:
+    """Take away what was moved for a package that did not become one.
+
+    Only under the lock, and only when the request is over, or still held by ``run_id``, as seen under the lock: what
+    lies there may be the package of another run, and another run that is at work clears the place itself.
+    """
+    if not _is_left(requests.get(request_id), run_id):
+        return
+    with exclusively(publishing(request_id)) as lock:
+        if _is_left(requests.get(request_id), run_id):
+            lock.prove()
+            clear_package(prefix, store)
+
+
+def _is_left(request: ExportRequest, run_id: str | None) -> bool:
+    if request.status is RequestStatus.PROCESSING:
+        return run_id is not None and request.run_id == run_id
+    return request.status in (RequestStatus.FAILED, RequestStatus.CANCELLED)
 
 
 def remove_objects(request: ExportRequest, store: ObjectStore) -> Freed:

@@ -25,9 +25,9 @@ from export_pipelines.core.ports import FormatSpec
 from export_pipelines.formats.csv import CsvWriter
 from export_pipelines.packaging.manifest_reading import ReadManifest, ReadMigration, ReadTable, read_manifest
 from export_pipelines.packaging.migration import ARRAY_FUNCTION, READING, after_copy, before_copy, copy_statement
+from export_pipelines.pipeline.content_checks import head_of
 from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.pipeline.verify import head_of
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.session import SETTINGS, connected, describe
 from export_pipelines.validation.account import differences

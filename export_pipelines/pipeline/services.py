@@ -15,6 +15,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import LakeRetention
 from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
+from export_pipelines.stores.control import Lock
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatcher
 from export_pipelines.stores.links import LinkStore
@@ -50,5 +51,5 @@ class ExportServices:
     lake_retention: LakeRetention
     max_file_bytes: int | None = None  # of every file of a package; None: any size
     max_attachment_bytes: int = 10_000_000  # of all files of a mail together
-    exclusively: Callable[[str], AbstractContextManager[None]]  # a lock against all other processes
+    exclusively: Callable[[str], AbstractContextManager[Lock]]  # a lock against all other processes
     reading_control: Callable[[], AbstractContextManager[psycopg.Connection[Any]]]  # a snapshot of the service's state

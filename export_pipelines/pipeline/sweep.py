@@ -21,7 +21,7 @@ from export_pipelines.core.naming import Area, RequestFolder, lake_run, lake_sta
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.core.retention import Patience, is_leftover
 from export_pipelines.pipeline.lake import retire_all
-from export_pipelines.pipeline.removal import clear_package
+from export_pipelines.pipeline.removal import clear_package, publishing
 from export_pipelines.pipeline.services import ExportServices
 
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -108,7 +108,7 @@ def _request_folders(area: Area, services: ExportServices, patience: Patience, *
 
 def _removed(owner: RequestFolder, folder: Folder, services: ExportServices, patience: Patience) -> bool:
     """Whether it was a leftover still, once nobody could publish any more."""
-    with services.exclusively(f"publish {owner.request_id}"):
+    with services.exclusively(publishing(owner.request_id)):
         holder = services.retention.holders([owner.request_id]).get(owner.request_id)
         if not is_leftover(owner, holder, folder.newest_at, patience):
             return False

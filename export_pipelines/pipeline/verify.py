@@ -7,73 +7,23 @@ database computed when the package was made, and the manifest's signature agains
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from itertools import chain
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected
-from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
-from export_pipelines.core.ports import FormatSpec, TableHead
-from export_pipelines.core.signing import PublicKey, SignatureStatus, SignatureVerdict
-from export_pipelines.core.types import as_text as text_form
-from export_pipelines.core.types import field_of, kind_of
-from export_pipelines.packaging.manifest_reading import (
-    ReadFile,
-    ReadManifest,
-    ReadTable,
-    SealedManifest,
-    read_any_manifest,
-    read_manifest,
-)
+from export_pipelines.core.ports import FormatSpec
+from export_pipelines.core.signing import PublicKey, SignatureVerdict
+from export_pipelines.packaging.manifest_reading import ReadManifest, SealedManifest, read_any_manifest, read_manifest
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.packaging.signing import check_signature
+from export_pipelines.pipeline.content_checks import check_content
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
-from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.validation.account import Account, account, accounting, differences
+from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
 
 _READ_BYTES = 1 << 20
 _NO_KEYS = Keys()
-_UNSIGNED = SignatureVerdict(status=SignatureStatus.MISSING)
-
-
-class Depth(StrEnum):
-    """How closely to look; each looks at what those before it do."""
-
-    CHECKSUM = "checksum"  # every byte
-    SCHEMA = "schema"  # that each file can be read and has the columns it should
-    FULL = "full"  # every row, against the database's own counts and totals
-
-
-@dataclass(kw_only=True)
-class Verification:
-    """What was checked and what is wrong; no problem means the package is what it says.
-
-    Who says so is ``signature``: it is `trusted` only where keys were given and one of them signed. What was not looked
-    at is None.
-    """
-
-    export_id: str
-    files: int = 0
-    rows: int = 0
-    opened: bool = True  # False: encrypted, and only what lies outside was looked at
-    problems: list[str] = field(default_factory=list)
-    bytes_match: bool | None = None
-    schema_matches: bool | None = None
-    rows_match: bool | None = None
-    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # first rows of each table
-    signature: SignatureVerdict = _UNSIGNED
-
-    @property
-    def valid(self) -> bool:
-        return not self.problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,26 +84,43 @@ def _verify_folder(folder: Path, means: _Means) -> Verification:
     manifest = _manifest_in(folder)
     found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
     _check_files(folder, manifest, found, means.told)
-    found.bytes_match = found.valid
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
-        _check_content(folder, manifest, found, means)
+        spec = means.find_format(manifest.format.name)
+        rows = means.sample_rows
+        check_content(folder, manifest, spec, found, depth=means.depth, sample_rows=rows, told=means.told)
     return found
 
 
 def _verify_archive(archive: Path, folder: Path, means: _Means) -> Verification:
     """A published folder that holds the archive and a copy of its manifest, and nothing else."""
-    _manifest_in(folder)
-    with unpacked(archive, _NO_KEYS) as inside:
-        found = _verify_folder(inside, means)
-        if (inside / MANIFEST).read_bytes() != (folder / MANIFEST).read_bytes():
-            found.problems.append(f"{MANIFEST} beside the archive is not the one in it")
+    outside = Verification(export_id=_manifest_in(folder).export.id, signature=means.signature_in(folder))
+    found = _verify_inside(archive, _NO_KEYS, outside, means, copied=folder / MANIFEST)
     _refuse_others(folder, archive.name, found)
     return found
 
 
+def _verify_inside(
+    archive: Path, keys: Keys, outside: Verification, means: _Means, *, copied: Path | None = None
+) -> Verification:
+    """What an archive holds, the same manifest as was ``copied`` beside it; one that holds no package is a problem."""
+    place = archive.parent
+    try:
+        with unpacked(archive, keys) as inside:
+            place = inside
+            found = _verify_folder(inside, means)
+            if copied is not None and (inside / MANIFEST).read_bytes() != copied.read_bytes():
+                found.fail(Check.BYTES, f"{MANIFEST} beside the archive is not the one in it")
+            return found
+    except (IntegrityViolation, RequestRejected) as error:
+        if isinstance(error, RequestRejected) and error.field != "PACKAGE":  # a password that does not open it
+            raise
+        outside.fail(Check.BYTES, words_of(error, place, archive.parent))
+        return outside
+
+
 def _refuse_others(folder: Path, archive: str, found: Verification) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in (archive, MANIFEST))
-    found.problems += [f"{name} is not part of the package" for name in others]
+    found.fail(Check.BYTES, *(f"{name} is not part of the package" for name in others))
 
 
 def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Verification:
@@ -165,10 +132,9 @@ def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Ver
         return outside
     found = outside
     if not means.unopened:
-        with unpacked(archive, means.keys) as inside:
-            found = _verify_folder(inside, means)
+        found = _verify_inside(archive, means.keys, outside, means)
         if found.export_id != manifest.export.id:
-            found.problems.append(f"{MANIFEST} beside the archive is of another export than the one in it")
+            found.fail(Check.BYTES, f"{MANIFEST} beside the archive is of another export than the one in it")
         if not outside.signature.trusted:
             found.signature = outside.signature
     _refuse_others(folder, archive.name, found)
@@ -178,12 +144,13 @@ def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Ver
 def _sealed_archive(manifest: SealedManifest, folder: Path, found: Verification) -> Path | None:
     """The archive, where it is what the manifest beside it says."""
     sealed, archive = manifest.sealed, folder / manifest.sealed.path
+    found.looked_at(Check.BYTES)
     if archive.parent != folder or archive.is_symlink() or not archive.is_file():
-        found.problems.append(f"{sealed.path} is missing")
+        found.fail(Check.BYTES, f"{sealed.path} is missing")
         return None
     found.files = 1
     if archive.stat().st_size != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
-        found.problems.append(f"{sealed.path} is not what the manifest says")
+        found.fail(Check.BYTES, f"{sealed.path} is not what the manifest says")
         return None
     return archive
 
@@ -200,115 +167,23 @@ def _check_files(folder: Path, manifest: ReadManifest, found: Verification, told
     entries = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     linked = {name for name, path in entries.items() if path.is_symlink()}
     present = {name for name, path in entries.items() if path.is_file()} - linked - {MANIFEST}
-    found.problems += [f"{name} is a symbolic link, its content is elsewhere" for name in sorted(linked)]
-    found.problems += [f"{name} is missing" for name in sorted(listed.keys() - present - linked)]
-    found.problems += [f"{name} is not in the manifest" for name in sorted(present - listed.keys())]
+    found.looked_at(Check.BYTES)
+    found.fail(Check.BYTES, *(f"{name} is a symbolic link, its content is elsewhere" for name in sorted(linked)))
+    found.fail(Check.BYTES, *(f"{name} is missing" for name in sorted(listed.keys() - present - linked)))
+    found.fail(Check.BYTES, *(f"{name} is not in the manifest" for name in sorted(present - listed.keys())))
     for name in sorted(listed.keys() & present):
         told(name)
         entry = listed[name]
         size = (folder / name).stat().st_size
         if size != entry.size_bytes:
-            found.problems.append(f"{name} has {size} bytes, the manifest says {entry.size_bytes}")
+            found.fail(Check.BYTES, f"{name} has {size} bytes, the manifest says {entry.size_bytes}")
         elif file_sha256(folder / name) != entry.sha256:
-            found.problems.append(f"{name} has another SHA-256 than the manifest says")
+            found.fail(Check.BYTES, f"{name} has another SHA-256 than the manifest says")
         found.files += 1
     sums = folder / CHECKSUMS
     expected = "".join(f"{entry.sha256}  {name}\n" for name, entry in listed.items() if name != CHECKSUMS)
     if CHECKSUMS in present and sums.read_bytes() != expected.encode():
-        found.problems.append(f"{CHECKSUMS} and the manifest disagree")
-
-
-def _check_content(folder: Path, manifest: ReadManifest, found: Verification, means: _Means) -> None:
-    """Read the files as deep as asked; what cannot be read as it should has no schema."""
-    found.schema_matches = False
-    accounts: dict[str, Account] = {}
-    with accounting() as session:
-        for entry, part, batches, head in _reading(folder, manifest, means):
-            with _crafted(entry.path):
-                first = next(batches, None)
-                _sample(part.table, first, found, means.sample_rows)
-                if means.depth is not Depth.FULL:
-                    _require_columns(entry, part, first, head, found)
-                    continue
-                rest = batches if first is None else chain((first,), batches)
-                read = account(rest, head.schema, session)
-            accounts[part.table] = accounts[part.table] + read if part.table in accounts else read
-            if read.aggregates.rows != part.rows:
-                counted = f"{entry.path} has {read.aggregates.rows} rows of {part.table}"
-                found.problems.append(f"{counted}, the manifest says {part.rows}")
-    found.schema_matches = found.valid
-    if means.depth is Depth.FULL:
-        for table in manifest.tables:
-            _compare(table, head_of(table).schema, accounts.get(table.name), found)
-        found.rows_match = found.valid
-
-
-def _reading(
-    folder: Path, manifest: ReadManifest, means: _Means
-) -> Iterator[tuple[ReadFile, FilePart, Iterator[pa.RecordBatch], TableHead]]:
-    """Every part of every data file, being read."""
-    spec = means.find_format(manifest.format.name)
-    heads = {table.name: head_of(table) for table in manifest.tables}
-    with tempfile.TemporaryDirectory(prefix="export-pipelines-verify-") as scratch:
-        for entry in manifest.files:
-            if not entry.parts:
-                continue
-            means.told(entry.path)
-            with _crafted(entry.path), plain_copy(folder / entry.path, entry.path, Path(scratch)) as path:
-                for part in _parts(entry, heads):
-                    yield entry, part, iter(read_part(spec, path, heads[part.table], part)), heads[part.table]
-
-
-def _require_columns(
-    entry: ReadFile, part: FilePart, first: pa.RecordBatch | None, head: TableHead, found: Verification
-) -> None:
-    if first is not None and first.schema.names != head.schema.names:
-        found.problems.append(f"{entry.path} has other columns of {part.table} than the manifest says")
-
-
-def _sample(table: str, batch: pa.RecordBatch | None, found: Verification, rows: int) -> None:
-    taken = found.samples.setdefault(table, []) if rows else []
-    if batch is not None and len(taken) < rows:
-        taken += batch.slice(0, rows - len(taken)).to_pylist()
-
-
-@contextmanager
-def _crafted(name: str) -> Iterator[None]:
-    """What readers of our own files raise over bytes that somebody made up is beyond listing; the verdict is one."""
-    try:
-        yield
-    except ExportError:
-        raise
-    except Exception as error:
-        raise IntegrityViolation(f"{name} is not a file as this program writes it ({type(error).__name__})") from error
-
-
-def _compare(table: ReadTable, schema: pa.Schema, read: Account | None, found: Verification) -> None:
-    if read is None:
-        found.problems.append(f"{table.name} is in no file")
-        return
-    columns = {name: ColumnAggregate(**dict(figures)) for name, figures in table.aggregates.items()}
-    expected = TableAggregates(rows=table.rows, columns=columns)
-    found.rows += read.aggregates.rows
-    found.problems += [f"{table.name}: {problem}" for problem in differences(expected, read.aggregates, schema)]
-
-
-def _parts(entry: ReadFile, heads: dict[str, TableHead]) -> Iterator[FilePart]:
-    for part in entry.parts:
-        names = tuple(heads[part.table].schema.names)
-        yield FilePart(table=part.table, rows=part.rows, columns=names, route=part.route)
-
-
-def head_of(table: ReadTable) -> TableHead:
-    """What readers of its files need to know of a table."""
-    fields = []
-    for column in table.columns:
-        made = field_of(column.name, column.type, nullable=column.nullable)
-        if column.kind != kind_of(made):
-            made = field_of(column.name, text_form(column.type), nullable=column.nullable)
-        fields.append(made)
-    labels = {column.name: column.label or column.name for column in table.columns}
-    return TableHead(name=table.name, schema=pa.schema(fields), labels=labels)
+        found.fail(Check.BYTES, f"{CHECKSUMS} and the manifest disagree")
 
 
 def file_sha256(path: Path) -> str:

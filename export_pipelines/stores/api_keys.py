@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 from uuid import UUID
 
-from export_pipelines.core.access import Caller, Role
+from export_pipelines.core.access import Caller, Role, is_own_name
 from export_pipelines.core.api_keys import HINT_LENGTH, fingerprint, is_whole, new_key
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.stores.control import Control
@@ -66,6 +66,8 @@ class ApiKeyStore:
         """The key's row and the key, which nothing can show again."""
         _check_scope(role, tenant_id, user_id)
         _check_lengths(name=name, tenant=tenant_id, user=user_id)
+        if user_id and is_own_name(user_id):
+            raise RequestRejected("is what the service calls its own; choose another name", field="user")
         key = new_key()
         rows = self._control.rows(
             f"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any, Protocol
 
 import psycopg
@@ -41,6 +41,18 @@ class Control(Protocol):
         ...
 
 
+class Lock:
+    """A lock that lasts as long as its connection: a server that fails over has forgotten it."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def prove(self) -> None:
+        """`Unavailable` when the lock is lost and others may have it."""
+        with explained():
+            self._connection.execute("SELECT 1")
+
+
 class ControlDatabase:
     """Transactions on the control database at ``url``, one at a time."""
 
@@ -61,15 +73,14 @@ class ControlDatabase:
             return fetched(connection, query, values)
 
     @contextmanager
-    def exclusively(self, name: str) -> Iterator[None]:
+    def exclusively(self, name: str) -> Iterator[Lock]:
         """Hold a lock on ``name`` against all other processes, on a connection of its own."""
-        try:
+        with explained():
             connection = psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
-        except psycopg.OperationalError as error:
-            raise _no_answer(error) from error
-        with connection:
-            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
-            yield
+        with closing(connection):
+            with explained():
+                connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+            yield Lock(connection)
 
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection[Any]]:

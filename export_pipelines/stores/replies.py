@@ -1,7 +1,9 @@
-"""The first answers to writes that carry an idempotency key, kept for a day."""
+"""The first answers to writes that carry an idempotency key, kept for a day, sealed: one may hold a link's address."""
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,7 @@ from psycopg.types.json import Json
 
 from export_pipelines.core.access import Caller
 from export_pipelines.stores.control import Control
+from export_pipelines.stores.secrets import SecretBox
 
 KEPT = "1 day"
 
@@ -25,8 +28,9 @@ class Reply:
 class ReplyStore:
     """Replies of one caller's keys."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, secrets: SecretBox) -> None:
         self._control = control
+        self._secrets = secrets
 
     def begin(self, caller: Caller, key: str, fingerprint: str) -> bool:
         """Take a key for this transaction. False when it was used within a day; waits for one in use right now."""
@@ -60,7 +64,9 @@ class ReplyStore:
                 **_names(caller, key),
                 "status": reply.status,
                 "headers": Json(reply.headers),
-                "body": Json(reply.body),
+                "body": Json(
+                    base64.b64encode(self._secrets.seal(json.dumps(reply.body), _owner(caller, key))).decode()
+                ),
             },
         )
 
@@ -74,8 +80,14 @@ class ReplyStore:
             _names(caller, key),
         )
         row = rows[0]
-        return row["fingerprint"], Reply(status=row["status"], headers=row["headers"], body=row["body"])
+        body = json.loads(self._secrets.open(base64.b64decode(row["body"]), _owner(caller, key)))
+        return row["fingerprint"], Reply(status=row["status"], headers=row["headers"], body=body)
 
 
 def _names(caller: Caller, key: str) -> dict[str, str]:
     return {"tenant_id": caller.tenant_id or "", "user_id": caller.name, "key": key}
+
+
+def _owner(caller: Caller, key: str) -> str:
+    """What a sealed reply is bound to."""
+    return json.dumps(["reply", caller.tenant_id, caller.name, key])

@@ -92,6 +92,17 @@ COLUMNS = ", ".join(field.name for field in fields(ExportRequest))  # the API ma
 Found = list[ExportRequest]  # the store's own `list` hides the type inside the class
 
 
+def _canonical(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the id that it converts as the table writes ids, to be compared and joined with them."""
+    origin = config.get("convert")
+    if not isinstance(origin, str):
+        return config
+    try:
+        return {**config, "convert": str(UUID(origin))}
+    except ValueError:
+        return config  # the plan refuses it
+
+
 class RequestStore(Attempts):
     """Reads and guarded changes of the request table. Without a box it takes and tells no passwords."""
 
@@ -122,7 +133,7 @@ class RequestStore(Attempts):
         `RequestRejected` when that key belongs to another configuration.
         """
         request_id = str(uuid4())
-        config, password = sealed_config(config)
+        config, password = sealed_config(_canonical(config))
         values = {
             "id": request_id,
             "sealed": self._sealed(password, request_id),
@@ -188,7 +199,7 @@ class RequestStore(Attempts):
     def get(self, request_id: str) -> ExportRequest:
         """`RequestRejected` when there is no such request."""
         try:
-            UUID(request_id)
+            request_id = str(UUID(request_id))
         except ValueError as error:
             raise NotFound(f"{request_id!r} is not a request id", field="request_id") from error
         rows = self._control.rows(

@@ -28,19 +28,6 @@ _OLDER = f"""
 """
 _UNREMOVED = "objects_removed_at IS NULL AND (status = 'expired' OR deleted_at IS NOT NULL)"
 
-# Exports whose kept rows an open conversion reads, at any depth: a conversion of a conversion reads the first one's.
-_BEING_READ = """
-    WITH RECURSIVE sources (id) AS (
-        SELECT config ->> 'convert' FROM export_control.export_requests
-        WHERE status IN ('queued', 'processing') AND config ? 'convert'
-        UNION
-        SELECT r.config ->> 'convert' FROM sources AS s JOIN export_control.export_requests AS r
-            ON r.id = CASE WHEN s.id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN s.id::uuid END
-        WHERE r.config ? 'convert'
-    )
-    SELECT lower(id) FROM sources WHERE id IS NOT NULL
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Older:
@@ -96,12 +83,17 @@ class RetentionStore:
             f"""
             SELECT {COLUMNS} FROM export_control.export_requests
             WHERE {_UNREMOVED} AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
-              AND id::text NOT IN ({_BEING_READ})
+              AND NOT export_control.is_being_read(id)
             ORDER BY id LIMIT %(limit)s
             """,  # noqa: S608 - constants of this module
             {"after": after, "limit": limit},
         )
         return [ExportRequest.of(row) for row in rows]
+
+    def is_being_read(self, request_id: str) -> bool:
+        """Whether an open conversion, of whomever, needs the rows kept of it."""
+        rows = self._control.rows("SELECT export_control.is_being_read(%(id)s) AS is_read", {"id": request_id})
+        return bool(rows[0]["is_read"])
 
     def holders(self, request_ids: Iterable[str]) -> dict[str, Holder]:
         """Those of the requests that are known."""

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import NotFound, RequestRejected
 from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
@@ -116,6 +117,33 @@ def test_a_catalog_that_changed_is_said(workshop: Workshop, finished: ExportRequ
     services = workshop.services
     with pytest.raises(RequestRejected, match="pets otherwise than when it was exported"):
         find_kept(finished.id, workshop.scope(), catalog, services.requests, services.store)
+
+
+GONE = {
+    "deleted": "status = 'expired', deleted_at = now()",
+    "expired": "status = 'expired'",
+    "past its time": "expires_at = now()",
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+@pytest.mark.usefixtures("without_source")
+def test_what_people_no_longer_have_cannot_be_ordered_in_another_format(
+    workshop: Workshop, finished: ExportRequest, control_url: str, gone: str
+) -> None:
+    """Nor by way of a conversion of it; what was accepted before goes on."""
+    once = workshop.export({"convert": finished.id, "format": "xml"})
+    accepted = workshop.order({"convert": once.id, "format": "ndjson"})
+    services, scope = workshop.services, workshop.scope()
+    find_kept(once.id, scope, workshop.catalog, services.requests, services.store)
+    with psycopg.connect(control_url) as connection:
+        change = f"UPDATE export_control.export_requests SET {GONE[gone]} WHERE id = %s"
+        connection.execute(change, (finished.id,))
+    for request_id in (finished.id, once.id):
+        with pytest.raises(NotFound, match="there is no export"):
+            find_kept(request_id, scope, workshop.catalog, services.requests, services.store)
+    workshop.run(accepted)
+    assert services.requests.get(accepted).status is RequestStatus.COMPLETED
 
 
 SEALED = {"enabled": True, "method": "AES256", "password": "twelve letters and more"}

@@ -217,12 +217,12 @@ def test_a_row_lost_with_forged_checksums_is_found_offline(workshop: Workshop) -
     data, manifest = folder / "data" / "pets.ndjson", folder / "manifest.json"
     lines = data.read_bytes().splitlines(keepends=True)
     data.write_bytes(b"".join(lines[:-1]))
-    _forge(folder, data, manifest)
+    forge_checksums(folder, data, manifest)
     problems = verify_package(folder, find_format).problems
     assert any("rows of pets, the manifest says" in problem for problem in problems)
 
 
-def _forge(folder: Path, data: Path, manifest: Path) -> None:
+def forge_checksums(folder: Path, data: Path, manifest: Path) -> None:
     """Make checksums fit a changed file, as a careful forger would."""
     import hashlib
 

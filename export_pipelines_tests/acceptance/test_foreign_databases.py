@@ -222,7 +222,7 @@ def test_a_source_that_is_not_safe_or_not_as_said_is_refused(
     assert "catalog" in refused.stderr  # the next step
     assert not list((host.folder / "home" / "objects" / "exports").rglob("*"))
     listed = json.loads(host.run("requests", "list", "--json").stdout)
-    assert [request["status"] for request in listed] == ["failed"]
+    assert listed == []  # the estimate has seen it before there was a request
 
 
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)

@@ -21,10 +21,12 @@ from export_pipelines.api.launching import AT_ONCE
 from export_pipelines.api.link_passwords import hash_password
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict
+from export_pipelines.pipeline.removal import remove_unremoved
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.retention import RetentionStore
 from export_pipelines_tests.api.conftest import running_api
-from export_pipelines_tests.api.site import JOBS, PETS, Site, problem
+from export_pipelines_tests.api.site import JOBS, PEOPLE, PETS, Site, problem
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 MANY = 20
@@ -260,6 +262,26 @@ def test_a_download_whose_export_is_deleted_ends_whole_or_broken(site: Site, wha
     connection.close()
     assert problem(site.ask("ann", "GET", f"{JOBS}/{made.id}/{what}"), 404)
     assert site.ask(None, "GET", f"/d/{made.token}/large.csv").status_code == 404
+
+
+def test_what_an_admins_conversion_reads_outlasts_its_deletion_by_a_member(site: Site) -> None:
+    """Members do not see the conversions of others."""
+    made, requests = site.publish("ann"), site.publisher.requests
+    tenant = requests.get(made.id).tenant_id
+    converting = requests.insert(
+        tenant_id=tenant,
+        config={"convert": made.id, "format": "json"},
+        requested_by=PEOPLE["chief"].name,
+        requested_role=Role.ADMIN,
+    )
+    deleted = site.ask("ann", "DELETE", f"{JOBS}/{made.id}")
+    assert (deleted.status_code, deleted.json()["files_removed"]) == (200, 0)
+    prefix = str(requests.get(made.id).package_prefix)
+    assert site.publisher.store.list(prefix)
+    assert site.ask("ann", "GET", f"{JOBS}/{made.id}").status_code == 404
+    requests.request_cancel(converting)
+    remove_unremoved(RetentionStore(site.control), requests, site.publisher.store)
+    assert not site.publisher.store.list(prefix)
 
 
 def test_a_link_revoked_while_many_download_gives_whole_files_or_nothing(site: Site) -> None:

@@ -264,3 +264,25 @@ def test_nobody_speaks_for_another_by_headers_or_fields(site: Site) -> None:
             assert problem(client.post(JOBS, json={**PETS, name: "admin"}), 422)["field"] == name
     row = site.publisher.requests.get(made.json()["job_id"])
     assert (row.tenant_id, row.requested_by, row.requested_role) == (PEOPLE["ann"].tenant, "ann", "member")
+
+
+def test_a_member_does_not_retry_what_was_asked_for_as_an_admin(site: Site) -> None:
+    """Whoever was an admin and is one no more: the export would be made with the rights of then."""
+    once = site.publisher.requests.insert(
+        tenant_id=str(PEOPLE["ann"].tenant), config=PETS, requested_by="ann", requested_role=Role.ADMIN
+    )
+    site.publisher.requests.request_cancel(once)
+    assert problem(site.ask("ann", "POST", f"{JOBS}/{once}/retry"), 403)["field"] == "job_id"
+    assert site.publisher.requests.get(once).status == "cancelled"
+    assert site.ask("chief", "POST", f"{JOBS}/{once}/retry").status_code == 202
+
+
+def test_a_kept_reply_does_not_tell_the_address_of_a_link(site: Site) -> None:
+    made = site.publish()
+    with site.client("ann", **{"Idempotency-Key": f"share-{made.id}"}) as client:
+        first, again = (client.post(f"{JOBS}/{made.id}/share", json={}) for _ in range(2))
+    assert first.content == again.content
+    token = first.json()["url"].rpartition("/")[2]
+    rows = site.control.rows("SELECT body::text FROM export_control.api_replies")
+    assert rows
+    assert not any(token in row["body"] for row in rows)

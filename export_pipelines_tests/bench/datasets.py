@@ -5,6 +5,7 @@ All but a few rows belong to one tenant; the second tenant is there so that isol
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ class Laboratory:
             "EXPORT_SOURCE_URL": self.server.url(name, user=_LOGIN, password=_LOGIN),
             "EXPORT_CONTROL_URL": control,
             "EXPORT_CATALOG": str(catalog),
+            "EXPORT_SECRET_KEY": _SECRET_KEY,
         }
 
     def _load(self, name: str, table: str, rows: int, months: int) -> None:
@@ -164,6 +166,10 @@ def secure(connection: psycopg.Connection, catalog: Catalog) -> None:
         for statement in login_sql(catalog, _LOGIN):
             connection.execute(statement.encode())
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(_LOGIN), sql.Literal(_LOGIN)))
+
+
+# Homes come and go while the control database, with the signing key that this one seals, stays.
+_SECRET_KEY = base64.b64encode(bytes(32)).decode()
 
 
 def _is_address(variable: str) -> bool:

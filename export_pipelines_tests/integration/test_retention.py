@@ -171,6 +171,26 @@ def test_an_export_that_a_conversion_reads_is_removed_when_it_has_ended(publishe
     assert holders(publisher) == set()
 
 
+@pytest.mark.parametrize(
+    "written",
+    [str.upper, lambda text: text.replace("-", ""), "urn:uuid:{}".format, "{{{}}}".format],
+    ids=["capitals", "no dashes", "urn", "braces"],
+)
+def test_a_conversion_is_found_however_its_id_was_written(publisher: Publisher, written: Callable[[str], str]) -> None:
+    """By our own insert, which writes it in one form, and by the host application's, which does not."""
+    ours, hosts = aged(publisher, 31), aged(publisher, 31)
+    config = {"convert": written(ours), "format": "csv"}
+    assert publisher.requests.insert(tenant_id="ours", config=config, idempotency_key="k")
+    [inserted] = publisher.requests.list(status=RequestStatus.QUEUED)
+    assert inserted.config["convert"] == ours
+    publisher.change(
+        "INSERT INTO export_control.export_requests (tenant_id, config) VALUES ('ours', %(config)s)",
+        config=json.dumps({"convert": written(hosts), "format": "csv"}),
+    )
+    clean(publisher)
+    assert holders(publisher) == {ours, hosts}
+
+
 def test_one_export_that_cannot_be_removed_does_not_keep_the_others(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

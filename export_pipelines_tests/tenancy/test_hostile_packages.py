@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from export_pipelines.cli import app
-from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
+from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline import unpacking
@@ -151,18 +151,17 @@ GARBAGE = {
 @pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_with_correct_checksums_gives_a_verdict(tmp_path: Path, format_name: str, content: bytes) -> None:
     folder = package(tmp_path, content, f"data/t.{format_name}", format_name)
-    try:
-        assert problems(folder)
-    except IntegrityViolation as error:
-        assert "root:" not in str(error)  # noqa: PT017 - either is a verdict
+    found = " ".join(problems(folder))
+    assert found
+    assert "root:" not in found
 
 
 @pytest.mark.parametrize(
     "content", [b"\x1f\x8b", gzip.compress(GOOD, mtime=0)[:-9], b"plain"], ids=["mark", "cut", "plain"]
 )
 def test_a_broken_gzip_file_gives_a_verdict(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(IntegrityViolation, match="not a whole gzip file"):
-        problems(package(tmp_path, content, "data/t.csv.gz"))
+    [found] = problems(package(tmp_path, content, "data/t.csv.gz"))
+    assert "not a whole gzip file" in found
 
 
 def test_a_gzip_file_that_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +193,8 @@ def test_a_workbook_that_unpacks_to_more_than_memory_is_not_unpacked(tmp_path: P
         for name in ("docProps/custom.xml", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"):
             archive.writestr(name, b"<a>" + b" " * (17 << 20 if name == part else 1) + b"</a>")
     folder = package(tmp_path, book.getvalue(), "data/t.xlsx", "xlsx")
-    with pytest.raises(IntegrityViolation, match="too large"):
-        problems(folder)
+    [found] = problems(folder)
+    assert "too large" in found
 
 
 def test_an_archive_inside_an_archive_is_not_opened(tmp_path: Path) -> None:

@@ -213,3 +213,12 @@ def test_a_window_becomes_the_range_of_every_table_but_the_whole_ones() -> None:
     assert windowed(long_form, window)["data_sources"] == [
         {"type": "pets", "fields": ["id"], "filters": {"date_range": limits}}
     ]
+
+
+def test_a_window_and_a_module_do_not_go_together() -> None:
+    """The window would leave the module's tables whole."""
+    config = {"tables": ["pets"], "modules": ["billing"], "format": "csv", "filters": {"owner_id": [1]}}
+    window = Window(start_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC), end_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+    with pytest.raises(RequestRejected, match=r"config.modules: go without a window"):
+        windowed(config, window)
+    assert windowed(config, Window()) == config

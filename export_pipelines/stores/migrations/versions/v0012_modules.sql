@@ -1,4 +1,5 @@
--- A new row must be a plain order, of tables, modules or a finished export to convert, whatever rights its author has.
+-- A new row must be a plain order, of tables, modules, whole tables in bulk, or a finished export to convert, whatever
+-- rights its author has. A bulk order may leave the tables to the catalog as it is when the run begins.
 CREATE OR REPLACE FUNCTION export_control.check_new_request() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
