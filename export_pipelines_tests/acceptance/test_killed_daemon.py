@@ -1,4 +1,4 @@
-"""Two hundred requests by SQL while daemon, code server and runs are killed: each is published exactly once."""
+"""Eighty requests by SQL while daemon, code server and runs are killed: each is published exactly once."""
 
 from __future__ import annotations
 
@@ -15,23 +15,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
-from dagster._core.storage.tags import POOL_TAG_PREFIX
 from psycopg.rows import dict_row
 
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import Services, running_services
-from export_pipelines.embedded.workplace import DAGSTER_YAML, SampleSize, Workplace, prepared
+from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
-from export_pipelines.orchestration.runs import SOURCE_POOL
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
 
-REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "200")) // 2  # with each way to start runs
+REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "80")) // 2  # with each way to start runs
 TENANTS = 4
 DEADLINE_SECONDS = 1500
-SOURCE_LIMIT = yaml.safe_load(DAGSTER_YAML.read_text())["concurrency"]["pools"]["default_limit"]
 
 ORDER = """
 INSERT INTO export_control.export_requests (tenant_id, config, requested_by, idempotency_key)
@@ -139,39 +135,20 @@ def test_every_request_is_published_exactly_once_whatever_is_killed(
     started = time.monotonic()
     with running_services(workplace) as services:
         control.execute(ORDER, {"tenants": TENANTS, "requests": REQUESTS})
-        havoc, readers = Havoc(services, list(zip(moments, victims, strict=True))), [0]
-
-        def meanwhile() -> None:
-            havoc.strike(statuses(control)["completed"])
-            readers.append(runs_that_read(control))
-
+        havoc = Havoc(services, list(zip(moments, victims, strict=True)))
         until(
             lambda: statuses(control).total() == REQUESTS and not (statuses(control).keys() & {"queued", "processing"}),
             services,
             seconds=DEADLINE_SECONDS,
-            meanwhile=meanwhile,
+            meanwhile=lambda: havoc.strike(statuses(control)["completed"]),
         )
         exported = time.monotonic() - started
         until(lambda: not open_runs(control), services, seconds=120)
     print(f"{REQUESTS} requests in {exported:.0f} s; killed: {', '.join(havoc.done)}")  # noqa: T201 - the figure is for people
     assert len(havoc.done) == len(victims)
-    assert 1 < max(readers) <= SOURCE_LIMIT
     assert statuses(control) == {"completed": REQUESTS}
     assert_published_once(control)
     assert_only_packages(workplace, control)
-
-
-def runs_that_read(control: psycopg.Connection[dict[str, object]]) -> int:
-    """Runs of the pool `source` that may be at work now, dead ones included that nobody has noticed yet."""
-    row = control.execute(
-        """
-        SELECT count(*) AS n FROM dagster.runs AS r JOIN dagster.run_tags AS t USING (run_id)
-        WHERE r.status IN ('STARTING', 'STARTED', 'CANCELING') AND t.key = %(pool)s
-        """,
-        {"pool": f"{POOL_TAG_PREFIX}{SOURCE_POOL}"},
-    ).fetchone()
-    assert row is not None
-    return int(str(row["n"]))
 
 
 def open_runs(control: psycopg.Connection[dict[str, object]]) -> list[object]:
