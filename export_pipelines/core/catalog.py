@@ -15,6 +15,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from export_pipelines.core.buckets import MAX_BUCKETS
 from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
@@ -191,6 +192,7 @@ class Catalog(Spec):
     drift: Literal["warn", "fail"] = "warn"
     reader_role: str = Field(default="export_reader", pattern=_NAME)
     tenant: TenantRoot
+    tenant_buckets: Annotated[int, Field(ge=1, le=MAX_BUCKETS)] | None = None
     canary: Canary | None = None
     tables: dict[str, Table] = Field(min_length=1)
     excluded: dict[str, Reason] = Field(default_factory=dict, description="Tables that are never exported.")

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -15,6 +15,7 @@ from dagster import (
     AssetsDefinition,
     BackfillPolicy,
     BetaWarning,
+    Config,
     Failure,
     MaterializeResult,
     MetadataValue,
@@ -25,16 +26,18 @@ from dagster import (
     TableSchema,
     asset,
 )
+from pydantic import Field
 
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
 from export_pipelines.orchestration.history import at_work
-from export_pipelines.orchestration.partitions import by_tenant, dimension_tags, partitions_of
+from export_pipelines.orchestration.partitions import by_owner, dimension_tags, partitions_of, tenants_of
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import SOURCE_POOL
-from export_pipelines.pipeline.materialize import LakePartition, LakeWriter, sweep_lake_stage, writing_lake
+from export_pipelines.pipeline.materialize import LakeWriter, Reuse, sweep_lake_stage, writing_lake
 from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT, Preview, check_names
+from export_pipelines.pipeline.partition_report import PartitionReport, tally_of
 from export_pipelines.pipeline.services import ExportServices
 
 MAX_RETRIES = 2
@@ -45,6 +48,15 @@ _CHECKS = {
     KEY: "No two rows of a partition share the primary key.",
     TENANT: "No row belongs to another tenant.",
 }
+
+
+class MaterializeConfig(Config):
+    """How much of a run's partitions is read."""
+
+    only_missing: bool = Field(
+        default=False,
+        description="Keep partitions that were read when their period was over and are what the catalog says.",
+    )
 
 
 def table_key(catalog: Catalog, name: str) -> AssetKey:
@@ -73,34 +85,34 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
         kinds={"postgres", "parquet"},
         metadata={"dagster/column_schema": _column_schema(table), "source": ".".join(catalog.relation_name(name))},
     )
-    def materialize_table(context: AssetExecutionContext, export: ExportResource) -> Iterator[object]:
+    def materialize_table(
+        context: AssetExecutionContext, config: MaterializeConfig, export: ExportResource
+    ) -> Iterator[object]:
         services = export.services
         sweep_lake_stage(services.store, at_work=lambda run_id: at_work(run_id, context.instance))
-        parts: dict[str, LakePartition] = {}
+        reports: dict[str, PartitionReport] = {}
         try:
-            with (
-                writing_lake(
-                    catalog,
-                    services.store,
-                    run_id=context.run.run_id,
-                    scratch=services.scratch,
-                    retention=services.lake_retention,
-                ) as writer,
-                closing(_materialized(name, by_tenant(context.partition_keys), services, writer)) as done,
-            ):
-                parts.update(done)
+            with writing_lake(
+                catalog,
+                services.store,
+                run_id=context.run.run_id,
+                scratch=services.scratch,
+                retention=services.lake_retention,
+            ) as writer:
+                reuse = Reuse(complete=config.only_missing, since=_began_at(context))
+                _materialize(name, by_owner(context.partition_keys), services, writer, reuse, reports)
         except ExportError as error:
-            yield from _finished(key, parts)
+            yield from _finished(key, reports)
             raise _failure(error) from error
-        failed = [part.key for part in parts.values() if not part.valid]
+        failed = [partition for partition, report in reports.items() if report.failed]
         if failed:
-            yield from _finished(key, parts)
+            yield from _finished(key, reports)
         else:
-            for partition_key, part in parts.items():
-                context.add_asset_metadata(_partition_metadata(part), asset_key=key, partition_key=partition_key)
+            for partition, report in reports.items():
+                context.add_asset_metadata(_partition_metadata(report), asset_key=key, partition_key=partition)
             yield MaterializeResult(asset_key=key)
         # Afterwards: a check shows as not evaluated when another run's materialization comes between it and its own.
-        yield from (_check_result(key, check, list(parts.values())) for check in checks)
+        yield from (_check_result(key, check, list(reports.values())) for check in checks)
         if failed:
             listed = f"{len(failed)} partitions failed a check and were not replaced: {', '.join(failed[:5])}"
             raise Failure(listed, allow_retries=False)
@@ -108,29 +120,45 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
     return materialize_table
 
 
-def _materialized(
+def _began_at(context: AssetExecutionContext) -> dt.datetime | None:
+    """When the first try of a run began that is being retried: what that has read is not read again."""
+    if not context.retry_number:
+        return None
+    began = context.instance.get_run_stats(context.run.run_id).start_time
+    return dt.datetime.fromtimestamp(began, dt.UTC) if began else None
+
+
+def _materialize(
     name: str,
     wanted: dict[str, list[tuple[str, dt.date | None]]],
     services: ExportServices,
     writer: LakeWriter,
-) -> Generator[tuple[str, LakePartition], None, None]:
-    """Each partition as it is done: one snapshot a tenant, so that a tenant's partitions fit each other."""
-    for tenant_id, periods in wanted.items():
-        scope = TenantScope(tenant_id=tenant_id)
-        with services.source.snapshot(scope) as snapshot:
-            for partition_key, period in periods:
-                yield partition_key, writer.materialize(name, scope, period, snapshot)
+    reuse: Reuse,
+    reports: dict[str, PartitionReport],
+) -> None:
+    """Fill in a report for each partition: one snapshot a tenant, so that a tenant's partitions fit each other."""
+    catalog, source = services.catalog, services.source
+    everybody = source.tenants() if catalog.tenant_buckets is not None else []
+    for owner, partitions in wanted.items():
+        tenants = tenants_of(owner, catalog, everybody)
+        reports.update({key: PartitionReport(tenants=len(tenants)) for key, _ in partitions})
+        periods = [period for _, period in partitions]
+        for tenant in tenants:
+            parts = writer.materialize_all(name, TenantScope(tenant_id=tenant), periods, source, reuse)
+            with closing(parts):
+                for (key, _), part in zip(partitions, parts, strict=True):
+                    reports[key].add(part)
 
 
-def _finished(key: AssetKey, parts: dict[str, LakePartition]) -> Iterator[AssetMaterialization]:
+def _finished(key: AssetKey, reports: dict[str, PartitionReport]) -> Iterator[AssetMaterialization]:
     """The partitions of a run that fails which are in the lake all the same."""
-    for partition_key, part in parts.items():
-        if part.valid:
+    for partition, report in reports.items():
+        if report.whole:
             yield AssetMaterialization(
                 asset_key=key,
-                partition=partition_key,
-                metadata=_partition_metadata(part),
-                tags=dimension_tags(partition_key),
+                partition=partition,
+                metadata=_partition_metadata(report),
+                tags=dimension_tags(partition),
             )
 
 
@@ -140,15 +168,19 @@ def _failure(error: ExportError) -> Exception:
     return Failure(str(error), metadata={"error_type": error.error_type}, allow_retries=False)
 
 
-def _partition_metadata(part: LakePartition) -> dict[str, Any]:
-    return {
-        "dagster/partition_row_count": part.rows,
-        "size_bytes": part.size_bytes,
-        "object": part.key,
-        "snapshot": part.snapshot.snapshot_id,
-        "snapshot_taken_at": part.snapshot.taken_at.isoformat(),
-        "preview": _preview(part.preview),
+def _partition_metadata(report: PartitionReport) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "dagster/partition_row_count": report.rows,
+        "size_bytes": report.size_bytes,
+        "tenants": report.tenants,
+        "kept": report.kept,
+        "preview": _preview(report.preview),
     }
+    if report.oldest is not None:
+        told["snapshot_taken_at"] = report.oldest.snapshot.taken_at.isoformat()
+    if report.oldest is not None and report.tenants == 1:
+        told |= {"object": report.oldest.key, "snapshot": report.oldest.snapshot.snapshot_id}
+    return told
 
 
 def _preview(preview: Preview) -> MetadataValue:
@@ -159,16 +191,20 @@ def _preview(preview: Preview) -> MetadataValue:
     )
 
 
-def _check_result(key: AssetKey, check: str, parts: list[LakePartition]) -> AssetCheckResult:
-    """One result a run, over all its partitions: the first that failed, or else the first, is shown."""
-    outcomes = [(part, outcome) for part in parts for outcome in part.outcomes if outcome.name == check]
-    failed = [(part, outcome) for part, outcome in outcomes if not outcome.passed]
-    part, shown = (failed or outcomes)[0]
+def _check_result(key: AssetKey, check: str, reports: list[PartitionReport]) -> AssetCheckResult:
+    """One result a run, over all its partitions. Parts that were kept passed when they were made."""
+    tally = tally_of(check, reports)
     return AssetCheckResult(
         asset_key=key,
         check_name=check,
-        passed=not failed,
-        metadata={"partitions": len(outcomes), "failed": len(failed), "object": part.key, "detail": shown.detail},
+        passed=not tally.failed,
+        metadata={
+            "partitions": tally.parts,
+            "failed": tally.failed,
+            "kept": sum(report.kept for report in reports),
+            "object": tally.key,
+            "detail": tally.detail,
+        },
     )
 
 

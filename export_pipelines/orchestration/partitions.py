@@ -1,21 +1,27 @@
-"""Tenant × period partitions. Tenants are dynamic; periods follow the catalog's grain."""
+"""Owner × period partitions. An owner is a tenant, or a bucket of tenants where the catalog says so.
+
+Tenants are dynamic, buckets are static; periods follow the catalog's grain.
+"""
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dagster import (
+    DagsterInstance,
     DailyPartitionsDefinition,
     DynamicPartitionsDefinition,
     MonthlyPartitionsDefinition,
     MultiPartitionKey,
     MultiPartitionsDefinition,
     PartitionsDefinition,
+    StaticPartitionsDefinition,
 )
 
+from export_pipelines.core.buckets import bucket_keys, bucket_of
 from export_pipelines.core.catalog import Catalog, Grain
 
-PERIOD, TENANT = "period", "tenant"
+PERIOD, TENANT, BUCKET = "period", "tenant", "tenant_bucket"
 UNUSABLE_IN_KEYS = ("|", "...", "\n", "\r", "\t", "\a", "\b", "\f", "\v", "\\", "'", '"')
 """What Dagster does not take inside a dynamic or multi-dimensional partition key."""
 
@@ -24,12 +30,37 @@ def tenant_partitions_name(catalog: Catalog) -> str:
     return f"{catalog.name}_tenants"
 
 
+def owner_dimension(catalog: Catalog) -> str:
+    """What the dimension beside the period is called."""
+    return TENANT if catalog.tenant_buckets is None else BUCKET
+
+
+def known_owners(catalog: Catalog, instance: DagsterInstance) -> Sequence[str]:
+    """Keys of all tenants that Dagster knows, or of all buckets."""
+    if catalog.tenant_buckets is not None:
+        return bucket_keys(catalog.tenant_buckets)
+    return instance.get_dynamic_partitions(tenant_partitions_name(catalog))
+
+
+def tenants_of(owner: str, catalog: Catalog, tenants: Iterable[str]) -> list[str]:
+    """Whose rows a partition of that owner holds; ``tenants`` are all there are."""
+    if catalog.tenant_buckets is None:
+        return [owner]
+    return [tenant for tenant in tenants if bucket_of(tenant, catalog.tenant_buckets) == owner]
+
+
 def partitions_of(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
     """The partitions of every table with that grain."""
-    tenants = DynamicPartitionsDefinition(name=tenant_partitions_name(catalog))
+    owners = _owners(catalog)
     if grain is Grain.NONE:
-        return tenants
-    return MultiPartitionsDefinition({PERIOD: _periods(catalog, grain), TENANT: tenants})
+        return owners
+    return MultiPartitionsDefinition({PERIOD: _periods(catalog, grain), owner_dimension(catalog): owners})
+
+
+def _owners(catalog: Catalog) -> PartitionsDefinition:
+    if catalog.tenant_buckets is None:
+        return DynamicPartitionsDefinition(name=tenant_partitions_name(catalog))
+    return StaticPartitionsDefinition(bucket_keys(catalog.tenant_buckets))
 
 
 def _periods(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
@@ -41,13 +72,15 @@ def _periods(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
     return MonthlyPartitionsDefinition(start_date=first, timezone=timezone, end_offset=1)
 
 
-def by_tenant(keys: Iterable[str]) -> dict[str, list[tuple[str, dt.date | None]]]:
-    """Partition keys of a run as tenant → [(key, first day of the period)], periods ascending."""
+def by_owner(keys: Iterable[str]) -> dict[str, list[tuple[str, dt.date | None]]]:
+    """Partition keys of a run as owner → [(key, first day of the period)], periods ascending."""
     found: dict[str, list[tuple[str, dt.date | None]]] = defaultdict(list)
     for key in sorted(keys):
         if isinstance(key, MultiPartitionKey):
-            parts = key.keys_by_dimension
-            found[parts[TENANT]].append((key, dt.date.fromisoformat(parts[PERIOD])))
+            parts = dict(key.keys_by_dimension)
+            period = dt.date.fromisoformat(parts.pop(PERIOD))
+            (owner,) = parts.values()
+            found[owner].append((key, period))
         else:
             found[key].append((key, None))
     return dict(found)

@@ -17,15 +17,15 @@ from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.windows import last_closed_day, last_closed_month
 from export_pipelines.orchestration.cleanup import cleanup_job
 from export_pipelines.orchestration.jobs import materialize_job_name, tables_of
-from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
+from export_pipelines.orchestration.partitions import PERIOD, known_owners, owner_dimension
 from export_pipelines.pipeline.runs import TENANT_TAG
 
 _CRON = {Grain.MONTH: "0 2 2 * *", Grain.DAY: "0 1 * * *"}
 
 
 def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
-    """The period before, for every tenant, a run a tenant; in the catalog's timezone, where its periods end."""
-    tenants, timezone = tenant_partitions_name(catalog), ZoneInfo(catalog.timezone)
+    """The period before, a run for each tenant or bucket; in the catalog's timezone, where its periods end."""
+    dimension, timezone = owner_dimension(catalog), ZoneInfo(catalog.timezone)
 
     @schedule(
         name=f"close_last_{grain}",
@@ -38,12 +38,12 @@ def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
     def close_last_period(context: ScheduleEvaluationContext) -> Iterator[RunRequest | SkipReason]:
         now = context.scheduled_execution_time.astimezone(timezone)
         period = (last_closed_day(now) if grain is Grain.DAY else last_closed_month(now)).isoformat()
-        known = context.instance.get_dynamic_partitions(tenants)
-        for tenant in known:
+        known = known_owners(catalog, context.instance)
+        for owner in known:
             yield RunRequest(
-                run_key=f"{period}-{tenant}",
-                partition_key=MultiPartitionKey({PERIOD: period, TENANT: tenant}),
-                tags={TENANT_TAG: tenant},
+                run_key=f"{period}-{owner}",
+                partition_key=MultiPartitionKey({PERIOD: period, dimension: owner}),
+                tags={TENANT_TAG: owner} if catalog.tenant_buckets is None else {},
             )
         if not known:
             yield SkipReason("no tenants are known yet")

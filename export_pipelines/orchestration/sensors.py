@@ -169,7 +169,7 @@ def due_schedules(context: SensorEvaluationContext, export: ExportResource) -> S
 
 def all_sensors(catalog: Catalog) -> list[SensorDefinition]:
     return [
-        tenants_sensor(catalog),
+        *([tenants_sensor(catalog)] if catalog.tenant_buckets is None else []),  # buckets are known by their number
         export_requests,
         conversion_requests,
         ended_sensor(DagsterRunStatus.FAILURE),

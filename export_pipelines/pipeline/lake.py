@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,6 +32,7 @@ class Generation:
 
     partition: str  # its folder inside the tenant's: month=2024-03; empty for a table that is not cut
     key: str
+    size_bytes: int
     taken_at: dt.datetime
 
 
@@ -52,21 +54,28 @@ def read_footer(store: ObjectStore, generation: Generation) -> tuple[SnapshotInf
         ) from error
 
 
+def has_form(store: ObjectStore, generation: Generation, schema: pa.Schema) -> bool:
+    """Whether a part still has the columns and types that the catalog describes."""
+    with store.reading(generation.key) as stream:
+        stored = pq.read_schema(stream)
+    return bool(stored.remove_metadata().equals(schema, check_metadata=True))
+
+
 def generations(catalog: Catalog, table: str, scope: TenantScope, store: ObjectStore) -> dict[str, list[Generation]]:
     """By partition, oldest first. One listing of the tenant's folder; no other tenant's is looked at."""
     folder = lake_prefix(catalog.name, table, scope, Grain.NONE, None)
     found: dict[str, list[Generation]] = defaultdict(list)
-    for generation in _in_keys((key for key, _ in store.list(folder)), folder):
+    for generation in _in_keys(store.list(folder), folder):
         found[generation.partition].append(generation)
     return found
 
 
-def _in_keys(keys: Iterable[str], folder: str) -> Iterator[Generation]:
-    for key in keys:
+def _in_keys(objects: Iterable[tuple[str, int]], folder: str) -> Iterator[Generation]:
+    for key, size_bytes in objects:
         partition, _, named = key.removeprefix(folder).rpartition("/")[0].rpartition("/")
         taken_at = generation_time(named)
         if taken_at is not None:
-            yield Generation(partition=partition.removeprefix("/"), key=key, taken_at=taken_at)
+            yield Generation(partition=partition.removeprefix("/"), key=key, size_bytes=size_bytes, taken_at=taken_at)
 
 
 def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectStore) -> dict[str, list[Generation]]:
@@ -97,12 +106,18 @@ def _partitions(catalog: Catalog, name: str, scope: TenantScope, at: dt.datetime
     if grain is Grain.NONE:
         yield ""
         return
-    folder = lake_prefix(catalog.name, name, scope, Grain.NONE, None)
     first = catalog.history_start.replace(day=1) if grain is Grain.MONTH else catalog.history_start
     last = max(first, period_of(at, grain=grain, timezone=catalog.timezone))  # the first is open to the past
     while first <= last:
-        yield lake_prefix(catalog.name, name, scope, grain, first).removeprefix(f"{folder}/")
+        yield partition_folder(catalog, name, scope, first)
         first = next_period(first, grain)
+
+
+def partition_folder(catalog: Catalog, name: str, scope: TenantScope, period: dt.date | None) -> str:
+    """The folder of a partition inside the tenant's: ``month=2024-03``; empty for a table that is not cut."""
+    whole = lake_prefix(catalog.name, name, scope, Grain.NONE, None)
+    partition = lake_prefix(catalog.name, name, scope, catalog.tables[name].partition.grain, period)
+    return partition.removeprefix(whole).removeprefix("/")
 
 
 def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]]) -> RequestRejected:
@@ -128,7 +143,7 @@ def retire(
     """
     sizes = dict(store.list(folder))
     own = sorted(
-        (generation for generation in _in_keys(sizes, folder) if not generation.partition),
+        (generation for generation in _in_keys(sizes.items(), folder) if not generation.partition),
         key=lambda generation: generation.taken_at,
     )
     if not own:

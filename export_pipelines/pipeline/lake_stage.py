@@ -13,7 +13,6 @@ from operator import attrgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from export_pipelines.core.catalog import Table
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
@@ -21,7 +20,7 @@ from export_pipelines.core.model import ExportPlan, LakePart, Stage, StagedTable
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
-from export_pipelines.pipeline.lake import Generation, at_point, read_footer
+from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.validation.account import account
 
@@ -75,9 +74,7 @@ def _staged(
 
 
 def _read(generation: Generation, schema: pa.Schema, table: str, services: ExportServices) -> Iterator[pa.RecordBatch]:
-    with services.store.reading(generation.key) as stream:
-        stored = pq.read_schema(stream)
-    if not stored.remove_metadata().equals(schema, check_metadata=True):
+    if not has_form(services.store, generation, schema):
         raise RequestRejected(
             f"the catalog describes {table} otherwise than when {generation.partition or 'it'} was materialised at "
             f"{generation.taken_at.isoformat()}; choose a later time",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,18 @@ from pathlib import Path
 from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.model import LakeRetention, SnapshotInfo, TableSelection, TenantScope
 from export_pipelines.core.naming import lake_generation, lake_prefix, lake_stage_prefix
-from export_pipelines.core.ports import ObjectStore, Snapshot
-from export_pipelines.core.windows import period_window
+from export_pipelines.core.ports import ObjectStore, Snapshot, Source
+from export_pipelines.core.windows import midnight, next_period, period_window
 from export_pipelines.pipeline.canonical import write_canonical
-from export_pipelines.pipeline.lake import footer_of, retire
+from export_pipelines.pipeline.lake import (
+    Generation,
+    footer_of,
+    generations,
+    has_form,
+    partition_folder,
+    read_footer,
+    retire,
+)
 from export_pipelines.pipeline.partition_checks import (
     CheckOutcome,
     Counts,
@@ -31,7 +39,7 @@ _DEFAULT_RETENTION = LakeRetention()
 
 @dataclass(frozen=True, kw_only=True)
 class LakePartition:
-    """A materialised partition, or the reason why it was not replaced."""
+    """A tenant's partition as a run leaves it: made, kept as it was, or not replaced for a reason."""
 
     key: str
     rows: int
@@ -39,10 +47,29 @@ class LakePartition:
     outcomes: tuple[CheckOutcome, ...]
     preview: Preview
     snapshot: SnapshotInfo
+    kept: bool = False  # its checks passed when it was made
 
     @property
     def valid(self) -> bool:
         return all(outcome.passed for outcome in self.outcomes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Which partitions a run keeps as they are instead of reading them again."""
+
+    complete: bool = False  # those that were read when their period was over, or that have none
+    since: dt.datetime | None = None  # those read at or after this, by an earlier try of the same run
+
+    def covers(self, generation: Generation, period_end: dt.datetime | None) -> bool:
+        """Whether a generation of a period that ends then is good enough."""
+        read_at = generation.taken_at
+        if self.since is not None and read_at >= self.since:
+            return True
+        return self.complete and (period_end is None or read_at >= period_end)
+
+
+REUSE_NOTHING = Reuse()
 
 
 def whole_partition(catalog: Catalog, name: str, period: dt.date | None) -> TableSelection:
@@ -72,6 +99,53 @@ class LakeWriter:
         self._store = store
         self._inspector = inspector
         self._stage = lake_stage_prefix(run_id)
+
+    def materialize_all(
+        self, name: str, scope: TenantScope, periods: Sequence[dt.date | None], source: Source, reuse: Reuse
+    ) -> Generator[LakePartition, None, None]:
+        """A partition for each period, in their order. All that are read are read from one snapshot."""
+        kept = self._kept(name, scope, periods, reuse)
+        if len(kept) == len(periods):
+            yield from (kept[period] for period in periods)
+            return
+        with source.snapshot(scope) as snapshot:
+            for period in periods:
+                yield kept.get(period) or self.materialize(name, scope, period, snapshot)
+
+    def _kept(
+        self, name: str, scope: TenantScope, periods: Sequence[dt.date | None], reuse: Reuse
+    ) -> dict[dt.date | None, LakePartition]:
+        if reuse == REUSE_NOTHING:
+            return {}
+        present = generations(self._catalog, name, scope, self._store)
+        kept: dict[dt.date | None, LakePartition] = {}
+        for period in periods:
+            past = present.get(partition_folder(self._catalog, name, scope, period))
+            if past and reuse.covers(past[-1], self._end_of(name, period)):
+                part = self._present(name, past[-1])
+                if part is not None:
+                    kept[period] = part
+        return kept
+
+    def _present(self, name: str, generation: Generation) -> LakePartition | None:
+        """A partition as it lies in the lake; None when the catalog has changed since."""
+        if not has_form(self._store, generation, self._catalog.tables[name].arrow_schema()):
+            return None
+        snapshot, rows = read_footer(self._store, generation)
+        return LakePartition(
+            key=generation.key,
+            rows=rows,
+            size_bytes=generation.size_bytes,
+            outcomes=(),
+            preview=Preview(),
+            snapshot=snapshot,
+            kept=True,
+        )
+
+    def _end_of(self, name: str, period: dt.date | None) -> dt.datetime | None:
+        if period is None:
+            return None
+        return midnight(next_period(period, self._catalog.tables[name].partition.grain), self._catalog.timezone)
 
     def materialize(self, name: str, scope: TenantScope, period: dt.date | None, snapshot: Snapshot) -> LakePartition:
         """Write a new generation of one partition. One that fails a check does not become one.

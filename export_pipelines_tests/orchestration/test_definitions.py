@@ -23,7 +23,7 @@ from export_pipelines.core.naming import lake_prefix
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.workplace import dagster_url
 from export_pipelines.orchestration.jobs import tables_of
-from export_pipelines.orchestration.partitions import by_tenant, tenant_partitions_name
+from export_pipelines.orchestration.partitions import by_owner, tenant_partitions_name
 from export_pipelines.orchestration.schedules import closing_schedule
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.partition_checks import check_names
@@ -197,7 +197,7 @@ def test_what_the_monthly_schedule_asks_for_runs(workshop: Workshop, instance: D
     )
     assert result.success
     months = tables_of(workshop.catalog, Grain.MONTH)
-    (periods,) = by_tenant([event.partition for event in result.get_asset_materialization_events()]).values()
+    (periods,) = by_owner([event.partition for event in result.get_asset_materialization_events()]).values()
     assert {period for _, period in periods} == {dt.date(2024, 12, 1)}
     assert {key.split("/")[2] for key in workshop.object_keys()} == set(months)
     assert all(f"tenant={TENANTS[1]}/month=2024-12/" in key for key in workshop.object_keys())
