@@ -34,6 +34,8 @@ CATALOG = {
     "also refuses exports of a table with a new column.",
     "Catalog.reader_role": "Role that extraction becomes. The role that lists tenants is its name with `_directory`.",
     "Catalog.tenant": "Where tenants live.",
+    "Catalog.tenant_buckets": "So many hash buckets of tenants are the lake's partitions in Dagster, instead of the "
+    "tenants themselves. See below.",
     "Catalog.canary": "A tenant whose rows must turn up in nobody's export. See below.",
     "Catalog.tables": "Exportable tables by name.",
     "TenantRoot.key": "Its key column; the tenant id of a request is this as text.",

@@ -20,6 +20,7 @@ from export_pipelines.commands import (
     estimates,
     exports,
     keys,
+    lake,
     requests,
     restoration,
     schedules,
@@ -67,6 +68,7 @@ app.command()(service.reset)
 app.command("cleanup")(cleanup.clean_up)
 app.command()(cleanup.sweep)
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(lake.app, name="lake")
 app.add_typer(requests.app, name="requests")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(bulk.app, name="batches")

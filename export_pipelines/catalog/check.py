@@ -6,6 +6,7 @@ parts together and holds the rules of drift.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.measures import check_measures
+from export_pipelines.catalog.partition_counts import check_partition_counts
 from export_pipelines.catalog.policies import policies_hash
 from export_pipelines.catalog.probe import probe_isolation
 from export_pipelines.core.catalog import Catalog, Column, Table
@@ -36,6 +38,7 @@ def check(connection: psycopg.Connection[Any], catalog: Catalog, *, role: str | 
     isolation = static_isolation(connection, catalog, catalog.tables, role)
     findings.extend(isolation)
     findings.extend(check_measures(connection, catalog, catalog.tables))
+    findings.extend(check_partition_counts(connection, catalog, now=dt.datetime.now(dt.UTC)))
     if not any(finding.level == "error" and finding.table is None for finding in isolation):
         unreadable = {finding.table for finding in findings if finding.level == "error" and finding.column is None}
         present = [name for name in catalog.tables if name not in unreadable]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-MAX_BUCKETS = 1_000  # × 100 months are the 100,000 partitions that Dagster advises an asset to have at most
+MAX_PARTITIONS = 100_000  # of an asset, as Dagster's documentation advises; beyond, its pages and ticks become slow
+MAX_BUCKETS = 1_000
 
 
 def bucket_of(tenant_id: str, buckets: int) -> str:
@@ -20,6 +21,12 @@ def bucket_of(tenant_id: str, buckets: int) -> str:
 def bucket_keys(buckets: int) -> tuple[str, ...]:
     """All of them: ``000-of-128`` to ``127-of-128``; they sort as numbers do."""
     return tuple(_key(number, buckets) for number in range(buckets))
+
+
+def advised_buckets(periods: int) -> int:
+    """A number of buckets that leaves room for twice as many periods: a power of two, at most 128."""
+    room = max(1, MAX_PARTITIONS // (2 * periods))
+    return int(min(128, 1 << (room.bit_length() - 1)))
 
 
 def _key(number: int, buckets: int) -> str:

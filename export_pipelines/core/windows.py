@@ -93,15 +93,29 @@ def period_window(
     opens = first <= history_start
     return Window(
         start_at=None if opens else midnight(first, timezone),
-        end_at=midnight(next_period(last, grain), timezone),
+        end_at=period_end(last, grain, timezone),
         with_unset=opens,
     )
+
+
+def period_end(start: dt.date, grain: Grain, timezone: str) -> dt.datetime:
+    """When the period that starts on ``start`` is over."""
+    return midnight(next_period(start, grain), timezone)
 
 
 def period_of(instant: dt.datetime, *, grain: Grain, timezone: str) -> dt.date:
     """First day of the period that an instant is in."""
     day = instant.astimezone(ZoneInfo(timezone)).date()
     return day if grain is Grain.DAY else day.replace(day=1)
+
+
+def count_periods(first: dt.date, last: dt.date, grain: Grain) -> int:
+    """Periods from the one that ``first`` is in to the one that ``last`` is in, both included; 1 without a grain."""
+    if grain is Grain.NONE:
+        return 1
+    if grain is Grain.DAY:
+        return (last - first).days + 1
+    return (last.year - first.year) * 12 + last.month - first.month + 1
 
 
 def midnight(day: dt.date, timezone: str) -> dt.datetime:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -37,6 +38,7 @@ _POLL_SECONDS = 0.2
 _RUN_STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 _OPEN_RUN = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 _LOG_TAIL_BYTES = 2000
+_SOCKET_FOLDER_BYTES = 90  # the path of a socket may have 107
 _CHILD = Path(__file__).with_name("child.py")
 
 
@@ -123,7 +125,11 @@ def running_services(workplace: Workplace) -> Iterator[Services]:
 
 
 def _running(workplace: Workplace) -> Iterator[Services]:
-    services = _describe(workplace)
+    with _socket_folder(workplace.settings.home) as folder:
+        yield from _started(_describe(workplace, folder / "code.sock"))
+
+
+def _started(services: Services) -> Iterator[Services]:
     try:
         for child in services.children:
             child.start()
@@ -146,6 +152,17 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _socket_folder(home: Path) -> Iterator[Path]:
+    """Where the code server listens, which asks nobody for a password: a folder that no other account can enter."""
+    folder = home / "dagster"
+    if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
+        yield folder
+        return
+    with TemporaryDirectory(prefix="export-pipelines-") as short:
+        yield Path(short)
+
+
 def stop(services: Services) -> None:
     """Interrupt all, wait, then kill what is left, including run workers."""
     for child in reversed(services.children):
@@ -160,11 +177,11 @@ def stop(services: Services) -> None:
             child.process.wait()
 
 
-def _describe(workplace: Workplace) -> Services:
+def _describe(workplace: Workplace, code_socket: Path) -> Services:
     settings = workplace.settings
     logs = settings.home / "logs"
     logs.mkdir(exist_ok=True)
-    code_port, ui_port, api_port = free_port(4000), free_port(settings.ui_port), free_port(settings.api_port)
+    ui_port, api_port = free_port(settings.ui_port), free_port(settings.api_port)
     api_url = f"http://{HOST}:{api_port}"
     environment = {
         **{name: value for name, value in ENVIRONMENT.items() if name not in os.environ},
@@ -174,10 +191,10 @@ def _describe(workplace: Workplace) -> Services:
         "EXPORT_UI_PORT": str(ui_port),
     }
     workspace = settings.home / "dagster" / "workspace.yaml"
-    server = {"host": HOST, "port": code_port, "location_name": "export_pipelines"}
+    server = {"socket": str(code_socket), "location_name": "export_pipelines"}
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     commands = {
-        "code": _code_server(settings, code_port),
+        "code": _code_server(settings, code_socket),
         "api": ["export_pipelines", "api", "--host", HOST, "--port", str(api_port)],
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
         "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
@@ -190,10 +207,11 @@ def _describe(workplace: Workplace) -> Services:
     return Services(children=children, ui_url=f"http://{HOST}:{ui_port}", api_url=api_url, logs=logs)
 
 
-def _code_server(settings: Settings, port: int) -> list[str]:
+def _code_server(settings: Settings, path: Path) -> list[str]:
+    """On a socket: gRPC shares a TCP port with whoever takes the same one, and two services would mix."""
     if settings.run_launcher == "warm":
-        return ["export_pipelines.orchestration.code_server", "--host", HOST, "--port", str(port)]
-    return ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-h", HOST, "-p", str(port)]
+        return ["export_pipelines.orchestration.code_server", "--socket", str(path)]
+    return ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-s", str(path)]
 
 
 def _for_the_api(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:

@@ -4,7 +4,8 @@ Dagster starts a run as a new interpreter, which imports for 1.4 s of CPU before
 done so (`warm`) makes a copy of itself. All the rest stays Dagster's: the launcher, the queue, how a run is ended, and
 what is said of one that crashed.
 
-``python -m export_pipelines.orchestration.code_server --port …`` in place of ``dagster api grpc``.
+``python -m export_pipelines.orchestration.code_server`` in place of ``dagster api grpc``, with ``--socket``, or with
+``--host`` and ``--port``.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ class WarmApiServer(DagsterApiServer):
         self._mp_ctx: Any = context  # Dagster's own is "spawn"
 
 
-def serve(host: str, port: int) -> None:
-    """Until SIGINT or SIGTERM; what `dagster api grpc -m export_pipelines.definitions` does, with our server."""
+def serve(*, host: str, port: int | None = None, socket: str | None = None) -> None:
+    """On a socket, or on a port of a host, until SIGINT or SIGTERM.
+
+    What `dagster api grpc -m export_pipelines.definitions` does, with our server.
+    """
     setup_interrupt_handlers()
     configure_loggers(formatter="colored", log_level="INFO")
     logger = logging.getLogger("dagster.code_server")
@@ -65,8 +69,9 @@ def serve(host: str, port: int) -> None:
         threadpool_executor=threads,
         host=host,
         port=port,
+        socket=socket,
     )
-    logger.info("Started code server on port %s; runs start warm", port)
+    logger.info("Started code server on %s; runs start warm", socket or port)
     try:
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:
@@ -76,9 +81,11 @@ def serve(host: str, port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int)
+    place.add_argument("--socket")
     arguments = parser.parse_args()
-    serve(arguments.host, arguments.port)
+    serve(host=arguments.host, port=arguments.port, socket=arguments.socket)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def generations(catalog: Catalog, table: str, scope: TenantScope, store: ObjectS
     return found
 
 
+def newest(catalog: Catalog, table: str, scope: TenantScope, store: ObjectStore) -> dict[str, Generation]:
+    """The current generation of each partition of a tenant's table."""
+    return {partition: past[-1] for partition, past in generations(catalog, table, scope, store).items()}
+
+
 def _in_keys(objects: Iterable[tuple[str, int]], folder: str) -> Iterator[Generation]:
     for key, size_bytes in objects:
         partition, _, named = key.removeprefix(folder).rpartition("/")[0].rpartition("/")
@@ -90,7 +95,8 @@ def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectS
     for selection in plan.selections:
         known = generations(catalog, selection.table, plan.scope, store)
         chosen[selection.table] = []
-        for partition in _partitions(catalog, selection.table, plan.scope, at):
+        for period in periods_until(catalog, selection.table, at):
+            partition = partition_folder(catalog, selection.table, plan.scope, period)
             past = [generation for generation in known.get(partition, ()) if generation.taken_at <= at]
             if past:
                 chosen[selection.table].append(past[-1])
@@ -101,15 +107,16 @@ def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectS
     return chosen
 
 
-def _partitions(catalog: Catalog, name: str, scope: TenantScope, at: dt.datetime) -> Iterator[str]:
+def periods_until(catalog: Catalog, name: str, at: dt.datetime) -> Iterator[dt.date | None]:
+    """Periods of a table from the beginning of history to the one that ``at`` is in; None for one that is not cut."""
     grain = catalog.tables[name].partition.grain
     if grain is Grain.NONE:
-        yield ""
+        yield None
         return
     first = catalog.history_start.replace(day=1) if grain is Grain.MONTH else catalog.history_start
     last = max(first, period_of(at, grain=grain, timezone=catalog.timezone))  # the first is open to the past
     while first <= last:
-        yield partition_folder(catalog, name, scope, first)
+        yield first
         first = next_period(first, grain)
 
 

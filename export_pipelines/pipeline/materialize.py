@@ -12,13 +12,13 @@ from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.model import LakeRetention, SnapshotInfo, TableSelection, TenantScope
 from export_pipelines.core.naming import lake_generation, lake_prefix, lake_stage_prefix
 from export_pipelines.core.ports import ObjectStore, Snapshot, Source
-from export_pipelines.core.windows import midnight, next_period, period_window
+from export_pipelines.core.windows import period_end, period_window
 from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.lake import (
     Generation,
     footer_of,
-    generations,
     has_form,
+    newest,
     partition_folder,
     read_footer,
     retire,
@@ -117,12 +117,14 @@ class LakeWriter:
     ) -> dict[dt.date | None, LakePartition]:
         if reuse == REUSE_NOTHING:
             return {}
-        present = generations(self._catalog, name, scope, self._store)
+        present = newest(self._catalog, name, scope, self._store)
+        grain, timezone = self._catalog.tables[name].partition.grain, self._catalog.timezone
         kept: dict[dt.date | None, LakePartition] = {}
         for period in periods:
-            past = present.get(partition_folder(self._catalog, name, scope, period))
-            if past and reuse.covers(past[-1], self._end_of(name, period)):
-                part = self._present(name, past[-1])
+            generation = present.get(partition_folder(self._catalog, name, scope, period))
+            end = period_end(period, grain, timezone) if period else None
+            if generation is not None and reuse.covers(generation, end):
+                part = self._present(name, generation)
                 if part is not None:
                     kept[period] = part
         return kept
@@ -141,11 +143,6 @@ class LakeWriter:
             snapshot=snapshot,
             kept=True,
         )
-
-    def _end_of(self, name: str, period: dt.date | None) -> dt.datetime | None:
-        if period is None:
-            return None
-        return midnight(next_period(period, self._catalog.tables[name].partition.grain), self._catalog.timezone)
 
     def materialize(self, name: str, scope: TenantScope, period: dt.date | None, snapshot: Snapshot) -> LakePartition:
         """Write a new generation of one partition. One that fails a check does not become one.

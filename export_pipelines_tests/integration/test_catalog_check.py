@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import pytest
 from export_pipelines.catalog.check import Finding, check, policies_hash, static_isolation
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls
-from export_pipelines.core.catalog import Catalog, Relation
+from export_pipelines.core.catalog import Catalog, Grain, Partition, Relation
 from export_pipelines_tests.samples import load_sample
 
 Database = Callable[[str], str]
@@ -267,3 +268,33 @@ def test_the_policies_hash_ignores_what_isolates_nothing(shop: Shop) -> None:
         "CREATE TABLE elsewhere (id int); CREATE POLICY p ON elsewhere USING (true); SET search_path = nowhere"
     )
     assert policies_hash(shop.connection, shop.catalog) == before
+
+
+# Partitions of the lake -------------------------------------------------------------------------------------------
+
+
+def by_day(shop: Shop, **changes: Any) -> Catalog:
+    daily = shop.with_table("rental", partition=Partition(grain=Grain.DAY))
+    return daily.model_copy(update=changes)
+
+
+def test_more_partitions_than_dagster_bears_are_said_with_a_way_out(shop: Shop) -> None:
+    long_ago = dt.date(1800, 1, 1)
+    days = (dt.datetime.now(dt.UTC).date() - long_ago).days + 1
+    stores = shop.connection.execute("SELECT count(*) FROM store").fetchone()
+    assert stores is not None
+    (finding,) = shop.findings(by_day(shop, history_start=long_ago))
+    assert finding.level == "warning"
+    assert (
+        f"{stores[0]} tenants × {days:,} days are {stores[0] * days:,} partitions of each of rental" in finding.message
+    )
+    assert "set tenant_buckets: 1, " in finding.next_step
+
+
+def test_buckets_count_instead_of_tenants(shop: Shop) -> None:
+    start = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1_000)
+    assert shop.findings(by_day(shop, history_start=start)) == []
+    (finding,) = shop.findings(by_day(shop, history_start=start, tenant_buckets=128))
+    assert "128 buckets × 1,001 days are 128,128 partitions" in finding.message
+    assert "set tenant_buckets: 32, " in finding.next_step
+    assert shop.findings(by_day(shop, history_start=start, tenant_buckets=32)) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from psycopg import sql
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.types import Kind
 from export_pipelines.orchestration.jobs import materialize_job_name
-from export_pipelines.orchestration.partitions import PERIOD, TENANT, tenant_partitions_name
-from export_pipelines_tests.workshop import TENANTS, Workshop
+from export_pipelines.orchestration.partitions import BUCKET, PERIOD, TENANT, tenant_partitions_name
+from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop
 
 _GENERATION = re.compile(r"snapshot=[0-9T]{15}\.[0-9]{6}Z/")
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -29,6 +30,10 @@ QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITIC
 
 def partition(tenant: str, period: dt.date | None = None) -> str:
     return tenant if period is None else MultiPartitionKey({PERIOD: period.isoformat(), TENANT: tenant})
+
+
+def bucket_partition(bucket: str, period: dt.date | None = None) -> str:
+    return bucket if period is None else MultiPartitionKey({PERIOD: period.isoformat(), BUCKET: bucket})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +51,11 @@ class Lake:
     def catalog(self) -> Catalog:
         return self.workshop.catalog
 
-    def materialize(self, table: str, first: str, last: str | None = None) -> ExecuteInProcessResult:
+    def materialize(
+        self, table: str, first: str, last: str | None = None, *, only_missing: bool = False
+    ) -> ExecuteInProcessResult:
         """One run over a partition, or over all from ``first`` to ``last`` in each dimension."""
+        config = {"ops": {f"{self.catalog.name}__{table}": {"config": {"only_missing": only_missing}}}}
         name = materialize_job_name(self.catalog.tables[table].partition.grain)
         job = self.workshop.definitions.resolve_job_def(name)
         one_or_many: dict[str, Any] = {"partition_key": first}
@@ -56,7 +64,7 @@ class Lake:
         return job.execute_in_process(
             instance=self.workshop.instance,
             asset_selection=[AssetKey([self.catalog.name, table])],
-            run_config=QUIET,
+            run_config=QUIET | config,
             raise_on_error=False,
             **one_or_many,
         )
@@ -96,6 +104,20 @@ class Lake:
         )
         with psycopg.connect(self.admin_url) as connection:
             return sorted(map(repr, connection.execute(query).fetchall()))
+
+
+OpenLake = Callable[..., Lake]
+Tables = dict[str, dict[str, Any]]  # changes to tables of the catalog
+
+
+def changed(catalog: Catalog, tables: Tables, **changes: Any) -> Catalog:
+    merged = {name: table.model_copy(update=tables.get(name, {})) for name, table in catalog.tables.items()}
+    return catalog.model_copy(update={"tables": merged, **changes})
+
+
+def administer(source: ClinicSource | Lake, statement: str) -> None:
+    with psycopg.connect(source.admin_url, autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 OWNED = {

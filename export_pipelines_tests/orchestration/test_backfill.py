@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import duckdb
 import psycopg
@@ -22,47 +18,11 @@ from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT
 from export_pipelines.settings import Settings
 from export_pipelines_tests.orchestration.lake import without_snapshot
+from export_pipelines_tests.orchestration.ui import CHECKED, WAIT_SECONDS, ask, backfill, node, owners_known, until
 from export_pipelines_tests.workshop import TENANTS
 
 MONTHS = [f"2024-{month:02d}-01" for month in range(1, 7)]
 NEW_TENANT = "00000000-0000-4000-8000-000000000099"
-WAIT_SECONDS = 240
-
-LAUNCH = """
-mutation ($asked: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $asked) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
-STATUS = """
-query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
-"""
-RUNS = """
-query ($tag: String!) {
-  runsOrError(filter: {tags: [{key: "dagster/backfill", value: $tag}]}) {
-    ... on Runs { results { status tags { key value } } }
-  }
-}
-"""
-PARTITIONS = """
-query ($path: [String!]!) {
-  assetNodeOrError(assetKey: {path: $path}) {
-    ... on AssetNode {
-      partitionKeysByDimension { name partitionKeys }
-      partitionStats { numMaterialized }
-    }
-  }
-}
-"""
-
-CHECKED = """
-query ($path: [String!]!, $check: String!) {
-  assetCheckExecutions(assetKey: {path: $path}, checkName: $check, limit: 100) { status runId }
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -79,48 +39,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 @pytest.fixture(scope="module")
 def services(workplace: Workplace) -> Iterator[Services]:
     with running_services(workplace) as running:
-        until(lambda: tenants_known(running) == set(TENANTS))
+        until(lambda: owners_known(running) == set(TENANTS))
         yield running
-
-
-def ask(services: Services, query: str, **variables: Any) -> dict[str, Any]:
-    """One GraphQL request to the webserver, as the UI makes it."""
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = Request(f"{services.ui_url}/graphql", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=60) as response:
-        answer = json.load(response)
-    assert "errors" not in answer, answer
-    (data,) = answer["data"].values()
-    return data
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS} s"
-        time.sleep(0.5)
-
-
-def node(services: Services, table: str) -> dict[str, Any]:
-    return ask(services, PARTITIONS, path=["clinic", table])
-
-
-def tenants_known(services: Services) -> set[str]:
-    dimensions = node(services, "pets").get("partitionKeysByDimension", [])  # none while the code server starts
-    return {key for dimension in dimensions if dimension["name"] == "tenant" for key in dimension["partitionKeys"]}
-
-
-def backfill(services: Services, tables: list[str], partitions: list[str]) -> list[dict[str, str]]:
-    """Launch, wait for its good end, and the tags of its runs."""
-    asked = {"assetSelection": [{"path": ["clinic", table]} for table in tables], "partitionNames": partitions}
-    launched = ask(services, LAUNCH, asked=asked)
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    ended = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED")
-    until(lambda: ask(services, STATUS, id=launched["backfillId"])["status"] in ended)
-    assert ask(services, STATUS, id=launched["backfillId"])["status"] == "COMPLETED_SUCCESS"
-    runs = ask(services, RUNS, tag=launched["backfillId"])["results"]
-    assert {run["status"] for run in runs} == {"SUCCESS"}
-    return [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs]
 
 
 def rows_in_lake(workplace: Workplace, table: str, tenant: str = "*") -> int:
@@ -192,9 +112,9 @@ def test_the_daemon_makes_a_tenant_that_sql_added_a_partition(workplace: Workpla
             f"INSERT INTO clinic.clinics (id, slug, {columns[0]}) "
             f"SELECT '{NEW_TENANT}', 'newcomer', {columns[0]} FROM clinic.clinics LIMIT 1".encode()
         )
-        until(lambda: NEW_TENANT in tenants_known(services))
+        until(lambda: NEW_TENANT in owners_known(services))
         connection.execute(f"DELETE FROM clinic.clinics WHERE id = '{NEW_TENANT}'".encode())
-        until(lambda: NEW_TENANT not in tenants_known(services))
+        until(lambda: NEW_TENANT not in owners_known(services))
 
 
 COMMANDS: dict[str, tuple[list[str], set[str]]] = {

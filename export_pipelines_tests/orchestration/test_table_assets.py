@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pyarrow as pa
@@ -20,76 +19,23 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.test_utils import create_run_for_test
 from psycopg import sql
 
-from export_pipelines.catalog.load import dump_catalog
-from export_pipelines.core.catalog import Catalog, Grain, Partition
+from export_pipelines.core.catalog import Grain, Partition
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import TenantScope
-from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.orchestration import assets
-from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.materialize import sweep_lake_stage
 from export_pipelines.pipeline.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
-from export_pipelines.settings import Settings
 from export_pipelines.sources import relation
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines.stores.local import LocalStore
-from export_pipelines_tests.orchestration.lake import OWNED, Lake, partition
-from export_pipelines_tests.workshop import TENANTS, ClinicSource, login_url, make_workshop
+from export_pipelines_tests.orchestration.lake import OWNED, Lake, OpenLake, Tables, administer, partition
+from export_pipelines_tests.workshop import TENANTS, ClinicSource
 
 OURS = TENANTS[0]
 MARCH, APRIL, MAY = (dt.date(2024, month, 1) for month in (3, 4, 5))
 TODAY = dt.datetime.now(dt.UTC).date()
 IN_MARCH = "r.created_at >= '2024-03-01Z' AND r.created_at < '2024-04-01Z'"
-
-OpenLake = Callable[..., Lake]
-Tables = dict[str, dict[str, Any]]  # changes to tables of the catalog
-_numbers = itertools.count(1)
-
-
-@pytest.fixture
-def open_lake(clinic: ClinicSource, control_url: str, tmp_path: Path) -> Iterator[OpenLake]:
-    """``open_lake(source=…, tables={"pets": {…}}, history_start=…)``: on the clinic, with changes to its catalog."""
-    with ExitStack() as stack:
-
-        def opened(source: ClinicSource = clinic, tables: Tables | None = None, **changes: Any) -> Lake:
-            catalog = changed(open_catalog(Settings(EXPORT_HOME=tmp_path)), tables or {}, **changes)
-            home = tmp_path / f"home{next(_numbers)}"
-            home.mkdir()
-            path = home / "catalog.yaml"
-            path.write_text(dump_catalog(catalog), encoding="utf-8")
-            settings = Settings(
-                EXPORT_SOURCE_URL=source.url, EXPORT_CONTROL_URL=control_url, EXPORT_HOME=home, EXPORT_CATALOG=path
-            )
-            return Lake(workshop=stack.enter_context(make_workshop(settings)), admin_url=source.admin_url)
-
-        yield opened
-
-
-@pytest.fixture
-def lake(open_lake: OpenLake) -> Lake:
-    return open_lake()
-
-
-@pytest.fixture
-def spare(postgres: EmbeddedPostgres, clinic: ClinicSource) -> Iterator[ClinicSource]:
-    """A copy of the clinic to break."""
-    template, name = urlsplit(clinic.admin_url).path[1:], f"spare_{next(_numbers)}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        connection.execute(copy)
-        yield ClinicSource(admin_url=postgres.url(name), url=login_url(postgres, postgres.url(name), "export_reader"))
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def changed(catalog: Catalog, tables: Tables, **changes: Any) -> Catalog:
-    merged = {name: table.model_copy(update=tables.get(name, {})) for name, table in catalog.tables.items()}
-    return catalog.model_copy(update={"tables": merged, **changes})
-
-
-def administer(source: ClinicSource | Lake, statement: str) -> None:
-    with psycopg.connect(source.admin_url, autocommit=True) as connection:
-        connection.execute(statement.encode())
 
 
 def a_day_with_rows(source: ClinicSource, table: str) -> dt.date:

@@ -84,6 +84,8 @@ def test_a_column_may_be_called_like_a_boolean_of_old_yaml(tmp_path: Path) -> No
         ("column: clinic_id", "column: clinic_id, shared: all", "name exactly one of column, through, shared"),
         ("version: 1", "version: 2", "line 2, version: Input should be 1; it is 2"),
         ("2021-03-01", "2021-13-01", "line 4, history_start: "),
+        ("name: clinic\n", "name: clinic\ntenant_buckets: 0\n", "line 4, tenant_buckets: Input should be greater than"),
+        ("name: clinic\n", "name: clinic\ntenant_buckets: 1001\n", "line 4, tenant_buckets: Input should be less than"),
         ("  pets:", "  Pets:", "table key 'Pets': use lower-case letters, digits and underscores"),
         ("public.clinics", "public.clinics, table: x", "line 5, tenant.table: is already given on line 5"),
         ("no: {", "id: {", "line 12, tables.pets.columns.id: is already given on line 10; keep one of the two"),
