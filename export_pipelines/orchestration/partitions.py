@@ -57,6 +57,13 @@ def partitions_of(catalog: Catalog, grain: Grain) -> PartitionsDefinition:
     return MultiPartitionsDefinition({PERIOD: _periods(catalog, grain), owner_dimension(catalog): owners})
 
 
+def partition_key(catalog: Catalog, owner: str, period: dt.date | None) -> str:
+    """The key of an owner's partition; without a period, of a table that has none."""
+    if period is None:
+        return owner
+    return MultiPartitionKey({PERIOD: period.isoformat(), owner_dimension(catalog): owner})
+
+
 def _owners(catalog: Catalog) -> PartitionsDefinition:
     if catalog.tenant_buckets is None:
         return DynamicPartitionsDefinition(name=tenant_partitions_name(catalog))

@@ -9,10 +9,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from dagster import AssetKey, DagsterInstance, Definitions, RunRequest, SkipReason, build_schedule_context
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DefaultScheduleStatus,
+    Definitions,
+    RunRequest,
+    ScheduleDefinition,
+    SkipReason,
+    build_schedule_context,
+)
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 
@@ -24,7 +34,7 @@ from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.workplace import dagster_url
 from export_pipelines.orchestration.jobs import tables_of
 from export_pipelines.orchestration.partitions import by_owner, tenant_partitions_name
-from export_pipelines.orchestration.schedules import closing_schedule
+from export_pipelines.orchestration.schedules import closing_schedule, nightly_schedule
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.partition_checks import check_names
 from export_pipelines.settings import Settings
@@ -42,6 +52,7 @@ SECRETS = {
     "S3_SECRET_ACCESS_KEY": "s3cret-storage",
     "SMTP_PASSWORD": "s3cret-mail",
 }
+NIGHTLY = {Grain.MONTH: "read_open_month", Grain.NONE: "read_whole_tables"}
 FIRST_OF_2026 = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -104,6 +115,7 @@ def test_jobs_schedules_and_sensors_follow_the_grains_in_use(catalog: Catalog) -
     assert {found.name for found in repository.schedule_defs} == {
         "cleanup",
         *(f"close_last_{grain}" for grain in grains - {Grain.NONE}),
+        *(NIGHTLY[grain] for grain in grains - {Grain.DAY}),
     }
     assert {found.name for found in repository.sensor_defs} >= {
         f"{catalog.name}_tenants_sensor", "export_requests", "conversion_requests", "silent_requests", "due_deliveries",
@@ -167,15 +179,55 @@ def test_a_schedule_asks_for_the_last_closed_period_of_every_tenant(
     instance: DagsterInstance, grain: Grain, at: dt.datetime, timezone: str, period: str
 ) -> None:
     catalog = clinic_catalog().model_copy(update={"timezone": timezone})
-    instance.add_dynamic_partitions(tenant_partitions_name(catalog), list(TENANTS))
     schedule = closing_schedule(catalog, grain)
     assert schedule.execution_timezone == timezone
-    repository = definitions_of(catalog).get_repository_def()
-    context = build_schedule_context(instance=instance, scheduled_execution_time=at, repository_def=repository)
-    asked = schedule.evaluate_tick(context).run_requests or []
+    asked = asked_by(schedule, catalog, instance, at)
     assert [request.partition_key for request in asked] == [f"{period}|{tenant}" for tenant in TENANTS]
     assert [request.run_key for request in asked] == [f"{period}-{tenant}" for tenant in TENANTS]
     assert [request.tags["export/tenant"] for request in asked] == list(TENANTS)
+
+
+@pytest.mark.parametrize(
+    ("at", "timezone", "months"),
+    [
+        (dt.datetime(2026, 1, 15, 0, 30, tzinfo=dt.UTC), "UTC", ["2026-01-01"]),
+        (dt.datetime(2026, 1, 1, 0, 30, tzinfo=dt.UTC), "UTC", ["2025-12-01", "2026-01-01"]),
+        (dt.datetime(2026, 1, 1, 5, 30, tzinfo=dt.UTC), "America/New_York", ["2025-12-01", "2026-01-01"]),
+        (dt.datetime(2025, 12, 31, 11, 30, tzinfo=dt.UTC), "Pacific/Auckland", ["2025-12-01", "2026-01-01"]),
+    ],
+)
+def test_every_night_the_month_that_goes_on_is_read_and_once_more_the_one_that_ended(
+    instance: DagsterInstance, at: dt.datetime, timezone: str, months: list[str]
+) -> None:
+    catalog = clinic_catalog().model_copy(update={"timezone": timezone})
+    asked = asked_by(nightly_schedule(catalog, Grain.MONTH), catalog, instance, at)
+    assert [request.partition_key for request in asked] == [f"{m}|{tenant}" for tenant in TENANTS for m in months]
+    night = at.astimezone(ZoneInfo(timezone)).date()
+    assert [request.run_key for request in asked] == [f"{night}-{m}-{tenant}" for tenant in TENANTS for m in months]
+
+
+def test_every_night_tables_without_periods_are_read_whole(instance: DagsterInstance) -> None:
+    catalog = clinic_catalog()
+    asked = asked_by(nightly_schedule(catalog, Grain.NONE), catalog, instance, FIRST_OF_2026 + dt.timedelta(minutes=30))
+    assert [request.partition_key for request in asked] == list(TENANTS)
+    assert [request.run_key for request in asked] == [f"2026-01-01-{tenant}" for tenant in TENANTS]
+
+
+def test_nightly_schedules_are_off_until_somebody_switches_them_on(catalog: Catalog) -> None:
+    schedules = {found.name: found for found in definitions_of(catalog).get_repository_def().schedule_defs}
+    states = {name: schedules[name].default_status for name in schedules if name in NIGHTLY.values()}
+    assert set(states.values()) == {DefaultScheduleStatus.STOPPED}
+    assert schedules["cleanup"].default_status is DefaultScheduleStatus.RUNNING
+
+
+def asked_by(
+    schedule: ScheduleDefinition, catalog: Catalog, instance: DagsterInstance, at: dt.datetime
+) -> list[RunRequest]:
+    """What a tick at that time asks for, with our tenants known."""
+    instance.add_dynamic_partitions(tenant_partitions_name(catalog), list(TENANTS))
+    repository = definitions_of(catalog).get_repository_def()
+    context = build_schedule_context(instance=instance, scheduled_execution_time=at, repository_def=repository)
+    return list(schedule.evaluate_tick(context).run_requests or [])
 
 
 def test_a_schedule_without_tenants_says_so(instance: DagsterInstance) -> None:
