@@ -250,6 +250,7 @@ def _draft(call: Call, work: Work, wanted: ScheduleWanted, raw: dict[str, Any]) 
         call.services.catalog,
         role=call.caller.role,
         now=dt.datetime.now(dt.UTC),
+        least_gap=call.services.settings.schedule_least_gap,
     )
 
 

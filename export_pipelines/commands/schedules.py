@@ -226,8 +226,15 @@ def _window(kind: str, since: str | None, whole: list[str]) -> Any:
 
 
 def _save(order: ScheduleOrder, config: dict[str, Any], tenant: str, settings: Settings) -> Schedule:
-    scope, now = TenantScope(tenant_id=tenant), dt.datetime.now(dt.UTC)
-    draft: ScheduleDraft = check_schedule(order, config, scope, open_catalog(settings), role=None, now=now)
+    draft: ScheduleDraft = check_schedule(
+        order,
+        config,
+        TenantScope(tenant_id=tenant),
+        open_catalog(settings),
+        role=None,
+        now=dt.datetime.now(dt.UTC),
+        least_gap=settings.schedule_least_gap,
+    )
     with at_work(settings) as (workplace, control), control.transaction():
         made = _store(workplace, control).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
         _record(control, Action.CREATE_SCHEDULE, made)

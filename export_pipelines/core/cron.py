@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -23,7 +23,8 @@ from export_pipelines.core.errors import RequestRejected
 _FIELDS = 5
 _MOST_CHARACTERS = 200
 _SAMPLE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - a local time; every date of 28 years comes after it
-_MINUTE = dt.timedelta(minutes=1)
+_MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
+_CYCLE = dt.timedelta(days=28 * 365 + 7)  # after which days of months and of weeks meet again
 _LOOKS_BACK = (dt.timedelta(hours=1), dt.timedelta(days=2), dt.timedelta(days=40), dt.timedelta(days=400))
 
 
@@ -52,6 +53,14 @@ class Cron:
                 yield instant
                 previous = instant
 
+    def least_gap(self) -> dt.timedelta:
+        """The shortest time between two fires by a clock that is never changed; at most a day."""
+        read = CronSim(self.expression, _SAMPLE)
+        times = sorted(dt.timedelta(hours=hour, minutes=minute) for hour in read.hours for minute in read.minutes)
+        least = min((later - earlier for earlier, later in pairwise(times)), default=_DAY)
+        overnight = _DAY - times[-1] + times[0]
+        return overnight if overnight < least and self._fires_on_days_in_a_row() else least
+
     def next_fire(self, after: dt.datetime) -> dt.datetime | None:
         return next(self.fires(after), None)
 
@@ -75,6 +84,11 @@ class Cron:
             if found:
                 return found[-1]
         return max(self.until(after, end), default=None)
+
+    def _fires_on_days_in_a_row(self) -> bool:
+        _, _, *dates = self.expression.split()
+        days = takewhile(lambda day: day < _SAMPLE + _CYCLE, CronSim(" ".join(("0", "0", *dates)), _SAMPLE))
+        return any(following - day == _DAY for day, following in pairwise(days))
 
     def _once(self, after: dt.datetime) -> Iterator[dt.datetime]:
         zone = ZoneInfo(self.timezone)

@@ -105,6 +105,7 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
         ({"cron": "0 0 30 2 *"}, "cron"),
         ({"cron": "0 0 0 * * *"}, "cron"),
         ({"cron": "@reboot"}, "cron"),
+        ({"cron": "*/10 * * * *"}, "cron"),
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"config": {"tables": ["unicorns"], "format": "csv"}}, "tables"),
         ({"config": {"tables": ["pets"], "format": "doc"}}, "format"),

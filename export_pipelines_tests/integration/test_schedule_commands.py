@@ -84,3 +84,15 @@ def test_a_private_backup_takes_a_password_from_a_file(run: Run, tmp_path: Any, 
 )
 def test_what_is_wrong_is_named_before_anything_is_opened(run: Run, words: tuple[str, ...], problem: str) -> None:
     assert problem in run(*PETS, *words, code=2).stderr
+
+
+def test_fires_that_follow_too_soon_are_refused_unless_the_operator_allows_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often, hourly = ("--cron", "*/5 * * * *"), ("--frequency", "hourly")
+    assert "cron: '*/5 * * * *' fires again after 5 minutes; leave 15 minutes" in run(*PETS, *often, code=2).stderr
+    run(*PETS, *hourly)
+    monkeypatch.setenv("EXPORT_SCHEDULE_MIN_SECONDS", "300")
+    run(*PETS, *often)
+    monkeypatch.setenv("EXPORT_SCHEDULE_MIN_SECONDS", "7201")
+    assert "frequency: " in run(*PETS, *hourly, code=2).stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -148,6 +148,34 @@ def test_dagsters_own_schedules_take_the_second_of_two() -> None:
     (theirs,) = islice(cron_string_iterator(after.timestamp(), "15 1 * * *", "America/New_York"), 1)
     ours = Cron(expression="15 1 * * *", timezone="America/New_York").next_fire(after)
     assert (ours, theirs.astimezone(dt.UTC)) == (at("2026-11-01T05:15Z"), at("2026-11-01T06:15Z"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "minutes"),
+    [
+        ("* * * * *", 1),
+        ("*/15 * * * *", 15),
+        ("0 * * * *", 60),
+        ("0,10 2 * * *", 10),
+        ("50 * * * *", 60),
+        ("*/25 * * * *", 10),  # from minute 50 to the next hour
+        ("5,55 0,23 * * *", 10),  # over midnight
+        ("5,55 0,23 1,31 * *", 10),  # from the 31st to the 1st
+        ("5,55 0,23 1,15 * *", 50),  # never on two days in a row
+        ("5,55 0,23 29 2 */7", 50),
+        ("0 2 * * *", 24 * 60),
+        ("0 2 1 1 *", 24 * 60),  # more is not told
+    ],
+)
+def test_the_least_time_between_two_fires_is_known(expression: str, minutes: int) -> None:
+    assert Cron(expression=expression, timezone=BERLIN).least_gap() == dt.timedelta(minutes=minutes)
+
+
+@given(st.sampled_from(["*", "*/7", "3", "0,59", "10-50/20"]), st.sampled_from(["*", "*/5", "0", "0,23", "8-18"]))
+def test_no_two_fires_of_a_month_are_closer_than_that(minutes: str, hours: str) -> None:
+    cron = Cron(expression=f"{minutes} {hours} * * *", timezone="UTC")
+    fires = list(cron.until(at("2026-03-01T00:00Z"), at("2026-03-03T12:00Z")))
+    assert min(later - earlier for earlier, later in pairwise(fires)) == cron.least_gap()
 
 
 # What is refused --------------------------------------------------------------------------------------------------
