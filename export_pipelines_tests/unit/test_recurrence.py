@@ -51,7 +51,12 @@ def test_words_of_people_become_one_cron(told: dict[str, Any], cron: str) -> Non
         ({"frequency": "daily", "day": "monday"}, "day", "goes with weekly or monthly"),
         ({"frequency": "weekly", "day": "someday"}, "day", "from monday to sunday"),
         ({"frequency": "monthly", "day": 31}, "day", "some months lack"),
-        ({"frequency": "monthly", "day": 0}, "day", "from 1 to 31"),
+        ({"frequency": "monthly", "day": 0}, "day", "from 1 to 28"),
+        ({"frequency": "monthly", "day": "٣"}, "day", "from 1 to 28"),
+        ({"frequency": "monthly", "day": "9" * 5000}, "day", "'99999999999999999999' is not a day"),
+        ({"frequency": "weekly", "day": 0}, "day", "from monday to sunday"),
+        ({"frequency": "weekly", "day": ""}, "day", "from monday to sunday"),
+        ({"frequency": "daily", "time": ""}, "time", "not a time of day"),
         ({"frequency": "daily", "timezone": "Nowhere"}, "timezone", "not an IANA timezone"),
     ],
 )
