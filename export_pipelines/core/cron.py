@@ -25,6 +25,7 @@ _MOST_CHARACTERS = 200
 _SAMPLE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - a local time; every date of 28 years comes after it
 _MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
 _CYCLE = dt.timedelta(days=28 * 365 + 7)  # after which days of months and of weeks meet again
+_OF_THE_MACHINE = frozenset({"localtime", "Factory", "posixrules"})  # files beside the zones of IANA
 _LOOKS_BACK = (dt.timedelta(hours=1), dt.timedelta(days=2), dt.timedelta(days=40), dt.timedelta(days=400))
 
 
@@ -117,7 +118,7 @@ def check_timezone(name: str) -> None:
 
 @lru_cache(maxsize=1)
 def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - _OF_THE_MACHINE
 
 
 @lru_cache(maxsize=4096)
