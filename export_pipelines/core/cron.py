@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ from export_pipelines.core.errors import RequestRejected
 
 _FIELDS = 5
 _MOST_CHARACTERS = 200
+_STEPS = {"minute": 60, "hour": 24, "day of the month": 31, "month": 12, "day of the week": 7}  # the longest of each
+_STEP = re.compile(r"/([0-9]+)")
 _SAMPLE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - a local time; every date of 28 years comes after it
 _MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
 _CYCLE = dt.timedelta(days=28 * 365 + 7)  # after which days of months and of weeks meet again
@@ -136,12 +139,25 @@ def _check(expression: str) -> None:
             "seconds and years are not possible",
             field="cron",
         )
+    _check_steps(expression)
     try:
         fires = next(CronSim(expression, _SAMPLE), None)
     except CronSimError as error:
         raise RequestRejected(f"{expression!r}: {_said(error)}", field="cron") from error
     if fires is None:
         raise RequestRejected(f"{expression!r} names a date that never comes", field="cron")
+
+
+def _check_steps(expression: str) -> None:
+    """``*/90`` is read as every hour by any cron, and meant by nobody."""
+    for (name, longest), text in zip(_STEPS.items(), expression.split(), strict=True):
+        for step in _STEP.findall(text):
+            if int(step) > longest:
+                raise RequestRejected(
+                    f"{expression!r}: a step of {step} is longer than the {longest} values of the {name}, "
+                    "which begin anew each time",
+                    field="cron",
+                )
 
 
 def _said(error: CronSimError) -> str:

@@ -199,6 +199,8 @@ def test_no_two_fires_of_a_month_are_closer_than_that(minutes: str, hours: str) 
         ("0 0 * * 8", "day-of-week is out of its range"),
         ("9-5 * * * *", "minute is out of its range"),
         ("*/0 * * * *", "minute is out of its range"),
+        ("*/90 * * * *", "a step of 90 is longer than the 60 values of the minute"),
+        ("0 1-23,*/25 * * *", "longer than the 24 values of the hour"),
         (f"{','.join(['1'] * 150)} * * * *", "longer than 200 characters"),
     ],
 )
