@@ -90,7 +90,7 @@ def window_at(
         case WindowKind.NONE:
             return Window()
         case WindowKind.FIXED:
-            return parse_window(wanted.start, wanted.end, timezone=timezone, field="window")
+            return _fixed(wanted, timezone)
         case WindowKind.SINCE_LAST_SUCCESS:
             return _since(wanted, scheduled_for, timezone, covered_until)
         case WindowKind.PREVIOUS_DAY:
@@ -104,6 +104,14 @@ def window_at(
             last = today.replace(day=1)
             first = (last - dt.timedelta(days=1)).replace(day=1)
     return Window(start_at=midnight(first, timezone), end_at=midnight(last, timezone))
+
+
+def _fixed(wanted: DataWindow, timezone: str) -> Window:
+    """Both ends, never an open one: rows that nobody dated would be all rows."""
+    for name, text in (("start", wanted.start), ("end", wanted.end)):
+        if not text:
+            raise RequestRejected("is empty; give a date or an instant", field=f"window.{name}")
+    return parse_window(wanted.start, wanted.end, timezone=timezone, field="window")
 
 
 def _since(wanted: DataWindow, scheduled_for: dt.datetime, timezone: str, covered_until: dt.datetime | None) -> Window:

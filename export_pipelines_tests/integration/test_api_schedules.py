@@ -110,6 +110,8 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
         ({"config": {"tables": ["unicorns"], "format": "csv"}}, "tables"),
         ({"config": {"tables": ["pets"], "format": "doc"}}, "format"),
         ({"window": {"type": "fixed", "start": "2026-02-01", "end": "2026-01-01"}}, "window.end"),
+        ({"window": {"type": "fixed", "start": "2026-01-01", "end": ""}}, "window.end"),
+        ({"window": {"type": "fixed", "start": "", "end": ""}}, "window.start"),
         ({"window": {"type": "since_last_success", "start": "2999-01-01"}}, "window.start"),
         ({"window": "previous_fortnight"}, "window.type"),
         ({"window": "previous_day", "config": {"tables": ["pets", "products"], "format": "csv"}}, "window"),

@@ -176,6 +176,16 @@ def test_since_last_success_goes_on_where_the_last_one_ended() -> None:
         window_at(wanted, at("2026-05-08T03:00Z"), timezone="UTC", covered_until=at("2026-05-08T03:00Z"))
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "field"), [("", "", "start"), ("", "2026-01-01", "start"), ("2026-01-01", "", "end")]
+)
+def test_an_empty_text_is_no_open_end_of_a_window(start: str, end: str, field: str) -> None:
+    wanted = DataWindow.model_validate({"type": "fixed", "start": start, "end": end})
+    with pytest.raises(RequestRejected, match="is empty") as caught:
+        window_at(wanted, MIDNIGHT, timezone="UTC")
+    assert caught.value.field == f"window.{field}"
+
+
 def test_a_reversed_fixed_window_is_refused() -> None:
     wanted = DataWindow.model_validate({"type": "fixed", "start": "2026-02-01", "end": "2026-01-01"})
     with pytest.raises(RequestRejected, match="half-open"):
