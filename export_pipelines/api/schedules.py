@@ -89,7 +89,7 @@ class ScheduleOut(BaseModel):
     last_run: LastRun | None
     last_status: RequestStatus | None
     late: bool = Field(
-        description="Its last fire is no completed export although EXPORT_SCHEDULE_LATE_SECONDS are over."
+        description="A fire since its last completed export is none although EXPORT_SCHEDULE_LATE_SECONDS are over."
     )
     failures: int = Field(description="In a row.")
     version: int

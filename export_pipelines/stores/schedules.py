@@ -55,7 +55,7 @@ class Schedule:
     last_status: RequestStatus | None
     covered_until: dt.datetime | None
     failures: int  # in a row
-    late: bool  # a fire is no completed export within the time expected
+    late: bool  # a fire since the last completed export is none within the time expected
     version: int
     created_at: dt.datetime
     updated_at: dt.datetime

@@ -289,21 +289,43 @@ def test_a_fire_that_is_no_completed_export_in_time_is_late(
 ) -> None:
     now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     store = ScheduleStore(control, late_after=dt.timedelta(minutes=1))
-    schedule = save(store, cron=Cron(expression="0 0 1 1 *", timezone="UTC"), next_fire_at=now - HOUR)
+    daily = Cron(expression=f"0 {(now - HOUR).hour} * * *", timezone="UTC")
+    schedule = save(store, cron=daily, next_fire_at=now - HOUR)
 
     def late() -> tuple[bool, int]:
         figures = FigureStore(control).schedules(dt.timedelta(minutes=1))
         return store.get(schedule.id).late, figures.late_ones
 
+    def fired(seconds_ago: int) -> None:
+        at = {"at": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds_ago)}
+        control.rows("UPDATE export_control.export_requests SET scheduled_for = %(at)s", at)
+        control.rows("UPDATE export_control.export_schedules SET last_fire_at = %(at)s", at)
+
     assert late() == (True, 1)  # nobody dispatched it
     dispatcher.dispatch(now)
-    control.rows("UPDATE export_control.export_schedules SET last_fire_at = now() - interval '30 seconds'")
+    fired(30)
     assert late() == (False, 0)
-    control.rows("UPDATE export_control.export_schedules SET last_fire_at = now() - interval '61 seconds'")
+    fired(61)
     assert late() == (True, 1)
     by_hand = store.run_now(schedule.id, now=now, requested_by="ann", requested_role=None)
     complete(requests, requests.get(by_hand))
     assert late() == (False, 0)
+
+
+def test_a_schedule_that_fires_again_before_it_could_be_late_is_late_all_the_same(
+    control: ControlDatabase, requests: RequestStore, dispatcher: Dispatcher
+) -> None:
+    store = ScheduleStore(control, late_after=HOUR)
+    now = dt.datetime.now(dt.UTC)
+    often = Cron(expression="*/30 * * * *", timezone="UTC")
+    schedule = save(store, cron=often, next_fire_at=often.upcoming(now - 3 * HOUR, 1)[0], pause_after=None)
+    dispatcher.dispatch(now)
+    oldest, *others = made(control)
+    assert store.get(schedule.id).late
+    fail(requests, oldest)
+    assert store.get(schedule.id).late
+    complete(requests, others[-1])
+    assert not store.get(schedule.id).late
 
 
 def test_fires_are_counted(control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher) -> None:
