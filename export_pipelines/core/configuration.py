@@ -32,13 +32,30 @@ from export_pipelines.core.measures import Aggregation
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
+_UNKEPT_SAID = "holds NUL or half a character; leave it out"
 MAX_VALUES = 10_000
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
 MAX_PARALLEL_JOBS = 8  # each reader holds a connection of the source and up to three row groups in memory
 ExportType = Literal["selective", "full_backup", "migration", "audit"]
 BulkType = Literal["full_backup", "migration", "audit"]
+
+
+def keepable(text: str) -> str:
+    """The text, or ValueError for one that the service's tables cannot keep."""
+    if _UNKEPT.search(text):
+        raise ValueError(_UNKEPT_SAID)
+    return text
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return keepable(text)
+
+
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
+Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_says_something)]  # of what is kept
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
 
@@ -306,7 +323,7 @@ def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
         for place, inner in enumerate(value):
             _check_kept(inner, (*path, str(place)))
     elif isinstance(value, str) and _UNKEPT.search(value):
-        raise RequestRejected("holds NUL or half a character; leave it out", field=".".join(path) or "config")
+        raise RequestRejected(_UNKEPT_SAID, field=".".join(path) or "config")
     elif isinstance(value, float) and not math.isfinite(value):
         raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 

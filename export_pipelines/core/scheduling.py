@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from export_pipelines.core.configuration import Title
 from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import DataWindow
 from export_pipelines.core.recurrence import CatchUp, Timing
@@ -21,7 +22,7 @@ DEFAULT_PAUSE_AFTER = 5
 class ScheduleOrder(Timing):
     """When and how an export recurs; what it exports stands beside it."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Title
     window: DataWindow = Field(
         default=DataWindow(), description="Which rows each export reads; also as a word, such as previous_day."
     )

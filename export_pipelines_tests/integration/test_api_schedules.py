@@ -124,6 +124,8 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
         ({"config": None}, "body"),
         ({"jitter_seconds": 100_000}, "jitter_seconds"),
         ({"name": ""}, "name"),
+        ({"name": " "}, "name"),
+        ({"name": "a\0"}, "name"),
         ({"every": "day"}, "every"),
     ],
 )
@@ -316,6 +318,23 @@ def test_a_template_whose_table_left_the_catalog_is_listed_with_the_problem_and_
     ask("ann", "POST", f"{TEMPLATES}/{made['id']}/run", 422)
     assert ask("ann", "GET", f"{TEMPLATES}/{made['id']}")["times_used"] == 0
     assert ask("ann", "GET", JOBS)["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": " "}, "name"),
+        ({"name": "a\0"}, "name"),
+        ({"description": "a\0"}, "description"),
+        ({"shared": "perhaps"}, "shared"),
+        ({"config": {"tables": ["unicorns"], "format": "csv"}}, "tables"),
+    ],
+)
+def test_a_template_that_cannot_be_kept_or_run_is_refused_by_field(
+    ask: Ask, change: dict[str, Any], field: str
+) -> None:
+    assert ask("ann", "POST", TEMPLATES, 422, {"name": "Pets", "config": PETS, **change})["field"] == field
+    assert ask("ann", "GET", TEMPLATES)["templates"] == []
 
 
 def test_a_template_keeps_no_password(ask: Ask, control: str) -> None:

@@ -210,7 +210,9 @@ def test_what_is_no_cron_of_five_fields_is_refused_by_name(expression: str, prob
     assert caught.value.field == "cron"
 
 
-@pytest.mark.parametrize("name", ["", "Mars/Olympus", "europe/berlin", "../etc/passwd", "UTC+2", "localtime", "Factory"])
+@pytest.mark.parametrize(
+    "name", ["", "Mars/Olympus", "europe/berlin", "../etc/passwd", "UTC+2", "localtime", "Factory"]
+)
 def test_what_is_no_timezone_is_refused(name: str) -> None:
     with pytest.raises(RequestRejected, match="not an IANA timezone") as caught:
         Cron(expression="0 0 * * *", timezone=name)
