@@ -150,6 +150,16 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
     order = parse_configuration(config)
     if order.convert is not None:
         raise RequestRejected("is for a single export; a schedule names tables", field="convert")
+    if order.point_in_time is not None:
+        raise RequestRejected(
+            "is one moment of the past, the same at every fire; leave it out, or order that backup once",
+            field="point_in_time",
+        )
+    if order.export_type != "selective" and wanted != DataWindow():
+        raise RequestRejected(
+            f"goes with tables of a selective export; {order.export_type} takes all there is: leave one of them out",
+            field="window",
+        )
     named = {source.type for source in order.sources()}
     for table in wanted.whole_tables:
         if table not in named:

@@ -32,6 +32,7 @@ SCHEDULES, TEMPLATES, JOBS = (f"/api/v1/exports/{what}" for what in ("schedules"
 PETS: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
 DAILY: dict[str, Any] = {"name": "Pets", "cron": "30 2 * * *", "timezone": "Europe/Berlin", "config": PETS}
 PASSWORD = "correct horse battery"
+BACKUP = {"export_type": "full_backup", "format": "parquet"}
 SEALED = {"method": "AES256", "password": {"sealed": True}}
 Ask = Callable[..., httpx.Response]
 
@@ -120,6 +121,9 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
             {"window": "previous_day", "config": {**PETS, "filters": {"date_range": {"start": "2026-01-01"}}}},
             "config.filters.date_range",
         ),
+        ({"window": "previous_day", "config": {"export_type": "audit", "format": "csv"}}, "window"),
+        ({"window": "previous_day", "config": {"export_type": "migration", "format": "csv"}}, "window"),
+        ({"config": {**BACKUP, "point_in_time": "2026-01-01T00:00:00Z"}}, "point_in_time"),
         ({"config": {**PETS, "encryption": SEALED}}, "encryption.password"),
         ({"config": None}, "body"),
         ({"jitter_seconds": 100_000}, "jitter_seconds"),
