@@ -13,10 +13,10 @@ from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import ExportConfig, TableName, parse_configuration
+from export_pipelines.core.configuration import ExportConfig, TableName, explain, parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
 
@@ -104,6 +104,20 @@ def window_at(
             last = today.replace(day=1)
             first = (last - dt.timedelta(days=1)).replace(day=1)
     return Window(start_at=midnight(first, timezone), end_at=midnight(last, timezone))
+
+
+def is_covered(wanted: DataWindow, scheduled_for: dt.datetime, covered_until: dt.datetime | None) -> bool:
+    """Whether an export that succeeded has read the rows of this fire already, as one by hand may have."""
+    since = wanted.type is WindowKind.SINCE_LAST_SUCCESS
+    return since and covered_until is not None and covered_until >= scheduled_for
+
+
+def kept_window(told: Mapping[str, Any]) -> DataWindow:
+    """A window out of the table of schedules; `RequestRejected` for one that this version does not know."""
+    try:
+        return DataWindow.model_validate(told)
+    except ValidationError as error:
+        raise RequestRejected(explain(error.errors(include_url=False)[0]), field="window") from error
 
 
 def _fixed(wanted: DataWindow, timezone: str) -> Window:

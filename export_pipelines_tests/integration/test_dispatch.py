@@ -174,6 +174,20 @@ def test_since_last_success_reads_on_from_the_last_completed_export(
     assert store.get(schedule.id).covered_until == MIDNIGHT
 
 
+def test_a_missed_fire_whose_rows_an_export_by_hand_has_read_is_skipped(
+    control: ControlDatabase, store: ScheduleStore, requests: RequestStore, dispatcher: Dispatcher
+) -> None:
+    schedule = save(store, {"type": "since_last_success", "start": (MIDNIGHT - DAY).isoformat()})
+    store.pause(schedule.id, reason="holidays")
+    by_hand = store.run_now(schedule.id, now=MIDNIGHT + DAY + HOUR, requested_by="ann", requested_role=None)
+    complete(requests, requests.get(by_hand))
+    store.resume(schedule.id, now=MIDNIGHT + 2 * DAY, catch_up=True)
+    assert dispatcher.dispatch(MIDNIGHT + 2 * DAY) == Dispatched(requests=1, skipped=2)
+    last = next(request for request in made(control) if request.scheduled_for == MIDNIGHT + 2 * DAY)
+    assert range_of(last) == (MIDNIGHT + DAY + HOUR, MIDNIGHT + 2 * DAY)
+    assert store.get(schedule.id).failures == 0
+
+
 def test_an_empty_window_is_a_failed_request_that_says_so(
     control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher
 ) -> None:
@@ -217,6 +231,7 @@ def test_a_password_of_another_key_fails_the_request_and_no_other(
         ("timezone = 'Mars/Olympus'", "not an IANA timezone"),
         ("cron = '0 0 30 2 *'", "none of these months"),
         ('config = \'{"tables": ["pets"]}\'', "name a format"),
+        ('data_window = \'{"type": "previous_decade"}\'', "window: Input should be"),
     ],
 )
 def test_a_schedule_that_cannot_fire_is_paused_and_holds_up_nobody(
