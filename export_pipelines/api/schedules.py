@@ -277,7 +277,7 @@ def _out(schedule: Schedule, call: Call) -> ScheduleOut:
         paused_reason=schedule.paused_reason,
         cron=schedule.cron,
         timezone=schedule.timezone,
-        window=schedule.window.model_dump(mode="json", exclude_defaults=True) or {"type": "none"},
+        window=schedule.data_window or {"type": "none"},
         catch_up=CatchUp(schedule.catch_up),
         jitter_seconds=schedule.jitter_seconds,
         keep_days=schedule.keep_days,

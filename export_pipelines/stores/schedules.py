@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.cron import Cron
-from export_pipelines.core.data_windows import DataWindow, window_at, windowed
+from export_pipelines.core.data_windows import DataWindow, kept_window, window_at, windowed
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.scheduling import ScheduleDraft
 from export_pipelines.core.status import RequestStatus
@@ -68,18 +68,21 @@ class Schedule:
 
     @property
     def window(self) -> DataWindow:
-        return DataWindow.model_validate(self.data_window)
+        return kept_window(self.data_window)
 
     @property
     def recurrence(self) -> Cron:
         return Cron(expression=self.cron, timezone=self.timezone)
 
     def next_runs(self, now: dt.datetime, count: int = 5) -> list[dt.datetime]:
-        """The next fires; none while it is paused. An owed one comes first."""
+        """The next fires; none while it is paused, or when its timezone is none any more. An owed one comes first."""
         if self.state != "active":
             return []
         before = min(now, self.next_fire_at - dt.timedelta(microseconds=1))
-        return self.recurrence.upcoming(before, count)
+        try:
+            return self.recurrence.upcoming(before, count)
+        except RequestRejected:  # the dispatcher pauses it with the reason
+            return []
 
 
 _COLUMNS = ", ".join(f"s.{field.name}" for field in fields(Schedule) if field.name != "late")
@@ -124,7 +127,7 @@ class ScheduleStore:
         before = self.get(schedule_id, lock=True)
         if version is not None and version != before.version:
             raise Conflict(f"is at version {before.version}; read it again and repeat the change", field="version")
-        moved = before.recurrence != draft.cron
+        moved = (before.cron, before.timezone) != (draft.cron.expression, draft.cron.timezone)
         self._control.rows(
             """
             UPDATE export_control.export_schedules

@@ -187,6 +187,19 @@ def test_a_change_of_an_old_version_is_refused(ask: Ask) -> None:
     assert "version 2" in ask("admin", "PUT", path, 409, {**DAILY, "version": 1})["detail"]
 
 
+def test_a_schedule_whose_timezone_is_gone_is_listed_and_mended(ask: Ask, control: str) -> None:
+    path = f"{SCHEDULES}/{ask('admin', 'POST', SCHEDULES, 201, DAILY)['id']}"
+    query(
+        control,
+        "UPDATE export_control.export_schedules SET timezone = 'Mars/Olympus', data_window = %(window)s::jsonb",
+        window='{"type": "previous_decade"}',
+    )
+    (listed,) = ask("admin", "GET", SCHEDULES)["schedules"]
+    assert (listed["timezone"], listed["next_runs"]) == ("Mars/Olympus", [])
+    assert ask("admin", "POST", f"{path}/run", 422)["field"] == "window"
+    assert len(ask("admin", "PUT", path, 200, DAILY)["next_runs"]) == 5
+
+
 def test_pause_and_resume(ask: Ask, control: str) -> None:
     made = ask("admin", "POST", SCHEDULES, 201, DAILY)
     path = f"{SCHEDULES}/{made['id']}"
