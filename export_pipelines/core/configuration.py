@@ -328,14 +328,22 @@ def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
         raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 
 
+_INSTANT = "is not an instant with its offset, such as 2024-01-31T12:00:00Z"
+_EXPLAINED = {  # how pydantic's names of errors begin
+    "extra_forbidden": "is not a known field; remove it or check its spelling",
+    "too_short": "is empty; name at least one",
+    "string_too_short": "must not be empty",
+    "uuid_": "is not an id such as 0190b6c4-0000-7000-8000-000000000001",
+    "model_": "must be an object with named fields",
+    "dict_type": "must be an object with named fields",
+    "tuple_type": "must be a list",
+    "datetime_": _INSTANT,
+    "timezone_aware": _INSTANT,
+}
+
+
 def explain(problem: Any) -> str:
     """One pydantic error as a sentence with a next step."""
-    if problem["type"] == "extra_forbidden":
-        return "is not a known field; remove it or check its spelling"
-    if problem["type"] == "too_short":
-        return "is empty; name at least one"
-    if problem["type"].startswith("uuid_"):
-        return "is not an id of a request, such as 0190b6c4-0000-7000-8000-000000000001"
-    if problem["type"] == "string_too_short":
-        return "must not be empty"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    kind = str(problem["type"])
+    said = next((sentence for start, sentence in _EXPLAINED.items() if kind.startswith(start)), None)
+    return said or str(problem["msg"]).removeprefix("Value error, ")

@@ -57,6 +57,8 @@ class DataWindow(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _in_a_word(cls, raw: Any) -> Any:
+        if not isinstance(raw, str | dict | DataWindow):
+            raise ValueError("must be a word such as previous_day or last_7_days, or an object with a type")
         told = {"type": raw} if isinstance(raw, str) else raw
         kind = told.get("type") if isinstance(told, dict) else None
         counted = _DAYS.fullmatch(kind) if isinstance(kind, str) else None

@@ -139,6 +139,20 @@ def test_what_could_not_run_is_refused_when_it_is_saved(ask: Ask, change: dict[s
     assert ask("admin", "GET", SCHEDULES)["schedules"] == []
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"window": 7}, "window: must be a word such as previous_day or last_7_days, or an object with a type"),
+        ({"window": {"type": "previous_day", "whole_tables": "pets"}}, "window.whole_tables: must be a list"),
+        ({"config": "pets"}, "config: must be an object with named fields"),
+        ({"config": {**BACKUP, "point_in_time": "2026-01-01"}}, "config.point_in_time: is not an instant with"),
+        ({"config": None, "template_id": "pets"}, "template_id: is not an id such as"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_in_words_of_the_api(ask: Ask, change: dict[str, Any], said: str) -> None:
+    assert ask("admin", "POST", SCHEDULES, 422, {**DAILY, **change})["detail"].startswith(said)
+
+
 def test_tables_without_a_time_go_whole_when_the_schedule_says_so(ask: Ask) -> None:
     window = {"type": "previous_day", "whole_tables": ["products"]}
     order = {**DAILY, "window": window, "config": {"tables": ["pets", "products"], "format": "csv"}}
