@@ -21,6 +21,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
 
 MAX_DAYS = 3660
+_FORM = "must be a word such as previous_day or last_7_days, or an object with a type"
 _DAYS = re.compile(r"last_([1-9][0-9]{0,4})_days")
 
 
@@ -58,8 +59,8 @@ class DataWindow(BaseModel):
     @classmethod
     def _in_a_word(cls, raw: Any) -> Any:
         if not isinstance(raw, str | dict | DataWindow):
-            raise ValueError("must be a word such as previous_day or last_7_days, or an object with a type")
-        told = {"type": raw} if isinstance(raw, str) else raw
+            raise ValueError(_FORM)  # noqa: TRY004 - pydantic answers for ValueError alone
+        told: Any = {"type": raw} if isinstance(raw, str) else raw
         kind = told.get("type") if isinstance(told, dict) else None
         counted = _DAYS.fullmatch(kind) if isinstance(kind, str) else None
         return {**told, "type": WindowKind.LAST_N_DAYS, "days": int(counted[1])} if counted else told
