@@ -40,6 +40,11 @@ class ScheduleOrder(Timing):
     )
 
 
+def named(config: Mapping[str, Any], schedule_name: str) -> dict[str, Any]:
+    """The configuration of an export, which is called after its schedule unless it has a name of its own."""
+    return {**config, "name": config.get("name") or schedule_name}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScheduleDraft:
     """What was checked and is to be kept."""

@@ -20,6 +20,7 @@ from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import is_covered, kept_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Due, due_fires, jittered
+from export_pipelines.core.scheduling import named
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.secrets import SecretBox
 
@@ -123,7 +124,7 @@ class Dispatcher:
                 id=order_id,
                 schedule=schedule,
                 fire=fire,
-                config=windowed(schedule["config"], window, wanted.whole_tables),
+                config=named(windowed(schedule["config"], window, wanted.whole_tables), schedule["name"]),
                 window_end=window.end_at,
                 sealed=self._resealed(bytes(sealed), schedule["id"], order_id) if sealed else None,
             )
@@ -186,7 +187,7 @@ def _moves_of(found: Sequence[tuple[DictRow, Due | str]], orders: Sequence[_Orde
 
 
 _DUE = """
-    SELECT id, tenant_id, owner, owner_role, config, sealed_password, cron, timezone, data_window, catch_up,
+    SELECT id, tenant_id, owner, owner_role, name, config, sealed_password, cron, timezone, data_window, catch_up,
            jitter_seconds, next_fire_at, covered_until
     FROM export_control.export_schedules
     WHERE state = 'active' AND deleted_at IS NULL AND next_fire_at <= %(now)s

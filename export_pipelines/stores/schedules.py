@@ -17,7 +17,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import DataWindow, kept_window, window_at, windowed
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
-from export_pipelines.core.scheduling import ScheduleDraft
+from export_pipelines.core.scheduling import ScheduleDraft, named
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.paging import cursor_of, position_of
@@ -200,7 +200,7 @@ class ScheduleStore:
         """A request as if it fired now, in the name of whoever asks; its id. No fire is used up."""
         schedule = self.get(schedule_id, lock=True)
         window = window_at(schedule.window, now, timezone=schedule.timezone, covered_until=schedule.covered_until)
-        config = windowed(schedule.config, window, schedule.window.whole_tables)
+        config = named(windowed(schedule.config, window, schedule.window.whole_tables), schedule.name)
         if is_sealed(config):
             config = with_password(config, self._opened(schedule_id))
         request_id = RequestStore(self._control, self._secrets).insert(

@@ -129,6 +129,16 @@ def test_the_window_is_that_of_the_scheduled_time_however_late_it_is_dispatched(
     ]
 
 
+def test_exports_are_called_after_their_schedule_unless_they_have_a_name(
+    control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher
+) -> None:
+    schedule = save(store, "previous_day")
+    save(store, config={"name": "Mine", "tables": ["pets"], "format": "csv"})
+    dispatcher.dispatch(MIDNIGHT)
+    store.run_now(schedule.id, now=MIDNIGHT, requested_by="ann", requested_role=None)
+    assert sorted(request.config["name"] for request in made(control)) == ["Mine", "Pets", "Pets"]
+
+
 def test_paused_and_deleted_schedules_do_not_fire(store: ScheduleStore, dispatcher: Dispatcher) -> None:
     store.pause(save(store).id, reason="holidays")
     store.delete(save(store).id)
