@@ -272,6 +272,14 @@ class Settings(BaseSettings):
         description="Silence after which a run is checked.",
     )
 
+    schedule_min_seconds: int = Field(
+        default=900,
+        ge=60,
+        le=86_400,
+        validation_alias=_named("EXPORT_SCHEDULE_MIN_SECONDS"),
+        description="Least time between two fires of a schedule; 60 allows every minute. Schedules that are there stay "
+        "as they are until they are saved anew.",
+    )
     schedule_late_seconds: int = Field(
         default=3600,
         ge=60,
@@ -317,6 +325,10 @@ class Settings(BaseSettings):
     @property
     def signed_url_lifetime(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.signed_url_ttl)
+
+    @property
+    def schedule_least_gap(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.schedule_min_seconds)
 
     @property
     def schedule_late_after(self) -> dt.timedelta:

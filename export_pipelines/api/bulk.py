@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey
+from export_pipelines.api.calls import Calling, IdempotencyKey
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
@@ -20,10 +20,7 @@ from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Estimate
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.lake import at_point
-from export_pipelines.pipeline.plan import check_order
 from export_pipelines.stores.batches import Batch, BatchStore
 from export_pipelines.stores.requests import ExportRequest
 
@@ -57,7 +54,7 @@ class BatchOut(BaseModel):
 def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
     """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
     configurations = wanted.configurations()
-    foreseen = [_foreseen(call, config) for config in configurations]
+    foreseen = [foresee(call, Action.BULK, config) for config in configurations]
     requests: list[ExportRequest] = []
     limits: dict[str, str] = {}
     with call.acting(Action.BULK) as work:
@@ -101,21 +98,6 @@ def get_batch(call: Calling, batch_id: UUID, response: Response) -> BatchOut:
     if batch.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return _told(batch, call.services.base_url)
-
-
-def _foreseen(call: Call, config: dict[str, object]) -> Estimate | RequestRejected | None:
-    """As of any order; and whether there are the snapshots of a point in time, which may take a while to look up."""
-    found = foresee(call, Action.BULK, config)
-    if isinstance(found, RequestRejected) or "point_in_time" not in config:
-        return found
-    catalog = call.services.catalog
-    plan = check_order(config, TenantScope(tenant_id=call.tenant_id), catalog, role=call.caller.role)
-    try:
-        if plan.point_in_time is not None:
-            at_point(plan, plan.point_in_time, catalog, call.services.store)
-    except RequestRejected as refusal:
-        return refusal
-    return found
 
 
 def _told(batch: Batch, base: str) -> BatchOut:

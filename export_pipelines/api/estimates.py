@@ -21,6 +21,7 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan, PlannerGuess
 from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_rows, weigh
+from export_pipelines.pipeline.lake import at_point
 from export_pipelines.pipeline.service_stage import service_rows
 from export_pipelines.stores.measures import MeasureStore
 
@@ -116,6 +117,8 @@ def expected(call: Call, raw: dict[str, Any], *, saved: bool = False) -> tuple[E
             guesses = kept_rows(keeper(call, work)(plan.converted_from))
         elif plan.export_type == "audit":
             guesses = service_rows(plan, control)
+    if plan.point_in_time is not None:  # a look at the object store; without its snapshots there is nothing to export
+        at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
     if guesses is None:
         guesses = _planned(call, plan)
     return plan, weigh(plan, call.services.catalog, grounds, guesses)

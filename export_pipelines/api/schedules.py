@@ -89,7 +89,7 @@ class ScheduleOut(BaseModel):
     last_run: LastRun | None
     last_status: RequestStatus | None
     late: bool = Field(
-        description="Its last fire is no completed export although EXPORT_SCHEDULE_LATE_SECONDS are over."
+        description="A fire since its last completed export is none although EXPORT_SCHEDULE_LATE_SECONDS are over."
     )
     failures: int = Field(description="In a row.")
     version: int
@@ -250,6 +250,7 @@ def _draft(call: Call, work: Work, wanted: ScheduleWanted, raw: dict[str, Any]) 
         call.services.catalog,
         role=call.caller.role,
         now=dt.datetime.now(dt.UTC),
+        least_gap=call.services.settings.schedule_least_gap,
     )
 
 
@@ -276,7 +277,7 @@ def _out(schedule: Schedule, call: Call) -> ScheduleOut:
         paused_reason=schedule.paused_reason,
         cron=schedule.cron,
         timezone=schedule.timezone,
-        window=schedule.window.model_dump(mode="json", exclude_defaults=True) or {"type": "none"},
+        window=schedule.data_window or {"type": "none"},
         catch_up=CatchUp(schedule.catch_up),
         jitter_seconds=schedule.jitter_seconds,
         keep_days=schedule.keep_days,

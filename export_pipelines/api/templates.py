@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.estimates import foresee
@@ -19,7 +19,7 @@ from export_pipelines.api.jobs import ordered
 from export_pipelines.api.payloads import JobCreated, megabytes
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, Role, require
-from export_pipelines.core.configuration import ExportConfig
+from export_pipelines.core.configuration import ExportConfig, Title, keepable
 from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import TenantScope
@@ -36,8 +36,8 @@ class TemplateWanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    name: str = Field(min_length=1, max_length=200)
-    description: str = Field(default="", max_length=2000)
+    name: Title
+    description: Annotated[str, AfterValidator(keepable)] = Field(default="", max_length=2000)
     shared: bool = Field(default=False, description="With everybody of the tenant; for admins.")
     config: ExportConfig = Field(description="What `POST /jobs` takes; a password is given with each run.")
     version: int | None = Field(default=None, description="With PUT: refuse the change when this is not its version.")

@@ -1,4 +1,4 @@
-"""``schedules create|list|show|pause|resume|run|delete``: recurring exports from the command line, as an operator."""
+"""``schedules create|update|list|show|pause|resume|run|delete``: recurring exports, as an operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Column
 from rich.table import Table as Grid
 
@@ -35,11 +34,25 @@ from export_pipelines.commands.ordering import (
     require_tenant_id,
 )
 from export_pipelines.commands.passwords import PasswordFile
-from export_pipelines.core.access import Action
-from export_pipelines.core.configuration import explain
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.commands.recurring import (
+    CronText,
+    Day,
+    Jitter,
+    KeepDays,
+    MakeUp,
+    Often,
+    PauseAfter,
+    Since,
+    Time,
+    Timezone,
+    Until,
+    Whole,
+    WindowWord,
+    schedule_order,
+)
+from export_pipelines.core.access import Action, Role
 from export_pipelines.core.model import TenantScope
-from export_pipelines.core.recurrence import CatchUp, Frequency
+from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.pipeline.assembly import open_box, open_catalog
 from export_pipelines.pipeline.scheduling import Preset, check_schedule, preset_config
@@ -47,7 +60,9 @@ from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
 
-app = typer.Typer(no_args_is_help=True, help="Exports that recur: save, look at, pause, resume, run and delete them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Exports that recur: save, change, look at, pause, resume, run and delete them."
+)
 
 ScheduleId = Annotated[str, typer.Argument(help="Id of the schedule.")]
 
@@ -58,19 +73,19 @@ def create(
     name: Annotated[str, typer.Option(help="What it is called.")],
     tables: Tables = "",
     format_: Format = "csv",
-    cron: Annotated[str | None, typer.Option(help="Five fields, such as '0 2 * * 1-5'.")] = None,
-    frequency: Annotated[Frequency | None, typer.Option(help="Instead of cron.")] = None,
-    day: Annotated[str | None, typer.Option(help="monday to sunday, or 1 to 28, or last.")] = None,
-    time: Annotated[str | None, typer.Option(help="HH:MM.")] = None,
-    timezone: Annotated[str, typer.Option(help="Of IANA, such as Europe/Berlin.")] = "UTC",
-    window: Annotated[
-        str, typer.Option(help="none, previous_day, previous_week, previous_month, last_N_days, since_last_success.")
-    ] = "none",
-    since: Annotated[str | None, typer.Option(help="Where since_last_success begins.")] = None,
-    whole: Annotated[list[str] | None, typer.Option(help="Table that no window limits; repeatable.")] = None,
-    catch_up: Annotated[CatchUp, typer.Option(help="What becomes of missed fires.")] = CatchUp.LATEST,
-    jitter_seconds: Annotated[int, typer.Option(help="Begin up to this much later.")] = 0,
-    keep_days: Annotated[int | None, typer.Option(help="How long its exports are kept.")] = None,
+    cron: CronText = None,
+    frequency: Often = None,
+    day: Day = None,
+    time: Time = None,
+    timezone: Timezone = None,
+    window: WindowWord = None,
+    since: Since = None,
+    until: Until = None,
+    whole: Whole = None,
+    catch_up: MakeUp = None,
+    jitter_seconds: Jitter = None,
+    keep_days: KeepDays = None,
+    pause_after: PauseAfter = None,
     preset: Annotated[Preset | None, typer.Option(help="Instead of tables; needs --encrypt.")] = None,
     module: Modules = None,
     fields: Fields = None,
@@ -91,17 +106,21 @@ def create(
     with output.reported(as_json=as_json):
         settings = load_settings()
         require_tenant_id(tenant)
-        order = _order(
+        order = schedule_order(
             name=name,
             cron=cron,
             frequency=frequency or (Frequency.DAILY if preset and not cron else None),
             day=day,
             time=time,
             timezone=timezone,
-            window=_window(window, since, whole or []),
+            window=window,
+            since=since,
+            until=until,
+            whole=whole,
             catch_up=catch_up,
             jitter_seconds=jitter_seconds,
             keep_days=keep_days,
+            pause_after=pause_after,
         )
         sealing = encryption(encrypt, recipient or [], password_file, settings)
         if preset is not None:
@@ -124,13 +143,54 @@ def create(
                 email=email,
                 include_deleted=include_deleted,
             )
-        made = _save(order, config, tenant, settings)
-        if as_json:
-            output.say_json(_told(made))
-            return
-        output.say(made.id)
-        for fire in made.next_runs(dt.datetime.now(dt.UTC)):
-            output.err.print(output.plain(f"fires {fire:%Y-%m-%d %H:%M} UTC"))
+        _say(_save(order, config, tenant, settings), as_json=as_json)
+
+
+@app.command()
+def update(
+    schedule_id: ScheduleId,
+    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    cron: CronText = None,
+    frequency: Often = None,
+    day: Day = None,
+    time: Time = None,
+    timezone: Timezone = None,
+    window: WindowWord = None,
+    since: Since = None,
+    until: Until = None,
+    whole: Whole = None,
+    catch_up: MakeUp = None,
+    jitter_seconds: Jitter = None,
+    keep_days: KeepDays = None,
+    pause_after: PauseAfter = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change when and how it recurs. What is not given stays, and so do its owner and what it exports."""
+    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control), control.transaction():
+        store = _store(settings, control)
+        kept = store.get(schedule_id, lock=True)
+        order = schedule_order(
+            kept,
+            name=name,
+            cron=cron,
+            frequency=frequency,
+            day=day,
+            time=time,
+            timezone=timezone,
+            window=window,
+            since=since,
+            until=until,
+            whole=whole,
+            catch_up=catch_up,
+            jitter_seconds=jitter_seconds,
+            keep_days=keep_days,
+            pause_after=pause_after,
+        )
+        role = Role(kept.owner_role) if kept.owner_role else None
+        draft = _checked(order, kept.config, kept.tenant_id, settings, role)
+        saved = store.update(schedule_id, draft, owner=kept.owner, owner_role=role)
+        _record(control, Action.UPDATE_SCHEDULE, saved)
+        _say(saved, as_json=as_json)
 
 
 @app.command("list")
@@ -211,27 +271,35 @@ def delete(schedule_id: ScheduleId) -> None:
         output.say("deleted")
 
 
-def _order(**told: Any) -> ScheduleOrder:
-    try:
-        return ScheduleOrder.model_validate(told)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "schedule"
-        raise RequestRejected(explain(first), field=field) from error
-
-
-def _window(kind: str, since: str | None, whole: list[str]) -> Any:
-    told = {"type": kind, "whole_tables": whole}
-    return {**told, "start": since} if since is not None else told
+def _checked(
+    order: ScheduleOrder, config: dict[str, Any], tenant_id: str, settings: Settings, role: Role | None
+) -> ScheduleDraft:
+    return check_schedule(
+        order,
+        config,
+        TenantScope(tenant_id=tenant_id),
+        open_catalog(settings),
+        role=role,
+        now=dt.datetime.now(dt.UTC),
+        least_gap=settings.schedule_least_gap,
+    )
 
 
 def _save(order: ScheduleOrder, config: dict[str, Any], tenant: str, settings: Settings) -> Schedule:
-    scope, now = TenantScope(tenant_id=tenant), dt.datetime.now(dt.UTC)
-    draft: ScheduleDraft = check_schedule(order, config, scope, open_catalog(settings), role=None, now=now)
+    draft = _checked(order, config, tenant, settings, None)
     with at_work(settings) as (workplace, control), control.transaction():
         made = _store(workplace, control).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
         _record(control, Action.CREATE_SCHEDULE, made)
     return made
+
+
+def _say(schedule: Schedule, *, as_json: bool) -> None:
+    if as_json:
+        output.say_json(_told(schedule))
+        return
+    output.say(schedule.id)
+    for fire in schedule.next_runs(dt.datetime.now(dt.UTC)):
+        output.err.print(output.plain(f"fires {fire:%Y-%m-%d %H:%M} UTC"))
 
 
 def _store(settings: Settings, control: Control) -> ScheduleStore:

@@ -32,13 +32,30 @@ from export_pipelines.core.measures import Aggregation
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
+_UNKEPT_SAID = "holds NUL or half a character; leave it out"
 MAX_VALUES = 10_000
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
 MAX_PARALLEL_JOBS = 8  # each reader holds a connection of the source and up to three row groups in memory
 ExportType = Literal["selective", "full_backup", "migration", "audit"]
 BulkType = Literal["full_backup", "migration", "audit"]
+
+
+def keepable(text: str) -> str:
+    """The text, or ValueError for one that the service's tables cannot keep."""
+    if _UNKEPT.search(text):
+        raise ValueError(_UNKEPT_SAID)
+    return text
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return keepable(text)
+
+
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
+Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_says_something)]  # of what is kept
 Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
 
@@ -306,19 +323,27 @@ def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
         for place, inner in enumerate(value):
             _check_kept(inner, (*path, str(place)))
     elif isinstance(value, str) and _UNKEPT.search(value):
-        raise RequestRejected("holds NUL or half a character; leave it out", field=".".join(path) or "config")
+        raise RequestRejected(_UNKEPT_SAID, field=".".join(path) or "config")
     elif isinstance(value, float) and not math.isfinite(value):
         raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 
 
+_INSTANT = "is not an instant with its offset, such as 2024-01-31T12:00:00Z"
+_EXPLAINED = {  # how pydantic's names of errors begin
+    "extra_forbidden": "is not a known field; remove it or check its spelling",
+    "too_short": "is empty; name at least one",
+    "string_too_short": "must not be empty",
+    "uuid_": "is not an id such as 0190b6c4-0000-7000-8000-000000000001",
+    "model_": "must be an object with named fields",
+    "dict_type": "must be an object with named fields",
+    "tuple_type": "must be a list",
+    "datetime_": _INSTANT,
+    "timezone_aware": _INSTANT,
+}
+
+
 def explain(problem: Any) -> str:
     """One pydantic error as a sentence with a next step."""
-    if problem["type"] == "extra_forbidden":
-        return "is not a known field; remove it or check its spelling"
-    if problem["type"] == "too_short":
-        return "is empty; name at least one"
-    if problem["type"].startswith("uuid_"):
-        return "is not an id of a request, such as 0190b6c4-0000-7000-8000-000000000001"
-    if problem["type"] == "string_too_short":
-        return "must not be empty"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    kind = str(problem["type"])
+    said = next((sentence for start, sentence in _EXPLAINED.items() if kind.startswith(start)), None)
+    return said or str(problem["msg"]).removeprefix("Value error, ")

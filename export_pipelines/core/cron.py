@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -22,8 +23,12 @@ from export_pipelines.core.errors import RequestRejected
 
 _FIELDS = 5
 _MOST_CHARACTERS = 200
+_STEPS = {"minute": 60, "hour": 24, "day of the month": 31, "month": 12, "day of the week": 7}  # the longest of each
+_STEP = re.compile(r"/([0-9]+)")
 _SAMPLE = dt.datetime(2024, 1, 1)  # noqa: DTZ001 - a local time; every date of 28 years comes after it
-_MINUTE = dt.timedelta(minutes=1)
+_MINUTE, _DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
+_CYCLE = dt.timedelta(days=28 * 365 + 7)  # after which days of months and of weeks meet again
+_OF_THE_MACHINE = frozenset({"localtime", "Factory", "posixrules"})  # files beside the zones of IANA
 _LOOKS_BACK = (dt.timedelta(hours=1), dt.timedelta(days=2), dt.timedelta(days=40), dt.timedelta(days=400))
 
 
@@ -52,6 +57,14 @@ class Cron:
                 yield instant
                 previous = instant
 
+    def least_gap(self) -> dt.timedelta:
+        """The shortest time between two fires by a clock that is never changed; at most a day."""
+        read = CronSim(self.expression, _SAMPLE)
+        times = sorted(dt.timedelta(hours=hour, minutes=minute) for hour in read.hours for minute in read.minutes)
+        least = min((later - earlier for earlier, later in pairwise(times)), default=_DAY)
+        overnight = _DAY - times[-1] + times[0]
+        return overnight if overnight < least and self._fires_on_days_in_a_row() else least
+
     def next_fire(self, after: dt.datetime) -> dt.datetime | None:
         return next(self.fires(after), None)
 
@@ -75,6 +88,11 @@ class Cron:
             if found:
                 return found[-1]
         return max(self.until(after, end), default=None)
+
+    def _fires_on_days_in_a_row(self) -> bool:
+        _, _, *dates = self.expression.split()
+        days = takewhile(lambda day: day < _SAMPLE + _CYCLE, CronSim(" ".join(("0", "0", *dates)), _SAMPLE))
+        return any(following - day == _DAY for day, following in pairwise(days))
 
     def _once(self, after: dt.datetime) -> Iterator[dt.datetime]:
         zone = ZoneInfo(self.timezone)
@@ -103,7 +121,7 @@ def check_timezone(name: str) -> None:
 
 @lru_cache(maxsize=1)
 def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - _OF_THE_MACHINE
 
 
 @lru_cache(maxsize=4096)
@@ -121,12 +139,25 @@ def _check(expression: str) -> None:
             "seconds and years are not possible",
             field="cron",
         )
+    _check_steps(expression)
     try:
         fires = next(CronSim(expression, _SAMPLE), None)
     except CronSimError as error:
         raise RequestRejected(f"{expression!r}: {_said(error)}", field="cron") from error
     if fires is None:
         raise RequestRejected(f"{expression!r} names a date that never comes", field="cron")
+
+
+def _check_steps(expression: str) -> None:
+    """``*/90`` is read as every hour by any cron, and meant by nobody."""
+    for (name, longest), text in zip(_STEPS.items(), expression.split(), strict=True):
+        for step in _STEP.findall(text):
+            if int(step) > longest:
+                raise RequestRejected(
+                    f"{expression!r}: a step of {step} is longer than the {longest} values of the {name}, "
+                    "which begin anew each time",
+                    field="cron",
+                )
 
 
 def _said(error: CronSimError) -> str:

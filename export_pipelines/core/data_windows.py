@@ -13,14 +13,15 @@ from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import ExportConfig, TableName, parse_configuration
+from export_pipelines.core.configuration import ExportConfig, TableName, explain, parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
 
 MAX_DAYS = 3660
+_FORM = "must be a word such as previous_day or last_7_days, or an object with a type"
 _DAYS = re.compile(r"last_([1-9][0-9]{0,4})_days")
 
 
@@ -57,7 +58,9 @@ class DataWindow(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _in_a_word(cls, raw: Any) -> Any:
-        told = {"type": raw} if isinstance(raw, str) else raw
+        if not isinstance(raw, str | dict | DataWindow):
+            raise ValueError(_FORM)  # noqa: TRY004 - pydantic answers for ValueError alone
+        told: Any = {"type": raw} if isinstance(raw, str) else raw
         kind = told.get("type") if isinstance(told, dict) else None
         counted = _DAYS.fullmatch(kind) if isinstance(kind, str) else None
         return {**told, "type": WindowKind.LAST_N_DAYS, "days": int(counted[1])} if counted else told
@@ -90,7 +93,7 @@ def window_at(
         case WindowKind.NONE:
             return Window()
         case WindowKind.FIXED:
-            return parse_window(wanted.start, wanted.end, timezone=timezone, field="window")
+            return _fixed(wanted, timezone)
         case WindowKind.SINCE_LAST_SUCCESS:
             return _since(wanted, scheduled_for, timezone, covered_until)
         case WindowKind.PREVIOUS_DAY:
@@ -104,6 +107,28 @@ def window_at(
             last = today.replace(day=1)
             first = (last - dt.timedelta(days=1)).replace(day=1)
     return Window(start_at=midnight(first, timezone), end_at=midnight(last, timezone))
+
+
+def is_covered(wanted: DataWindow, scheduled_for: dt.datetime, covered_until: dt.datetime | None) -> bool:
+    """Whether an export that succeeded has read the rows of this fire already, as one by hand may have."""
+    since = wanted.type is WindowKind.SINCE_LAST_SUCCESS
+    return since and covered_until is not None and covered_until >= scheduled_for
+
+
+def kept_window(told: Mapping[str, Any]) -> DataWindow:
+    """A window out of the table of schedules; `RequestRejected` for one that this version does not know."""
+    try:
+        return DataWindow.model_validate(told)
+    except ValidationError as error:
+        raise RequestRejected(explain(error.errors(include_url=False)[0]), field="window") from error
+
+
+def _fixed(wanted: DataWindow, timezone: str) -> Window:
+    """Both ends, never an open one: rows that nobody dated would be all rows."""
+    for name, text in (("start", wanted.start), ("end", wanted.end)):
+        if not text:
+            raise RequestRejected("is empty; give a date or an instant", field=f"window.{name}")
+    return parse_window(wanted.start, wanted.end, timezone=timezone, field="window")
 
 
 def _since(wanted: DataWindow, scheduled_for: dt.datetime, timezone: str, covered_until: dt.datetime | None) -> Window:
@@ -142,6 +167,16 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
     order = parse_configuration(config)
     if order.convert is not None:
         raise RequestRejected("is for a single export; a schedule names tables", field="convert")
+    if order.point_in_time is not None:
+        raise RequestRejected(
+            "is one moment of the past, the same at every fire; leave it out, or order that backup once",
+            field="point_in_time",
+        )
+    if order.export_type != "selective" and wanted != DataWindow():
+        raise RequestRejected(
+            f"goes with tables of a selective export; {order.export_type} takes all there is: leave one of them out",
+            field="window",
+        )
     named = {source.type for source in order.sources()}
     for table in wanted.whole_tables:
         if table not in named:

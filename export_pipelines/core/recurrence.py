@@ -16,6 +16,8 @@ from export_pipelines.core.errors import RequestRejected
 MISSED_AFTER = dt.timedelta(minutes=5)  # a fire that late was missed, and the catch-up policy decides about it
 FIRES_AT_ONCE = 100  # of one schedule, so that a long backlog cannot keep others waiting
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_DAY = re.compile(r"[1-9]|[12][0-9]|3[01]")
+_SHOWN = 20  # characters of a wrong day, which may be a long text
 _WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _LAST_SURE_DAY = 28
 
@@ -49,7 +51,7 @@ class Timing(BaseModel):
     )
     frequency: Frequency | None = None
     day: str | int | None = Field(
-        default=None, description="Of weekly: monday to sunday. Of monthly: 1 to 31, or last. Default: the first."
+        default=None, description="Of weekly: monday to sunday. Of monthly: 1 to 28, or last. Default: the first."
     )
     time: str | None = Field(default=None, max_length=5, description="HH:MM; of hourly, its minutes. Default: 00:00.")
     timezone: str = Field(default="UTC", max_length=64, description="Of IANA, such as Europe/Berlin.")
@@ -65,7 +67,7 @@ class Timing(BaseModel):
         return Cron(expression=" ".join(self.cron.split()), timezone=self.timezone)
 
     def _expression(self) -> str:
-        found = _TIME.fullmatch(self.time or "00:00")
+        found = _TIME.fullmatch("00:00" if self.time is None else self.time)
         if found is None:
             raise RequestRejected(f"{self.time!r} is not a time of day such as 02:30", field="time")
         hour, minute = int(found[1]), int(found[2])
@@ -79,17 +81,17 @@ class Timing(BaseModel):
         return f"{minute} * * * *" if self.frequency is Frequency.HOURLY else f"{minute} {hour} * * *"
 
     def _weekday(self) -> int:
-        day = str(self.day or "monday").lower()
+        day = "monday" if self.day is None else str(self.day).lower()
         if day not in _WEEKDAYS:
-            raise RequestRejected(f"{self.day!r} is not a day from monday to sunday", field="day")
+            raise RequestRejected(f"{day[:_SHOWN]!r} is not a day from monday to sunday", field="day")
         return _WEEKDAYS.index(day)
 
     def _day_of_month(self) -> str:
-        day = str(self.day if self.day is not None else 1).lower()
+        day = "1" if self.day is None else str(self.day).lower()
         if day == "last":
             return "L"
-        if not day.isdecimal() or not 1 <= int(day) <= 31:  # noqa: PLR2004 - days of a month
-            raise RequestRejected(f"{self.day!r} is not a day from 1 to 31, or last", field="day")
+        if not _DAY.fullmatch(day):
+            raise RequestRejected(f"{day[:_SHOWN]!r} is not a day from 1 to 28, or last", field="day")
         if int(day) > _LAST_SURE_DAY:
             raise RequestRejected(
                 f"{day} is a day that some months lack, which would have no export; use last, or 1 to 28, or cron",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from export_pipelines.core.configuration import Title
 from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import DataWindow
 from export_pipelines.core.recurrence import CatchUp, Timing
@@ -21,7 +22,7 @@ DEFAULT_PAUSE_AFTER = 5
 class ScheduleOrder(Timing):
     """When and how an export recurs; what it exports stands beside it."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Title
     window: DataWindow = Field(
         default=DataWindow(), description="Which rows each export reads; also as a word, such as previous_day."
     )
@@ -37,6 +38,11 @@ class ScheduleOrder(Timing):
     pause_after_failures: int | None = Field(
         default=DEFAULT_PAUSE_AFTER, ge=1, le=1000, description="In a row; null: it is never paused by itself."
     )
+
+
+def named(config: Mapping[str, Any], schedule_name: str) -> dict[str, Any]:
+    """The configuration of an export, which is called after its schedule unless it has a name of its own."""
+    return {**config, "name": config.get("name") or schedule_name}
 
 
 @dataclass(frozen=True, kw_only=True)

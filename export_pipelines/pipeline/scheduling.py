@@ -9,6 +9,7 @@ from typing import Any
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import check_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
@@ -30,12 +31,14 @@ def check_schedule(
     *,
     role: Role | None,
     now: dt.datetime,
+    least_gap: dt.timedelta,
 ) -> ScheduleDraft:
     """What is to be kept; `RequestRejected` for whatever the export of its next fire would be refused for.
 
     Catalog and role are looked at again by the run of every export.
     """
     cron = order.as_cron()
+    _check_gap(order, cron, least_gap)
     fire = cron.next_fire(now)
     if fire is None:
         raise RequestRejected(f"{cron.expression!r} names no date that is still to come", field="cron")
@@ -53,6 +56,21 @@ def check_schedule(
         pause_after=order.pause_after_failures,
         next_fire_at=fire,
     )
+
+
+def _check_gap(order: ScheduleOrder, cron: Cron, least: dt.timedelta) -> None:
+    """Each fire is a run for the whole service, and no rate limit stands before it."""
+    gap = cron.least_gap()
+    if gap < least:
+        raise RequestRejected(
+            f"{cron.expression!r} fires again after {_length(gap)}; leave {_length(least)} or more between two fires",
+            field="cron" if order.cron is not None else "frequency",
+        )
+
+
+def _length(span: dt.timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return f"{seconds} seconds" if seconds % 60 else f"{seconds // 60} minutes"
 
 
 def preset_config(preset: Preset, encryption: Mapping[str, Any] | None, catalog: Catalog, role: Role | None) -> Any:

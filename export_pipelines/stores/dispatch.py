@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +17,10 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from export_pipelines.core.cron import Cron
-from export_pipelines.core.data_windows import DataWindow, window_at, windowed
+from export_pipelines.core.data_windows import is_covered, kept_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Due, due_fires, jittered
+from export_pipelines.core.scheduling import named
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.secrets import SecretBox
 
@@ -33,7 +34,7 @@ class Dispatched:
     """What one call did."""
 
     requests: int = 0
-    skipped: int = 0  # missed fires that their policy drops
+    skipped: int = 0  # missed fires that their policy drops, or whose rows have been read
     paused: int = 0  # schedules that cannot fire as they are
     more: bool = False  # something is still due
 
@@ -117,13 +118,13 @@ class Dispatcher:
         """The request of a fire; one that fails at once and says why where its window or password is of no use."""
         order_id, sealed = str(uuid4()), schedule["sealed_password"]
         try:
-            wanted = DataWindow.model_validate(schedule["data_window"])
+            wanted = kept_window(schedule["data_window"])
             window = window_at(wanted, fire, timezone=schedule["timezone"], covered_until=schedule["covered_until"])
             return _Order(
                 id=order_id,
                 schedule=schedule,
                 fire=fire,
-                config=windowed(schedule["config"], window, wanted.whole_tables),
+                config=named(windowed(schedule["config"], window, wanted.whole_tables), schedule["name"]),
                 window_end=window.end_at,
                 sealed=self._resealed(bytes(sealed), schedule["id"], order_id) if sealed else None,
             )
@@ -147,9 +148,13 @@ def _due(row: DictRow, now: dt.datetime) -> Due | str:
     try:
         cron = Cron(expression=row["cron"], timezone=row["timezone"])
         due = due_fires(cron, row["next_fire_at"], now, CatchUp(row["catch_up"]))
+        window = kept_window(row["data_window"])
     except RequestRejected as error:
         return str(error)
-    return due if due.next_fire_at is not None else "it names no date that is still to come"
+    if due.next_fire_at is None:
+        return "it names no date that is still to come"
+    owed = tuple(fire for fire in due.fires if not is_covered(window, fire, row["covered_until"]))
+    return replace(due, fires=owed, skipped=due.skipped + len(due.fires) - len(owed))
 
 
 def _columns_of(orders: Sequence[_Order]) -> dict[str, list[Any]]:
@@ -182,7 +187,7 @@ def _moves_of(found: Sequence[tuple[DictRow, Due | str]], orders: Sequence[_Orde
 
 
 _DUE = """
-    SELECT id, tenant_id, owner, owner_role, config, sealed_password, cron, timezone, data_window, catch_up,
+    SELECT id, tenant_id, owner, owner_role, name, config, sealed_password, cron, timezone, data_window, catch_up,
            jitter_seconds, next_fire_at, covered_until
     FROM export_control.export_schedules
     WHERE state = 'active' AND deleted_at IS NULL AND next_fire_at <= %(now)s

@@ -15,9 +15,9 @@ from psycopg.types.json import Jsonb
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.cron import Cron
-from export_pipelines.core.data_windows import DataWindow, window_at, windowed
+from export_pipelines.core.data_windows import DataWindow, kept_window, window_at, windowed
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
-from export_pipelines.core.scheduling import ScheduleDraft
+from export_pipelines.core.scheduling import ScheduleDraft, named
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.paging import cursor_of, position_of
@@ -55,7 +55,7 @@ class Schedule:
     last_status: RequestStatus | None
     covered_until: dt.datetime | None
     failures: int  # in a row
-    late: bool  # a fire is no completed export within the time expected
+    late: bool  # a fire since the last completed export is none within the time expected
     version: int
     created_at: dt.datetime
     updated_at: dt.datetime
@@ -68,18 +68,21 @@ class Schedule:
 
     @property
     def window(self) -> DataWindow:
-        return DataWindow.model_validate(self.data_window)
+        return kept_window(self.data_window)
 
     @property
     def recurrence(self) -> Cron:
         return Cron(expression=self.cron, timezone=self.timezone)
 
     def next_runs(self, now: dt.datetime, count: int = 5) -> list[dt.datetime]:
-        """The next fires; none while it is paused. An owed one comes first."""
+        """The next fires; none while it is paused, or when its timezone is none any more. An owed one comes first."""
         if self.state != "active":
             return []
         before = min(now, self.next_fire_at - dt.timedelta(microseconds=1))
-        return self.recurrence.upcoming(before, count)
+        try:
+            return self.recurrence.upcoming(before, count)
+        except RequestRejected:  # the dispatcher pauses it with the reason
+            return []
 
 
 _COLUMNS = ", ".join(f"s.{field.name}" for field in fields(Schedule) if field.name != "late")
@@ -124,7 +127,7 @@ class ScheduleStore:
         before = self.get(schedule_id, lock=True)
         if version is not None and version != before.version:
             raise Conflict(f"is at version {before.version}; read it again and repeat the change", field="version")
-        moved = before.recurrence != draft.cron
+        moved = (before.cron, before.timezone) != (draft.cron.expression, draft.cron.timezone)
         self._control.rows(
             """
             UPDATE export_control.export_schedules
@@ -197,7 +200,7 @@ class ScheduleStore:
         """A request as if it fired now, in the name of whoever asks; its id. No fire is used up."""
         schedule = self.get(schedule_id, lock=True)
         window = window_at(schedule.window, now, timezone=schedule.timezone, covered_until=schedule.covered_until)
-        config = windowed(schedule.config, window, schedule.window.whole_tables)
+        config = named(windowed(schedule.config, window, schedule.window.whole_tables), schedule.name)
         if is_sealed(config):
             config = with_password(config, self._opened(schedule_id))
         request_id = RequestStore(self._control, self._secrets).insert(

@@ -32,6 +32,7 @@ SCHEDULES, TEMPLATES, JOBS = (f"/api/v1/exports/{what}" for what in ("schedules"
 PETS: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
 DAILY: dict[str, Any] = {"name": "Pets", "cron": "30 2 * * *", "timezone": "Europe/Berlin", "config": PETS}
 PASSWORD = "correct horse battery"
+BACKUP = {"export_type": "full_backup", "format": "parquet"}
 SEALED = {"method": "AES256", "password": {"sealed": True}}
 Ask = Callable[..., httpx.Response]
 
@@ -105,10 +106,13 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
         ({"cron": "0 0 30 2 *"}, "cron"),
         ({"cron": "0 0 0 * * *"}, "cron"),
         ({"cron": "@reboot"}, "cron"),
+        ({"cron": "*/10 * * * *"}, "cron"),
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"config": {"tables": ["unicorns"], "format": "csv"}}, "tables"),
         ({"config": {"tables": ["pets"], "format": "doc"}}, "format"),
         ({"window": {"type": "fixed", "start": "2026-02-01", "end": "2026-01-01"}}, "window.end"),
+        ({"window": {"type": "fixed", "start": "2026-01-01", "end": ""}}, "window.end"),
+        ({"window": {"type": "fixed", "start": "", "end": ""}}, "window.start"),
         ({"window": {"type": "since_last_success", "start": "2999-01-01"}}, "window.start"),
         ({"window": "previous_fortnight"}, "window.type"),
         ({"window": "previous_day", "config": {"tables": ["pets", "products"], "format": "csv"}}, "window"),
@@ -117,10 +121,15 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
             {"window": "previous_day", "config": {**PETS, "filters": {"date_range": {"start": "2026-01-01"}}}},
             "config.filters.date_range",
         ),
+        ({"window": "previous_day", "config": {"export_type": "audit", "format": "csv"}}, "window"),
+        ({"window": "previous_day", "config": {"export_type": "migration", "format": "csv"}}, "window"),
+        ({"config": {**BACKUP, "point_in_time": "2026-01-01T00:00:00Z"}}, "point_in_time"),
         ({"config": {**PETS, "encryption": SEALED}}, "encryption.password"),
         ({"config": None}, "body"),
         ({"jitter_seconds": 100_000}, "jitter_seconds"),
         ({"name": ""}, "name"),
+        ({"name": " "}, "name"),
+        ({"name": "a\0"}, "name"),
         ({"every": "day"}, "every"),
     ],
 )
@@ -128,6 +137,20 @@ def test_what_could_not_run_is_refused_when_it_is_saved(ask: Ask, change: dict[s
     refused = ask("admin", "POST", SCHEDULES, 422, {**DAILY, **change})
     assert refused["field"] == field, refused
     assert ask("admin", "GET", SCHEDULES)["schedules"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"window": 7}, "window: must be a word such as previous_day or last_7_days, or an object with a type"),
+        ({"window": {"type": "previous_day", "whole_tables": "pets"}}, "window.whole_tables: must be a list"),
+        ({"config": "pets"}, "config: must be an object with named fields"),
+        ({"config": {**BACKUP, "point_in_time": "2026-01-01"}}, "config.point_in_time: is not an instant with"),
+        ({"config": None, "template_id": "pets"}, "template_id: is not an id such as"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_in_words_of_the_api(ask: Ask, change: dict[str, Any], said: str) -> None:
+    assert ask("admin", "POST", SCHEDULES, 422, {**DAILY, **change})["detail"].startswith(said)
 
 
 def test_tables_without_a_time_go_whole_when_the_schedule_says_so(ask: Ask) -> None:
@@ -176,6 +199,19 @@ def test_a_change_of_an_old_version_is_refused(ask: Ask) -> None:
     changed = ask("admin", "PUT", path, 200, {**DAILY, "cron": "0 4 * * *", "version": 1})
     assert changed["next_run"] != made["next_run"]
     assert "version 2" in ask("admin", "PUT", path, 409, {**DAILY, "version": 1})["detail"]
+
+
+def test_a_schedule_whose_timezone_is_gone_is_listed_and_mended(ask: Ask, control: str) -> None:
+    path = f"{SCHEDULES}/{ask('admin', 'POST', SCHEDULES, 201, DAILY)['id']}"
+    query(
+        control,
+        "UPDATE export_control.export_schedules SET timezone = 'Mars/Olympus', data_window = %(window)s::jsonb",
+        window='{"type": "previous_decade"}',
+    )
+    (listed,) = ask("admin", "GET", SCHEDULES)["schedules"]
+    assert (listed["timezone"], listed["next_runs"]) == ("Mars/Olympus", [])
+    assert ask("admin", "POST", f"{path}/run", 422)["field"] == "window"
+    assert len(ask("admin", "PUT", path, 200, DAILY)["next_runs"]) == 5
 
 
 def test_pause_and_resume(ask: Ask, control: str) -> None:
@@ -313,6 +349,23 @@ def test_a_template_whose_table_left_the_catalog_is_listed_with_the_problem_and_
     ask("ann", "POST", f"{TEMPLATES}/{made['id']}/run", 422)
     assert ask("ann", "GET", f"{TEMPLATES}/{made['id']}")["times_used"] == 0
     assert ask("ann", "GET", JOBS)["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": " "}, "name"),
+        ({"name": "a\0"}, "name"),
+        ({"description": "a\0"}, "description"),
+        ({"shared": "perhaps"}, "shared"),
+        ({"config": {"tables": ["unicorns"], "format": "csv"}}, "tables"),
+    ],
+)
+def test_a_template_that_cannot_be_kept_or_run_is_refused_by_field(
+    ask: Ask, change: dict[str, Any], field: str
+) -> None:
+    assert ask("ann", "POST", TEMPLATES, 422, {"name": "Pets", "config": PETS, **change})["field"] == field
+    assert ask("ann", "GET", TEMPLATES)["templates"] == []
 
 
 def test_a_template_keeps_no_password(ask: Ask, control: str) -> None:

@@ -94,6 +94,24 @@ def test_a_member_gets_no_backup_through_the_door_for_single_exports(workshop: W
     assert answer.status_code == 403, answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "around"),
+    [
+        ("jobs", lambda config: config),
+        ("estimate", lambda config: config),
+        ("templates", lambda config: {"name": "Of the past", "config": config}),
+    ],
+)
+def test_a_point_in_time_before_the_first_snapshot_is_refused_at_every_door(
+    workshop: Workshop, ask: Ask, path: str, around: Callable[[Any], Any]
+) -> None:
+    config = {"export_type": "full_backup", "format": "csv", "point_in_time": "2000-01-01T00:00:00Z"}
+    answer = ask("admin", "POST", f"/api/v1/exports/{path}", json=around(config))
+    assert (answer.status_code, answer.json()["field"]) == (422, "point_in_time"), answer.text
+    assert "no snapshot at or before 2000-01-01" in answer.json()["detail"]
+    assert workshop.services.requests.list() == []
+
+
 def test_a_batch_is_seen_by_its_tenants_admins_alone(workshop: Workshop, ask: Ask) -> None:
     batch = ask("admin", "POST", BULK, json=BACKUP).json()["batch_id"]
     path = f"/api/v1/exports/batches/{batch}"

@@ -129,6 +129,16 @@ def test_the_window_is_that_of_the_scheduled_time_however_late_it_is_dispatched(
     ]
 
 
+def test_exports_are_called_after_their_schedule_unless_they_have_a_name(
+    control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher
+) -> None:
+    schedule = save(store, "previous_day")
+    save(store, config={"name": "Mine", "tables": ["pets"], "format": "csv"})
+    dispatcher.dispatch(MIDNIGHT)
+    store.run_now(schedule.id, now=MIDNIGHT, requested_by="ann", requested_role=None)
+    assert sorted(request.config["name"] for request in made(control)) == ["Mine", "Pets", "Pets"]
+
+
 def test_paused_and_deleted_schedules_do_not_fire(store: ScheduleStore, dispatcher: Dispatcher) -> None:
     store.pause(save(store).id, reason="holidays")
     store.delete(save(store).id)
@@ -174,6 +184,20 @@ def test_since_last_success_reads_on_from_the_last_completed_export(
     assert store.get(schedule.id).covered_until == MIDNIGHT
 
 
+def test_a_missed_fire_whose_rows_an_export_by_hand_has_read_is_skipped(
+    control: ControlDatabase, store: ScheduleStore, requests: RequestStore, dispatcher: Dispatcher
+) -> None:
+    schedule = save(store, {"type": "since_last_success", "start": (MIDNIGHT - DAY).isoformat()})
+    store.pause(schedule.id, reason="holidays")
+    by_hand = store.run_now(schedule.id, now=MIDNIGHT + DAY + HOUR, requested_by="ann", requested_role=None)
+    complete(requests, requests.get(by_hand))
+    store.resume(schedule.id, now=MIDNIGHT + 2 * DAY, catch_up=True)
+    assert dispatcher.dispatch(MIDNIGHT + 2 * DAY) == Dispatched(requests=1, skipped=2)
+    last = next(request for request in made(control) if request.scheduled_for == MIDNIGHT + 2 * DAY)
+    assert range_of(last) == (MIDNIGHT + DAY + HOUR, MIDNIGHT + 2 * DAY)
+    assert store.get(schedule.id).failures == 0
+
+
 def test_an_empty_window_is_a_failed_request_that_says_so(
     control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher
 ) -> None:
@@ -217,6 +241,7 @@ def test_a_password_of_another_key_fails_the_request_and_no_other(
         ("timezone = 'Mars/Olympus'", "not an IANA timezone"),
         ("cron = '0 0 30 2 *'", "none of these months"),
         ('config = \'{"tables": ["pets"]}\'', "name a format"),
+        ('data_window = \'{"type": "previous_decade"}\'', "window: Input should be"),
     ],
 )
 def test_a_schedule_that_cannot_fire_is_paused_and_holds_up_nobody(
@@ -289,21 +314,43 @@ def test_a_fire_that_is_no_completed_export_in_time_is_late(
 ) -> None:
     now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
     store = ScheduleStore(control, late_after=dt.timedelta(minutes=1))
-    schedule = save(store, cron=Cron(expression="0 0 1 1 *", timezone="UTC"), next_fire_at=now - HOUR)
+    daily = Cron(expression=f"0 {(now - HOUR).hour} * * *", timezone="UTC")
+    schedule = save(store, cron=daily, next_fire_at=now - HOUR)
 
     def late() -> tuple[bool, int]:
         figures = FigureStore(control).schedules(dt.timedelta(minutes=1))
         return store.get(schedule.id).late, figures.late_ones
 
+    def fired(seconds_ago: int) -> None:
+        at = {"at": dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds_ago)}
+        control.rows("UPDATE export_control.export_requests SET scheduled_for = %(at)s", at)
+        control.rows("UPDATE export_control.export_schedules SET last_fire_at = %(at)s", at)
+
     assert late() == (True, 1)  # nobody dispatched it
     dispatcher.dispatch(now)
-    control.rows("UPDATE export_control.export_schedules SET last_fire_at = now() - interval '30 seconds'")
+    fired(30)
     assert late() == (False, 0)
-    control.rows("UPDATE export_control.export_schedules SET last_fire_at = now() - interval '61 seconds'")
+    fired(61)
     assert late() == (True, 1)
     by_hand = store.run_now(schedule.id, now=now, requested_by="ann", requested_role=None)
     complete(requests, requests.get(by_hand))
     assert late() == (False, 0)
+
+
+def test_a_schedule_that_fires_again_before_it_could_be_late_is_late_all_the_same(
+    control: ControlDatabase, requests: RequestStore, dispatcher: Dispatcher
+) -> None:
+    store = ScheduleStore(control, late_after=HOUR)
+    now = dt.datetime.now(dt.UTC)
+    often = Cron(expression="*/30 * * * *", timezone="UTC")
+    schedule = save(store, cron=often, next_fire_at=often.upcoming(now - 3 * HOUR, 1)[0], pause_after=None)
+    dispatcher.dispatch(now)
+    oldest, *others = made(control)
+    assert store.get(schedule.id).late
+    fail(requests, oldest)
+    assert store.get(schedule.id).late
+    complete(requests, others[-1])
+    assert not store.get(schedule.id).late
 
 
 def test_fires_are_counted(control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher) -> None:

@@ -57,6 +57,30 @@ def test_a_schedule_is_saved_shown_paused_resumed_run_and_deleted(run: Run, cont
     assert actions == [(f"schedule.{what}", made["id"]) for what in ("create", "pause", "resume", "run")]
 
 
+def test_a_schedule_is_changed_in_what_is_given_and_stays_its_owners(run: Run, control_url: str, tmp_path: Any) -> None:
+    (tmp_path / "password").write_text("correct horse battery")
+    sealed = ("--encrypt", "aes256", "--password-file", str(tmp_path / "password"), "--pause-after", "0")
+    fixed = ("--window", "fixed", "--since", "2026-01-01", "--until", "2026-02-01")
+    made = json.loads(run(*PETS, "--cron", "30 2 * * *", *fixed, *sealed, "--json").stdout)
+    assert made["data_window"] == {"type": "fixed", "start": "2026-01-01", "end": "2026-02-01"}
+    assert made["pause_after"] is None
+    with psycopg.connect(control_url) as connection:
+        connection.execute("UPDATE export_control.export_schedules SET owner = 'ann', owner_role = 'member'")
+    changes = ("--frequency", "weekly", "--day", "friday", "--until", "2026-03-01", "--jitter-seconds", "60")
+    saved = json.loads(run("update", made["id"], *changes, "--json").stdout)
+    changed = {name for name in made if made[name] != saved[name]} - {"updated_at", "next_fire_at", "next_runs"}
+    assert changed == {"cron", "data_window", "jitter_seconds", "version", "owner", "owner_role"}
+    assert (saved["cron"], saved["data_window"]["end"], saved["owner"]) == ("0 0 * * 5", "2026-03-01", "ann")
+    assert saved["config"]["encryption"]["password"] == {"sealed": True}
+    back = json.loads(run("update", made["id"], "--window", "previous_day", "--pause-after", "3", "--json").stdout)
+    assert (back["data_window"], back["pause_after"]) == ({"type": "previous_day"}, 3)
+    assert "cron" in run("update", made["id"], "--cron", "0 0 30 2 *", code=2).stderr
+    assert "schedule_id" in run("update", "nobody", "--name", "x", code=2).stderr
+    with psycopg.connect(control_url) as connection:
+        actions = connection.execute("SELECT action FROM export_control.audit_log ORDER BY id").fetchall()
+    assert actions == [("schedule.create",), ("schedule.update",), ("schedule.update",)]
+
+
 def test_a_private_backup_takes_a_password_from_a_file(run: Run, tmp_path: Any, control_url: str) -> None:
     file = tmp_path / "password"
     file.write_text("correct horse battery\n")
@@ -79,8 +103,22 @@ def test_a_private_backup_takes_a_password_from_a_file(run: Run, tmp_path: Any, 
         (("--cron", "0 0 * * *", "--window", "since_last_success"), "since_last_success needs a start"),
         (("--cron", "0 0 * * *", "--timezone", "Mars"), "timezone"),
         ((), "cron"),
+        (("--cron", "0 0 * * *", "--window", "fixed", "--since", "2026-02-01", "--until", "2026-01-01"), "window.end"),
+        (("--cron", "0 0 * * *", "--pause-after", "-1"), "pause_after_failures"),
         (("--cron", "0 0 * * *", "--jitter-seconds", "-1"), "jitter_seconds"),
     ],
 )
 def test_what_is_wrong_is_named_before_anything_is_opened(run: Run, words: tuple[str, ...], problem: str) -> None:
     assert problem in run(*PETS, *words, code=2).stderr
+
+
+def test_fires_that_follow_too_soon_are_refused_unless_the_operator_allows_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often, hourly = ("--cron", "*/5 * * * *"), ("--frequency", "hourly")
+    assert "cron: '*/5 * * * *' fires again after 5 minutes; leave 15 minutes" in run(*PETS, *often, code=2).stderr
+    run(*PETS, *hourly)
+    monkeypatch.setenv("EXPORT_SCHEDULE_MIN_SECONDS", "300")
+    run(*PETS, *often)
+    monkeypatch.setenv("EXPORT_SCHEDULE_MIN_SECONDS", "7201")
+    assert "frequency: " in run(*PETS, *hourly, code=2).stderr

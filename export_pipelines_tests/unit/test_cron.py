@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -150,6 +150,34 @@ def test_dagsters_own_schedules_take_the_second_of_two() -> None:
     assert (ours, theirs.astimezone(dt.UTC)) == (at("2026-11-01T05:15Z"), at("2026-11-01T06:15Z"))
 
 
+@pytest.mark.parametrize(
+    ("expression", "minutes"),
+    [
+        ("* * * * *", 1),
+        ("*/15 * * * *", 15),
+        ("0 * * * *", 60),
+        ("0,10 2 * * *", 10),
+        ("50 * * * *", 60),
+        ("*/25 * * * *", 10),  # from minute 50 to the next hour
+        ("5,55 0,23 * * *", 10),  # over midnight
+        ("5,55 0,23 1,31 * *", 10),  # from the 31st to the 1st
+        ("5,55 0,23 1,15 * *", 50),  # never on two days in a row
+        ("5,55 0,23 29 2 */7", 50),
+        ("0 2 * * *", 24 * 60),
+        ("0 2 1 1 *", 24 * 60),  # more is not told
+    ],
+)
+def test_the_least_time_between_two_fires_is_known(expression: str, minutes: int) -> None:
+    assert Cron(expression=expression, timezone=BERLIN).least_gap() == dt.timedelta(minutes=minutes)
+
+
+@given(st.sampled_from(["*", "*/7", "3", "0,59", "10-50/20"]), st.sampled_from(["*", "*/5", "0", "0,23", "8-18"]))
+def test_no_two_fires_of_a_month_are_closer_than_that(minutes: str, hours: str) -> None:
+    cron = Cron(expression=f"{minutes} {hours} * * *", timezone="UTC")
+    fires = list(cron.until(at("2026-03-01T00:00Z"), at("2026-03-03T12:00Z")))
+    assert min(later - earlier for earlier, later in pairwise(fires)) == cron.least_gap()
+
+
 # What is refused --------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +199,8 @@ def test_dagsters_own_schedules_take_the_second_of_two() -> None:
         ("0 0 * * 8", "day-of-week is out of its range"),
         ("9-5 * * * *", "minute is out of its range"),
         ("*/0 * * * *", "minute is out of its range"),
+        ("*/90 * * * *", "a step of 90 is longer than the 60 values of the minute"),
+        ("0 1-23,*/25 * * *", "longer than the 24 values of the hour"),
         (f"{','.join(['1'] * 150)} * * * *", "longer than 200 characters"),
     ],
 )
@@ -180,7 +210,9 @@ def test_what_is_no_cron_of_five_fields_is_refused_by_name(expression: str, prob
     assert caught.value.field == "cron"
 
 
-@pytest.mark.parametrize("name", ["", "Mars/Olympus", "europe/berlin", "../etc/passwd", "UTC+2"])
+@pytest.mark.parametrize(
+    "name", ["", "Mars/Olympus", "europe/berlin", "../etc/passwd", "UTC+2", "localtime", "Factory"]
+)
 def test_what_is_no_timezone_is_refused(name: str) -> None:
     with pytest.raises(RequestRejected, match="not an IANA timezone") as caught:
         Cron(expression="0 0 * * *", timezone=name)

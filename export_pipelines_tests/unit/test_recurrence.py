@@ -51,7 +51,12 @@ def test_words_of_people_become_one_cron(told: dict[str, Any], cron: str) -> Non
         ({"frequency": "daily", "day": "monday"}, "day", "goes with weekly or monthly"),
         ({"frequency": "weekly", "day": "someday"}, "day", "from monday to sunday"),
         ({"frequency": "monthly", "day": 31}, "day", "some months lack"),
-        ({"frequency": "monthly", "day": 0}, "day", "from 1 to 31"),
+        ({"frequency": "monthly", "day": 0}, "day", "from 1 to 28"),
+        ({"frequency": "monthly", "day": "٣"}, "day", "from 1 to 28"),
+        ({"frequency": "monthly", "day": "9" * 5000}, "day", "'99999999999999999999' is not a day"),
+        ({"frequency": "weekly", "day": 0}, "day", "from monday to sunday"),
+        ({"frequency": "weekly", "day": ""}, "day", "from monday to sunday"),
+        ({"frequency": "daily", "time": ""}, "time", "not a time of day"),
         ({"frequency": "daily", "timezone": "Nowhere"}, "timezone", "not an IANA timezone"),
     ],
 )
@@ -169,6 +174,16 @@ def test_since_last_success_goes_on_where_the_last_one_ended() -> None:
     assert (found.start_at, found.end_at) == (at("2026-05-07T03:00Z"), at("2026-05-08T03:00Z"))
     with pytest.raises(RequestRejected, match="nothing between"):
         window_at(wanted, at("2026-05-08T03:00Z"), timezone="UTC", covered_until=at("2026-05-08T03:00Z"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "field"), [("", "", "start"), ("", "2026-01-01", "start"), ("2026-01-01", "", "end")]
+)
+def test_an_empty_text_is_no_open_end_of_a_window(start: str, end: str, field: str) -> None:
+    wanted = DataWindow.model_validate({"type": "fixed", "start": start, "end": end})
+    with pytest.raises(RequestRejected, match="is empty") as caught:
+        window_at(wanted, MIDNIGHT, timezone="UTC")
+    assert caught.value.field == f"window.{field}"
 
 
 def test_a_reversed_fixed_window_is_refused() -> None:
