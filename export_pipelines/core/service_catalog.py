@@ -77,15 +77,15 @@ SERVICE_CATALOG = Catalog.model_validate(
                 ),
             },
             "export_deliveries": {
-                "description": "Who was told of an export, and what came of it",
+                "description": "Who was told of an export or of a paused schedule, and what came of it",
                 "primary_key": ["id"],
-                "tenant": {"through": "request"},
+                "tenant": {"column": "tenant_id"},
                 "relations": _OF_REQUEST,
                 "roles": ["admin"],
                 "columns": _columns(
-                    "id:uuid request_id:uuid method:text recipient:text status:export_control.delivery_status "
+                    "id:uuid tenant_id:text method:text recipient:text status:export_control.delivery_status "
                     f"attempts:integer created_at:{_INSTANT}",
-                    f"error_message:text receipt:text delivered_at:{_INSTANT}",
+                    f"request_id:uuid schedule_id:uuid error_message:text receipt:text delivered_at:{_INSTANT}",
                     recipient="personal",
                 ),
             },

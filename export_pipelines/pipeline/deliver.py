@@ -28,9 +28,9 @@ Anyone with this link can download the files. Do not pass it on.
 NOTICE_SUBJECT = "Your scheduled export is paused: {{SCHEDULE}}"
 NOTICE = """Hello,
 
-your scheduled export "{{SCHEDULE}}" has failed {{FAILURES}} times in a row and is paused. The last time:
+your scheduled export "{{SCHEDULE}}" is paused:
 
-{{ERROR}}
+{{REASON}}
 
 Put it right, then resume the schedule.
 """
@@ -59,7 +59,7 @@ def _deliver(due: DueDelivery, services: ExportServices) -> bool:
 
 
 def _message(due: DueDelivery, services: ExportServices) -> Message:
-    if due.expires_at is None:
+    if due.request_id is None or due.expires_at is None:
         return _notice(due)
     asked = due.message.get("link_ttl_hours")
     lifetime = services.link_ttl if asked is None else dt.timedelta(hours=asked)
@@ -87,8 +87,8 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
 
 
 def _notice(due: DueDelivery) -> Message:
-    """To the owner of a schedule that was paused because its exports failed."""
-    values = {name.upper(): str(due.message.get(name, "")) for name in ("schedule", "failures", "error")}
+    """To the owner of a schedule that was paused because it could not go on."""
+    values = {name.upper(): str(due.message.get(name, "")) for name in ("schedule", "reason")}
     return Message(
         recipient=due.recipient,
         subject=" ".join(fill(NOTICE_SUBJECT, values).split()),

@@ -17,7 +17,7 @@ class DueDelivery:
     """One message to one recipient, held by this process."""
 
     id: str
-    request_id: str
+    request_id: str | None  # None: a notice about a schedule
     tenant_id: str
     method: str
     recipient: str
@@ -26,7 +26,7 @@ class DueDelivery:
     export_name: str | None
     rows: int
     size_bytes: int
-    expires_at: dt.datetime | None  # None: it is about an export that failed
+    expires_at: dt.datetime | None
 
 
 class DeliveryStore:
@@ -50,10 +50,10 @@ class DeliveryStore:
                 SET status = 'sending', attempts = attempts + 1, due_at = now() + %(timeout)s
                 FROM due WHERE d.id = due.id RETURNING d.*
             )
-            SELECT taken.id::text, taken.request_id::text, r.tenant_id, taken.method, taken.recipient, taken.message,
-                   taken.attempts, r.config ->> 'name' AS export_name, r.package_rows AS rows,
+            SELECT taken.id::text, taken.request_id::text, taken.tenant_id, taken.method, taken.recipient,
+                   taken.message, taken.attempts, r.config ->> 'name' AS export_name, r.package_rows AS rows,
                    r.package_bytes AS size_bytes, r.expires_at
-            FROM taken JOIN export_control.export_requests r ON r.id = taken.request_id
+            FROM taken LEFT JOIN export_control.export_requests r ON r.id = taken.request_id
             """,
             {"request_id": request_id, "timeout": SENDING_TIMEOUT},
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import structlog
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -98,20 +99,20 @@ class Dispatcher:
                 return None
             held.extend(row["id"] for row in rows)
             found = [(row, _due(row, now)) for row in rows]
-            orders = [self._order(row, fire) for row, due in found if isinstance(due, Due) for fire in due.fires]
+            owing = [(row, due) for row, due in found if isinstance(due, Due)]
+            broken = {row["id"]: due for row, due in found if isinstance(due, str)}
+            orders = [self._order(row, fire) for row, due in owing for fire in due.fires]
             if orders:
                 connection.execute(_INSERT, _columns_of(orders))
-            connection.execute(_ADVANCE, _moves_of(found, orders))
+            connection.execute(_ADVANCE, _moves_of(owing, orders))
             failed = [order for order in orders if order.problem is not None]
             if failed:
                 told = {"ids": [order.id for order in failed], "problems": [order.problem for order in failed]}
                 connection.execute(_FAIL, told)
-            done = Dispatched(
-                requests=len(orders),
-                skipped=sum(due.skipped for _, due in found if isinstance(due, Due)),
-                paused=sum(1 for _, due in found if isinstance(due, str)),
-            )
+            paused = _paused(connection, broken)
+            done = Dispatched(requests=len(orders), skipped=sum(due.skipped for _, due in owing), paused=len(paused))
             connection.execute(_COUNT, {"requests": done.requests, "skipped": done.skipped})
+        _warn_of(paused)
         return done
 
     def _order(self, schedule: DictRow, fire: dt.datetime) -> _Order:
@@ -138,9 +139,23 @@ class Dispatcher:
         return self._secrets.seal(self._secrets.open(sealed, str(schedule_id)), request_id)
 
     def _pause(self, schedules: list[object], error: RequestRejected) -> Dispatched:
-        rows = self._control.rows(_PAUSE, {"ids": schedules, "reason": f"its export is refused: {error}"})
-        _log.warning("schedule_paused", schedules=[str(row["id"]) for row in rows], error=str(error))
-        return Dispatched(paused=len(rows))
+        with self._control.transaction() as connection:
+            paused = _paused(connection, dict.fromkeys(schedules, f"its export is refused: {error}"))
+        _warn_of(paused)
+        return Dispatched(paused=len(paused))
+
+
+def _paused(connection: psycopg.Connection[DictRow], reasons: dict[object, str]) -> list[DictRow]:
+    """Those that were active until now, with their reasons."""
+    if not reasons:
+        return []
+    rows = connection.execute(_PAUSE, {"id": list(reasons), "reason": list(reasons.values())}).fetchall()
+    return [row for row in rows if row["paused"]]
+
+
+def _warn_of(paused: list[DictRow]) -> None:
+    for row in paused:
+        _log.warning("schedule_paused", schedule=str(row["id"]), reason=row["reason"])
 
 
 def _due(row: DictRow, now: dt.datetime) -> Due | str:
@@ -174,13 +189,12 @@ def _columns_of(orders: Sequence[_Order]) -> dict[str, list[Any]]:
     }
 
 
-def _moves_of(found: Sequence[tuple[DictRow, Due | str]], orders: Sequence[_Order]) -> dict[str, list[Any]]:
+def _moves_of(owing: Sequence[tuple[DictRow, Due]], orders: Sequence[_Order]) -> dict[str, list[Any]]:
     newest = {order.schedule["id"]: order for order in orders}  # the last of each is its newest
-    last = [newest.get(row["id"]) for row, _ in found]
+    last = [newest.get(row["id"]) for row, _ in owing]
     return {
-        "id": [row["id"] for row, _ in found],
-        "next": [None if isinstance(due, str) else due.next_fire_at for _, due in found],
-        "problem": [due if isinstance(due, str) else None for _, due in found],
+        "id": [row["id"] for row, _ in owing],
+        "next": [due.next_fire_at for _, due in owing],
         "fire": [order.fire if order else None for order in last],
         "request": [order.id if order else None for order in last],
     }
@@ -204,15 +218,13 @@ _INSERT = """
 """
 _ADVANCE = """
     UPDATE export_control.export_schedules AS s
-    SET next_fire_at = coalesce(m.next, s.next_fire_at),
-        state = CASE WHEN m.problem IS NULL THEN s.state ELSE 'paused' END,
-        paused_reason = m.problem,
+    SET next_fire_at = m.next,
         last_fire_at = coalesce(m.fire, s.last_fire_at),
         last_run_at = CASE WHEN m.request IS NULL THEN s.last_run_at ELSE now() END,
         last_request_id = coalesce(m.request, s.last_request_id),
         last_status = CASE WHEN m.request IS NULL THEN s.last_status ELSE 'queued' END
-    FROM unnest(%(id)s::uuid[], %(next)s::timestamptz[], %(problem)s::text[], %(fire)s::timestamptz[],
-                %(request)s::uuid[]) AS m (id, next, problem, fire, request)
+    FROM unnest(%(id)s::uuid[], %(next)s::timestamptz[], %(fire)s::timestamptz[], %(request)s::uuid[])
+        AS m (id, next, fire, request)
     WHERE s.id = m.id
 """
 _FAIL = """
@@ -225,6 +237,7 @@ _COUNT = """
            export_control.metric_add('schedule_fires', 'skipped', '', '', %(skipped)s)
 """
 _PAUSE = """
-    UPDATE export_control.export_schedules SET state = 'paused', paused_reason = left(%(reason)s, 2000)
-    WHERE id = ANY(%(ids)s::uuid[]) AND state = 'active' RETURNING id
+    SELECT p.id, p.reason,
+           export_control.pause_schedule(p.id, p.reason, json_build_object('reason', left(p.reason, 500))) AS paused
+    FROM unnest(%(id)s::uuid[], %(reason)s::text[]) AS p (id, reason)
 """

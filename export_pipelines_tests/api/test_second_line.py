@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -84,6 +85,14 @@ def made(site: Site) -> Made:
         """,
         {"id": made.id},
     )
+    schedule = site.save("schedule")
+    site.control.rows(
+        """
+        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
+        VALUES (%(id)s, 'notice', 'ann@example.com', jsonb_build_object('reason', %(mark)s::text))
+        """,
+        {"id": schedule.id, "mark": schedule.marks[0]},
+    )
     site.control.rows(
         """
         INSERT INTO export_control.export_measures
@@ -93,7 +102,7 @@ def made(site: Site) -> Made:
         """,
         {"id": made.id, "tenant": PEOPLE["ann"].tenant},
     )
-    return made
+    return replace(made, marks=(*made.marks, schedule.id, *schedule.marks))
 
 
 def refused(connection: psycopg.Connection[Any], query: Any, values: Any = None) -> bool:
@@ -159,6 +168,7 @@ def test_the_owner_sees_what_the_others_do_not(site: Site, made: Made) -> None:
     """Otherwise the test above would prove nothing."""
     with acting(site, PEOPLE["ann"]) as connection:
         shown = {table for table in all_tables(site) if made.id in told_to(connection, table)}
+        assert made.marks[-1] in told_to(connection, "export_deliveries")
     assert shown >= {"export_requests", "export_request_events", "export_files", "export_deliveries", "export_links"}
 
 
@@ -323,6 +333,14 @@ def test_the_rules_cannot_be_switched_off(site: Site, statement: str) -> None:
 
 
 # Functions with their owner's rights ----------------------------------------------------------------------------------
+
+
+def test_the_api_pauses_no_schedule_as_the_service_does(site: Site) -> None:
+    schedule = site.save("schedule")
+    for person in (PEOPLE["ann"], *STRANGERS.values()):
+        with acting(site, person) as connection:
+            pause = "SELECT export_control.pause_schedule(%s, 'because', '{}')"
+            assert refused(connection, pause, (schedule.id,)), person
 
 
 def test_functions_with_their_owners_rights_are_closed_and_have_a_fixed_path(site: Site) -> None:

@@ -171,6 +171,7 @@ def test_an_audit_package_tells_what_the_service_did_for_one_tenant(
     ask("stranger", "POST", "/api/v1/exports/jobs", json={"tables": ["pets"], "format": "csv", "name": "THEIRS"})
     ours = ask("member", "POST", "/api/v1/exports/jobs", json={"tables": ["pets"], "format": "csv"}).json()["job_id"]
     workshop.run(ours)
+    paused, _ = (_paused(control_url, tenant) for tenant in TENANTS[:2])
     (job,) = ask("admin", "POST", BULK, json={"export_type": "audit", "format": format_}).json()["job_ids"]
     workshop.run(job)
     done = workshop.services.requests.get(job)
@@ -184,6 +185,7 @@ def test_an_audit_package_tells_what_the_service_did_for_one_tenant(
     assert set(rows) == {"exports", "export_events", "export_files", "export_deliveries", "audit_log"}
     assert {row["id"] for row in rows["exports"]} == {ours, job}
     assert {row["request_id"] for row in rows["export_files"]} == {ours}
+    assert [row["schedule_id"] for row in rows["export_deliveries"]] == [paused]
     with psycopg.connect(control_url) as connection:
         logged = connection.execute(
             "SELECT id, encode(hash, 'hex') FROM export_control.audit_log WHERE tenant_id = %s ORDER BY id",
@@ -192,6 +194,20 @@ def test_an_audit_package_tells_what_the_service_did_for_one_tenant(
     assert sorted((int(row["id"]), row["hash"].removeprefix("\\x")) for row in rows["audit_log"]) == logged != []
     states = [row["new_status"] for row in rows["export_events"] if row["request_id"] == ours]
     assert states == ["queued", "processing", "completed"]
+
+
+def _paused(control_url: str, tenant: str) -> str:
+    """The id of a schedule that the service paused, of which there is a notice and no request."""
+    with psycopg.connect(control_url) as connection:
+        (made,) = connection.execute(
+            """
+            INSERT INTO export_control.export_schedules (tenant_id, owner, name, config, cron, timezone, next_fire_at)
+            VALUES (%s, 'ann@example.com', 'Nightly', '{}', '0 3 * * *', 'Mars/Olympus', now()) RETURNING id::text
+            """,
+            (tenant,),
+        ).fetchall()
+        connection.execute("SELECT export_control.pause_schedule(%s, 'no such timezone', '{}')", made)
+        return str(made[0])
 
 
 def _rows(text: str, format_: str) -> list[dict[str, Any]]:

@@ -143,6 +143,31 @@ def test_each_recipient_gets_one_mail_with_a_link_of_their_own(
         assert row["delivered_at"]
 
 
+def test_the_owner_of_a_paused_schedule_that_never_made_an_export_gets_a_mail(
+    publisher: Publisher, tmp_path: Path, smtp: Callable[..., SmtpServer]
+) -> None:
+    server = smtp()
+    mailer = SmtpMailer(
+        host=server.host, port=server.port, security="none", sender_email="e@example.com", sender_name="Exports"
+    )
+    publisher.change(
+        """
+        WITH made AS (
+            INSERT INTO export_control.export_schedules (tenant_id, owner, name, config, cron, timezone, next_fire_at)
+            VALUES ('clinic-1', %(owner)s, 'Pets', '{}', '0 3 * * *', 'UTC', now()) RETURNING id
+        )
+        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
+        SELECT id, 'notice', %(owner)s, '{"schedule": "Pets", "reason": "no such timezone"}' FROM made
+        """,
+        owner=ANN,
+    )
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 1
+    assert deliver_due(services(publisher, mailer, tmp_path)) == 0
+    (mail,) = server.received()
+    assert (mail.recipients, mail.message["Subject"]) == ([ANN], "Your scheduled export is paused: Pets")
+    assert "no such timezone" in mail.message.get_content()
+
+
 def test_a_recipient_named_twice_gets_one_mail(publisher: Publisher, tmp_path: Path) -> None:
     mailer = Recorder()
     publisher.publish(emails=(EmailDelivery(recipients=(ANN, BEN)), EmailDelivery(recipients=(ANN,))))

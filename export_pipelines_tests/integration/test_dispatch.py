@@ -15,6 +15,7 @@ from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import DataWindow
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import Package
+from export_pipelines.core.ports import Message
 from export_pipelines.core.recurrence import CatchUp
 from export_pipelines.core.scheduling import ScheduleDraft
 from export_pipelines.core.status import RequestStatus
@@ -95,6 +96,14 @@ def complete(requests: RequestStore, request: ExportRequest) -> None:
 
 def fail(requests: RequestStore, request: ExportRequest, message: str = "the source is gone") -> None:
     assert requests.fail(request.id, attempt=1, run_id=None, error_type="unavailable", message=message)
+
+
+def notice_of(control: ControlDatabase, recipient: str) -> Message:
+    """The mail that is due next, which is about a schedule."""
+    due = DeliveryStore(control).take_due()
+    assert due is not None
+    assert (due.method, due.recipient, due.request_id, due.tenant_id) == ("notice", recipient, None, "t")
+    return _message(due, None)  # type: ignore[arg-type] - a notice needs no services
 
 
 def range_of(request: ExportRequest) -> tuple[dt.datetime, dt.datetime]:
@@ -257,6 +266,13 @@ def test_a_schedule_that_cannot_fire_is_paused_and_holds_up_nobody(
     assert rows[0]["state"] == "paused"
     assert reason in rows[0]["paused_reason"]
     assert [request.schedule_id for request in made(control)] == [sound.id]
+    (entry,) = control.rows("SELECT action, target_id, tenant_id, role, detail FROM export_control.audit_log")
+    assert reason in entry.pop("detail")["reason"]
+    assert tuple(entry.values()) == ("schedule.auto_pause", broken.id, "t", "service")
+    mail = notice_of(control, "ann@example.com")
+    assert mail.subject == "Your scheduled export is paused: Pets"
+    assert reason in mail.body
+    assert DeliveryStore(control).take_due() is None
 
 
 # What becomes of the schedule -------------------------------------------------------------------------------------
@@ -273,17 +289,38 @@ def test_failures_in_a_row_pause_it_and_its_owner_is_told(
     paused = store.get(schedule.id)
     assert (paused.state, paused.failures, paused.last_status) == ("paused", 2, RequestStatus.FAILED)
     assert paused.paused_reason == "2 exports in a row failed; the last one: the source is gone"
-    due = DeliveryStore(control).take_due()
-    assert due is not None
-    assert (due.method, due.recipient, due.request_id) == ("notice", "ann@example.com", request.id)
-    mail = _message(due, None)  # type: ignore[arg-type] - a notice needs no services
+    mail = notice_of(control, "ann@example.com")
     assert mail.subject == "Your scheduled export is paused: Pets"
-    assert "failed 2 times in a row" in mail.body
-    assert "the source is gone" in mail.body
-    (entry,) = control.rows("SELECT action, target_id, tenant_id, role FROM export_control.audit_log")
+    assert "2 exports in a row failed; the last one: the source is gone" in mail.body
+    (entry,) = control.rows("SELECT action, target_id, tenant_id, role, detail FROM export_control.audit_log")
+    assert entry.pop("detail") == {"failures": 2, "request": request.id}
     assert tuple(entry.values()) == ("schedule.auto_pause", schedule.id, "t", "service")
     resumed = store.resume(schedule.id, now=MIDNIGHT + 9 * DAY)
     assert (resumed.state, resumed.failures, resumed.next_fire_at) == ("active", 0, MIDNIGHT + 10 * DAY)
+
+
+def test_an_export_that_fails_again_after_its_schedule_was_resumed_is_told_again(
+    control: ControlDatabase, store: ScheduleStore, requests: RequestStore, dispatcher: Dispatcher
+) -> None:
+    schedule = save(store, pause_after=1)
+    dispatcher.dispatch(MIDNIGHT)
+    (request,) = made(control)
+    fail(requests, request)
+    store.resume(schedule.id, now=MIDNIGHT)
+    requests.retry(request.id)
+    assert requests.fail(request.id, attempt=2, run_id=None, error_type="unavailable", message="still gone")
+    assert "the source is gone" in notice_of(control, "ann@example.com").body
+    assert "still gone" in notice_of(control, "ann@example.com").body
+
+
+def test_an_open_notice_is_counted_for_its_tenant(
+    control: ControlDatabase, store: ScheduleStore, dispatcher: Dispatcher
+) -> None:
+    save(store)
+    control.rows("UPDATE export_control.export_schedules SET timezone = 'Mars/Olympus'")
+    dispatcher.dispatch(MIDNIGHT)
+    found = [FigureStore(control).queue_now(tenant) for tenant in ("t", "other", None)]
+    assert [now and now.deliveries for now in found] == [{"pending": 1}, {}, {"pending": 1}]
 
 
 def test_an_owner_without_an_address_gets_no_mail_and_none_is_ever_paused_that_says_so(

@@ -9,12 +9,16 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from alembic import command
 from psycopg import sql
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, head, migrate
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, _address, _config, head, migrate
 from export_pipelines.stores.requests import RequestStore
 
 TABLES = {
@@ -60,6 +64,39 @@ def test_migrating_again_changes_nothing(database: Callable[[str], str]) -> None
         request_id = RequestStore(control).insert(tenant_id="t", config={"format": "csv", "tables": ["pets"]})
         assert migrate(url) == (head(), head())
         assert RequestStore(control).get(request_id).tenant_id == "t"
+
+
+def test_a_notice_that_waits_meanwhile_is_carried_over(database: Callable[[str], str]) -> None:
+    url = database("waiting")
+    with create_engine(_address(url), poolclass=NullPool).begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0015")
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            """
+            WITH made AS (
+                INSERT INTO export_control.export_schedules
+                    (tenant_id, owner, name, config, cron, timezone, next_fire_at)
+                VALUES ('t', 'ann@example.com', 'Pets', '{}', '0 3 * * *', 'UTC', now()) RETURNING id
+            ), asked AS (
+                INSERT INTO export_control.export_requests (tenant_id, config, schedule_id)
+                SELECT 't', '{"tables": ["pets"], "format": "csv"}', id FROM made RETURNING id
+            )
+            INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
+            SELECT id, 'notice', 'ann@example.com', '{"schedule": "Pets", "failures": 3, "error": "gone"}'::jsonb
+            FROM asked
+            UNION ALL
+            SELECT id, 'email', 'ben@example.com', '{}' FROM asked
+            """
+        )
+    assert migrate(url) == ("0015", head())
+    with closing(ControlDatabase(url)) as control:
+        due = [DeliveryStore(control).take_due() for _ in range(2)]
+        found = {one.method: (one.tenant_id, one.request_id is None, one.message) for one in due if one}
+    told = {"schedule": "Pets", "reason": "3 exports in a row failed; the last one: gone"}
+    assert found == {"notice": ("t", True, told), "email": ("t", False, {})}
 
 
 def test_two_processes_may_migrate_at_once(database: Callable[[str], str]) -> None:

@@ -216,6 +216,54 @@ def test_every_fire_of_a_year_is_one_request_however_often_the_dispatcher_dies(c
     assert fragile.deaths > 150
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["timezone = 'Mars/Olympus'", 'config = \'{"tables": ["pets"]}\''],
+    ids=["the dispatcher finds out", "the table refuses the request"],
+)
+def test_a_pause_is_logged_and_told_once_however_often_the_dispatcher_dies(
+    control: ControlDatabase, damage: str
+) -> None:
+    store = ScheduleStore(control)
+    draft = ScheduleDraft(
+        name="daily",
+        config={"tables": ["pets"], "format": "csv"},
+        cron=Cron(expression="0 0 * * *", timezone="UTC"),
+        window=DataWindow(),
+        catch_up=CatchUp.ALL,
+        jitter_seconds=0,
+        keep_days=None,
+        pause_after=None,
+        next_fire_at=START,
+    )
+    made = {store.create(draft, tenant_id="t", owner="ann@example.com", owner_role=None).id for _ in range(20)}
+    control.rows(f"UPDATE export_control.export_schedules SET {damage}")
+    fragile = Fragile(control, random.Random(SEED))
+    fragile.likely = 0.3
+    dispatcher = Dispatcher(fragile, SecretBox(lambda: bytes(32)))
+    while True:
+        try:
+            assert not dispatcher.dispatch(START).more
+            break
+        except Killed:
+            paused, logged, told = (
+                [str(row["id"]) for row in control.rows(query)]
+                for query in (
+                    "SELECT id FROM export_control.export_schedules WHERE state = 'paused' ORDER BY id",
+                    """
+                    SELECT target_id AS id FROM export_control.audit_log WHERE action = 'schedule.auto_pause'
+                    ORDER BY target_id
+                    """,
+                    "SELECT schedule_id AS id FROM export_control.export_deliveries ORDER BY schedule_id",
+                )
+            )
+            assert paused == logged == told
+    told = [str(row["id"]) for row in control.rows("SELECT schedule_id AS id FROM export_control.export_deliveries")]
+    assert sorted(told) == sorted(made)
+    assert len(control.rows("SELECT id FROM export_control.audit_log")) == len(made)
+    assert fragile.deaths > 3
+
+
 def test_a_server_that_cuts_the_connection_costs_no_fire(control_url: str, control: ControlDatabase) -> None:
     cron = Cron(expression="0 * * * *", timezone="UTC")
     draft = ScheduleDraft(
