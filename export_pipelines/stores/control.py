@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_loads
 
-from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.errors import Conflict, RequestRejected, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 10
 _OTHER_SCHEMA = (
@@ -25,6 +25,7 @@ _OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
+_ROOM = "room_of_the_tenant"  # raised by a trigger, which names what there is no room for as the column
 _MOST_DIGITS = 1000  # of an integer; jsonb takes `1e5000` and prints every digit of it
 _BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -129,7 +130,7 @@ def explained(broken: Callable[[], None] = lambda: None) -> Iterator[None]:
     try:
         yield
     except (psycopg.IntegrityError, psycopg.DataError) as error:
-        raise RequestRejected(error.diag.message_primary or str(error)) from error
+        raise _refused(error) from error
     except UnicodeEncodeError as error:
         raise RequestRejected("a text holds characters that are no Unicode text") from error
     except psycopg.errors.InsufficientPrivilege as error:
@@ -145,6 +146,13 @@ def explained(broken: Callable[[], None] = lambda: None) -> Iterator[None]:
     except _BROKEN as error:
         broken()
         raise _no_answer(error) from error
+
+
+def _refused(error: psycopg.Error) -> RequestRejected:
+    message = error.diag.message_primary or str(error)
+    if error.diag.constraint_name == _ROOM:
+        return Conflict(message, field=error.diag.column_name)
+    return RequestRejected(message)
 
 
 def json_of(text: str | bytes) -> Any:

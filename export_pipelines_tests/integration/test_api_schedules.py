@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -389,6 +391,81 @@ def test_a_schedule_is_made_from_a_template(ask: Ask) -> None:
     scheduled = ask("ann", "POST", SCHEDULES, 201, {**order, "encryption": {"method": "AES256", "password": PASSWORD}})
     assert (scheduled["config"]["tables"], scheduled["config"]["encryption"]) == (["pets"], SEALED)
     ask("bob", "POST", SCHEDULES, 404, order)
+
+
+# How many a tenant may have ---------------------------------------------------------------------------------------
+
+MOST = {SCHEDULES: 500, TEMPLATES: 1000}
+INSERTS = {
+    SCHEDULES: """
+        INSERT INTO export_control.export_schedules
+            (tenant_id, owner, owner_role, name, config, cron, timezone, next_fire_at)
+        SELECT %(tenant)s, %(owner)s, 'member', 'S', '{}', '0 3 * * *', 'UTC', '2999-01-01'
+        FROM generate_series(1, %(count)s)
+    """,
+    TEMPLATES: """
+        INSERT INTO export_control.export_templates (tenant_id, owner, name, config)
+        SELECT %(tenant)s, %(owner)s, 'T', '{}' FROM generate_series(1, %(count)s)
+    """,
+}
+ORDERS = {SCHEDULES: DAILY, TEMPLATES: {"name": "T", "config": PETS}}
+
+
+@contextmanager
+def acting(control: str, who: str) -> Iterator[psycopg.Connection[Any]]:
+    """The role of the API in somebody's name, for a transaction that the caller ends."""
+    caller = CALLERS[who]
+    with psycopg.connect(control) as connection:
+        connection.execute("SET LOCAL ROLE export_api")
+        connection.execute("SET LOCAL lock_timeout = '2s'")
+        for name, value in (("tenant", caller.tenant_id), ("user", caller.user_id), ("role", caller.role)):
+            connection.execute("SELECT set_config(%s, %s, true)", (f"export_control.{name}", value))
+        yield connection
+
+
+@pytest.mark.parametrize("what", MOST)
+def test_the_limit_is_of_the_tenant_and_not_of_each_member(ask: Ask, control: str, what: str) -> None:
+    kind = what.rpartition("/")[2]
+    query(control, INSERTS[what], tenant=TENANTS[0], owner="bob", count=MOST[what] - 1)
+    mine = ask("ann", "POST", what, 201, ORDERS[what])
+    for who in ("ann", "admin"):
+        refused = ask(who, "POST", what, 409, ORDERS[what])
+        assert refused["detail"] == f"{kind}: there are {MOST[what]} {kind} already; delete one first"
+        assert refused["field"] == kind
+    ask("ann", "PUT", f"{what}/{mine['id']}", 200, ORDERS[what])
+    ask("stranger", "POST", what, 201, ORDERS[what])
+    ask("ann", "DELETE", f"{what}/{mine['id']}")
+    ask("admin", "POST", what, 201, ORDERS[what])
+
+
+@pytest.mark.parametrize("what", MOST)
+def test_of_two_who_save_the_last_one_at_once_one_is_refused(ask: Ask, control: str, what: str) -> None:
+    query(control, INSERTS[what], tenant=TENANTS[0], owner="admin", count=MOST[what] - 1)
+    answers: list[Any] = []
+    with acting(control, "bob") as connection:
+        connection.execute(INSERTS[what], {"tenant": TENANTS[0], "owner": "bob", "count": 1})
+        other = threading.Thread(target=lambda: answers.append(ask("ann", "POST", what, 409, ORDERS[what])))
+        other.start()
+        while other.is_alive() and not query(control, "SELECT pid FROM pg_locks WHERE NOT granted"):
+            other.join(0.05)
+        connection.commit()
+        other.join()
+    assert [answer["field"] for answer in answers] == [what.rpartition("/")[2]]
+
+
+@pytest.mark.parametrize("what", MOST)
+@pytest.mark.parametrize("who", ["stranger", "operator"])
+def test_whether_another_tenant_is_full_is_neither_told_nor_waited_for(
+    ask: Ask, control: str, what: str, who: str
+) -> None:
+    query(control, INSERTS[what], tenant=TENANTS[0], owner="bob", count=MOST[what] - 1)
+    one = {"tenant": TENANTS[0], "owner": "bob", "count": 1}
+    with acting(control, "bob") as saving:
+        saving.execute(INSERTS[what], one)
+        for end in (lambda: None, saving.commit):  # while it is full for its own transaction alone, and for all
+            end()
+            with acting(control, who) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(INSERTS[what], one)
 
 
 # What the database itself refuses ---------------------------------------------------------------------------------
