@@ -70,7 +70,7 @@ def _in_keys(keys: Iterable[str], folder: str) -> Iterator[Generation]:
 
 
 def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectStore) -> dict[str, list[Generation]]:
-    """For each table the newest generation at or before ``at`` of every partition up to then, in order of time.
+    """For each table the newest generation at or before ``at`` of every partition that began before, in order of time.
 
     `RequestRejected` naming the first partition without one, and what there is of it.
     """
@@ -99,7 +99,8 @@ def _partitions(catalog: Catalog, name: str, scope: TenantScope, at: dt.datetime
         return
     folder = lake_prefix(catalog.name, name, scope, Grain.NONE, None)
     first = catalog.history_start.replace(day=1) if grain is Grain.MONTH else catalog.history_start
-    last = max(first, period_of(at, grain=grain, timezone=catalog.timezone))  # the first is open to the past
+    # A period that begins at the very instant has no past yet. The first one of all is open to what was before it.
+    last = max(first, period_of(at - dt.timedelta.resolution, grain=grain, timezone=catalog.timezone))
     while first <= last:
         yield lake_prefix(catalog.name, name, scope, grain, first).removeprefix(f"{folder}/")
         first = next_period(first, grain)

@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import LakeRetention, TenantScope
 from export_pipelines.core.naming import generation_time, lake_generation
+from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.lake import at_point, generations, retire_all
 from export_pipelines.pipeline.lake_stage import stage_lake
@@ -126,6 +127,18 @@ def test_without_a_snapshot_of_every_partition_nothing_is_exported(made: Worksho
     early = made.export(backup(taken))
     assert later.isoformat() in str(early.error_message)
     assert made.export(backup(later)).error_message is None
+
+
+def test_a_period_that_begins_at_the_very_time_has_no_past_to_ask_for(made: Workshop) -> None:
+    """Midnight of the first is what people name, and nothing of that month was there by then."""
+    taken = materialize(made)
+    plan = check_order(backup(taken), TenantScope(tenant_id=OURS), made.catalog)
+    following = next_period(_month(), Grain.MONTH)
+    at = midnight(following, made.catalog.timezone)
+    chosen = at_point(plan, at, made.catalog, made.services.store)
+    assert [part.partition for part in chosen["pets"]] == [f"month={_month():%Y-%m}"]
+    with pytest.raises(RequestRejected, match=f"month={following:%Y-%m} has no snapshot"):
+        at_point(plan, at + dt.timedelta.resolution, made.catalog, made.services.store)
 
 
 def test_another_tenants_snapshots_are_none_of_ours(made: Workshop) -> None:
