@@ -123,7 +123,7 @@ def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]]
 def retire(
     store: ObjectStore, folder: str, retention: LakeRetention, *, now: dt.datetime, dry_run: bool = False
 ) -> Freed:
-    """Remove what a partition's folder need not keep any longer.
+    """Remove what a partition's folder need not keep any longer: what was the newest at no time that is to be kept.
 
     A part that lies in the folder itself is of a version that kept no past, and goes once there is a generation.
     """
@@ -135,7 +135,8 @@ def retire(
     if not own:
         return Freed()
     edge = now - dt.timedelta(days=retention.days)
-    gone = [generation.key for generation in own[: -retention.snapshots] if generation.taken_at < edge]
+    past = zip(own[: -retention.snapshots], own[1:], strict=False)
+    gone = [generation.key for generation, successor in past if successor.taken_at < edge]
     gone += [key for key in sizes if key.count("/") == folder.count("/") + 1]
     if not dry_run:
         for key in gone:

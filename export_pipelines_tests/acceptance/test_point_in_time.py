@@ -17,7 +17,7 @@ from export_pipelines.core.model import LakeRetention, TenantScope
 from export_pipelines.core.naming import generation_time, lake_generation
 from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.lake import at_point, generations, retire_all
+from export_pipelines.pipeline.lake import at_point, generations, retire, retire_all
 from export_pipelines.pipeline.lake_stage import stage_lake
 from export_pipelines.pipeline.materialize import writing_lake
 from export_pipelines.pipeline.plan import check_order
@@ -25,6 +25,7 @@ from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
+from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.workshop import TENANTS, Workshop, login_url, make_workshop
 
 OURS, THEIRS = TENANTS[:2]
@@ -183,6 +184,19 @@ def test_the_past_is_kept_as_long_as_the_settings_say(made: Workshop, snapshots:
     assert (retire_all(made.catalog, made.services.store, retention, now=far).items > 0) == (left > snapshots)
     kept = generations(made.catalog, "products", scope, made.services.store)[""]
     assert [generation.taken_at for generation in kept] == taken[-snapshots:]
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, [35, 0]), (31, [35, 0]), (34, [35, 0]), (36, [65, 35, 0]), (0, [0])])
+def test_any_time_within_the_days_that_are_kept_can_be_gone_back_to(tmp_path: Path, days: int, kept: list[int]) -> None:
+    """What was the newest when those days began is needed until the next one was taken."""
+    store = LocalStore(tmp_path)
+    ages = {f"lake/clinic/products/{lake_generation(NOW - dt.timedelta(days=age))}/part": age for age in (65, 35, 0)}
+    for key in ages:
+        with store.writing(key) as sink:
+            sink.write(b"rows")
+    now = NOW + dt.timedelta(seconds=1)
+    retire(store, "lake/clinic/products", LakeRetention(snapshots=1, days=days), now=now)
+    assert [ages[key] for key, _ in store.list("")] == kept
 
 
 def test_a_part_from_before_there_were_generations_goes_when_there_is_one(made: Workshop) -> None:
