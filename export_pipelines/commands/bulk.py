@@ -61,7 +61,8 @@ def bulk(
         bool | None, typer.Option(help="Also rows that are marked as deleted; so unless --no-include-deleted.")
     ] = None,
     parallel_jobs: Annotated[
-        int | None, typer.Option(min=1, max=MAX_PARALLEL_JOBS, help="Tables that are read at the same time; default: 1.")
+        int | None,
+        typer.Option(min=1, max=MAX_PARALLEL_JOBS, help="Tables that are read at the same time; default: 1."),
     ] = None,
     by: Annotated[By, typer.Option(help="A file for each table, or for each month or week of it.")] = By.TABLE,
     point_in_time: Annotated[

@@ -10,6 +10,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
@@ -135,7 +136,7 @@ def retire(
     if not own:
         return Freed()
     edge = now - dt.timedelta(days=retention.days)
-    past = zip(own[: -retention.snapshots], own[1:], strict=False)
+    past = islice(pairwise(own), max(0, len(own) - retention.snapshots))
     gone = [generation.key for generation, successor in past if successor.taken_at < edge]
     gone += [key for key in sizes if key.count("/") == folder.count("/") + 1]
     if not dry_run:
