@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.timestamp import TimestampWithTimezone
 from dagster._core.remote_representation.code_location import CodeLocation
 from dagster._core.remote_representation.external import RemoteRepository, RemoteSchedule, RemoteSensor
@@ -63,13 +63,24 @@ class Daemon:
         seconds = time.perf_counter() - began
         return self._told(wanted, seconds, errors)
 
-    def schedule(self, name: str, at: dt.datetime) -> Tick:
-        """One iteration of the scheduler at an instant at which this schedule is due, and runs alone."""
+    def schedule(self, name: str, at: dt.datetime, *, most: int) -> Tick:
+        """One iteration of the scheduler at an instant at which this schedule is due; the tick is stopped after so many
+        runs, as when the daemon ends. No other schedule runs.
+        """
         wanted = self._only_schedule(name)
-        self._iterate(at - dt.timedelta(minutes=1))  # it gets to know the schedule
-        began = time.perf_counter()
-        errors = self._iterate(at + dt.timedelta(seconds=1))
-        return self._told(wanted, time.perf_counter() - began, errors)
+        for _ in launch_scheduled_runs(self.workspace, _LOG, at - dt.timedelta(minutes=1), self._times):
+            pass  # it gets to know the schedule
+        before, began = self._queued(), time.perf_counter()
+        for step, error in enumerate(launch_scheduled_runs(self.workspace, _LOG, at, self._times)):
+            if error:
+                raise RuntimeError(f"{wanted.name} did not tick well: {error}")
+            if step == most:  # the first step is the evaluation, each other one a run
+                break
+        seconds = time.perf_counter() - began
+        return Tick(seconds=seconds, status="stopped", runs=self._queued() - before, said="")
+
+    def _queued(self) -> int:
+        return self.instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))
 
     def evaluation(self, name: str, at: dt.datetime) -> Tick:
         """What the schedule asks for, without any run."""
@@ -84,9 +95,6 @@ class Daemon:
         )
         runs = len(found.run_requests or ())
         return Tick(seconds=time.perf_counter() - began, status="evaluated", runs=runs, said=found.skip_message or "")
-
-    def _iterate(self, at: dt.datetime) -> list[object]:
-        return [each for each in launch_scheduled_runs(self.workspace, _LOG, at, self._times) if each]
 
     def _only_sensor(self, name: str) -> RemoteSensor:
         for each in self.repository.get_sensors():
