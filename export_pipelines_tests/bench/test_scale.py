@@ -107,7 +107,7 @@ def test_the_suite_measures_a_few_partitions_and_its_table_tells_them(tmp_path: 
     assert found["close.tick"].runs[0].detail["runs"] == found["close.evaluated"].runs[0].detail["runs"] == 3
     assert found["export_requests.queued"].runs[0].detail["runs"] == 4
     assert "4 exports due" in found["due_schedules.due"].runs[0].detail["said"]
-    assert found["sync.none"].runs[0].detail["said"] == "3 tenants, all known"
+    assert found["sync.none"].runs[0].detail["said"] == "0 tenants added, 0 removed, 3 known"
     told = scale(
         SuiteResult(
             suite="scale", rows=size.rows, repeat=1, started_at="2026-01-02T03:04:05+00:00", seconds=1.0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,34 +109,27 @@ def add_tenants(found: Place, count: int) -> None:
 @contextmanager
 def serving(found: Place) -> Iterator[parts.Services]:
     """Code server and webserver as `up` starts them, answering."""
-    whole = parts._describe(found.workplace)
-    services = dataclasses.replace(whole, children=tuple(c for c in whole.children if c.name in _NEEDED))
-    try:
-        services.child("code").start()
-        _await_code(services.child("code"))
-        services.child("webserver").start()
-        parts._await(services, f"{services.ui_url}/server_info", "webserver")
-        yield services
-    finally:
-        parts.stop(services)
+    with parts.socket_folder(found.home) as folder:
+        path = folder / "code.sock"
+        whole = parts.describe(found.workplace, path)
+        services = dataclasses.replace(whole, children=tuple(c for c in whole.children if c.name in _NEEDED))
+        try:
+            services.child("code").start()
+            _await_code(services.child("code"), path)
+            services.child("webserver").start()
+            parts.await_answer(services, f"{services.ui_url}/server_info", "webserver")
+            yield services
+        finally:
+            parts.stop(services)
 
 
-def _await_code(server: parts.Child) -> None:
+def _await_code(server: parts.Child, path: Path) -> None:
     """It listens when it has loaded the definitions."""
-    port, deadline = int(server.command[-1]), time.monotonic() + parts.START_TIMEOUT_SECONDS
-    while not _listens(port):
+    deadline = time.monotonic() + parts.START_TIMEOUT_SECONDS
+    while not path.exists() or DagsterGrpcClient(socket=str(path)).health_check_query() != "SERVING":
         if server.ended() or time.monotonic() > deadline:
             raise RuntimeError(f"the code server does not answer: {server.tail()}")
         time.sleep(0.2)
-    while DagsterGrpcClient(host=parts.HOST, port=port).health_check_query() != "SERVING":
-        time.sleep(0.2)
-    if server.ended():
-        raise RuntimeError(f"another server took port {port}: {server.tail()}")
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((parts.HOST, port)) == 0
 
 
 def resident_bytes(services: parts.Services) -> dict[str, int]:

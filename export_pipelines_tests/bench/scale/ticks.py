@@ -18,6 +18,7 @@ from dagster._core.definitions.timestamp import TimestampWithTimezone
 from dagster._core.remote_representation.code_location import CodeLocation
 from dagster._core.remote_representation.external import RemoteRepository, RemoteSchedule, RemoteSensor
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
+from dagster._core.utils import InheritContextThreadPoolExecutor
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
@@ -59,7 +60,8 @@ class Daemon:
         """One iteration of the sensor daemon in which this sensor alone runs."""
         wanted = self._only_sensor(name)
         began = time.perf_counter()
-        errors = [error for error in execute_sensor_iteration(self.workspace, _LOG, None, None) if error]
+        with self._making_runs("sensors") as threads:
+            errors = [error for error in execute_sensor_iteration(self.workspace, _LOG, None, threads) if error]
         seconds = time.perf_counter() - began
         return self._told(wanted, seconds, errors)
 
@@ -71,13 +73,20 @@ class Daemon:
         for _ in launch_scheduled_runs(self.workspace, _LOG, at - dt.timedelta(minutes=1), self._times):
             pass  # it gets to know the schedule
         before, began = self._queued(), time.perf_counter()
-        for step, error in enumerate(launch_scheduled_runs(self.workspace, _LOG, at, self._times)):
-            if error:
-                raise RuntimeError(f"{wanted.name} did not tick well: {error}")
-            if step == most:  # the first step is the evaluation, each other one a run
-                break
+        with self._making_runs("schedules") as threads:
+            ticking = launch_scheduled_runs(self.workspace, _LOG, at, self._times, submit_threadpool_executor=threads)
+            for step, error in enumerate(ticking):
+                if error:
+                    raise RuntimeError(f"{wanted.name} did not tick well: {error}")
+                if step == most:  # the first step is the evaluation, each other one a run
+                    break
+            threads.shutdown(cancel_futures=True)
         seconds = time.perf_counter() - began
         return Tick(seconds=seconds, status="stopped", runs=self._queued() - before, said="")
+
+    def _making_runs(self, settings: str) -> InheritContextThreadPoolExecutor:
+        """As many threads as the daemon makes runs with, by `dagster.yaml`."""
+        return InheritContextThreadPoolExecutor(max_workers=self.instance.get_settings(settings)["num_submit_workers"])
 
     def _queued(self) -> int:
         return self.instance.get_runs_count(RunsFilter(statuses=[DagsterRunStatus.QUEUED]))
