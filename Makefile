@@ -66,7 +66,7 @@ lock: ## Renew the lock files (needs uv)
 docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
 
-.PHONY: bench bench-api bench-quick bench-peers
+.PHONY: bench bench-api bench-scale bench-quick bench-peers
 BENCH := $(BIN)/python -m export_pipelines_tests.bench
 PEERS := .venv-bench
 QUICK := build/bench
@@ -77,6 +77,10 @@ bench: $(DEVELOPMENT) bench-peers ## Measure everything with 2M rows (half an ho
 
 bench-api: $(DEVELOPMENT) ## Measure the whole service with 50 users at once (ten minutes), renew docs/benchmarks.md
 	@$(BENCH) api
+	@$(BENCH) report
+
+bench-scale: $(DEVELOPMENT) ## Measure Dagster with 1,000 and 10,000 tenants (a quarter of an hour), renew docs/benchmarks.md
+	@$(BENCH) scale
 	@$(BENCH) report
 
 bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (some minutes) into build/bench

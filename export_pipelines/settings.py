@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     lake_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
         default=0,
         validation_alias=_named("EXPORT_LAKE_DAYS"),
-        description="Snapshots beyond those are kept until they are so many days old.",
+        description="And those that were the newest at some time within so many days.",
     )
     public_url: str | None = Field(
         default=None,

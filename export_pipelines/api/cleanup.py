@@ -16,7 +16,7 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.pipeline.removal import remove_unremoved
 from export_pipelines.stores.acting import InName
 from export_pipelines.stores.requests import RequestStore
-from export_pipelines.stores.retention import Held, Older, RetentionStore
+from export_pipelines.stores.retention import MOST_DAYS, Held, Older, RetentionStore
 
 EXPIRED_AT_ONCE = 10_000
 REMOVED_AT_ONCE = 500  # after the answer; the nightly cleanup removes the rest
@@ -26,9 +26,9 @@ router = APIRouter(prefix="/api/v1/exports", tags=["exports"], responses=ANSWERS
 class Cleanup(BaseModel):
     """Which exports are to go."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # `true` would be one day, and what is gone is gone
 
-    older_than_days: Annotated[int, Field(ge=1, le=36_500, description="Since they completed.")]
+    older_than_days: Annotated[int, Field(ge=1, le=MOST_DAYS, description="Since they completed.")]
     keep_scheduled: bool = Field(default=True, description="Exports that a schedule made stay.")
     dry_run: bool = Field(default=False, description="Only say what would go.")
 

@@ -45,7 +45,7 @@ class PastErrorOut(BaseModel):
     """The median relative error of past estimates: 0.1 is ten percent off."""
 
     exports: int
-    own: bool = Field(description="Of this tenant in this format; else of all exports.")
+    own: bool = Field(description="Of this tenant in this format; else of many tenants, or of this one in any format.")
     rows: float
     size: float
     seconds: float

@@ -29,7 +29,7 @@ from export_pipelines.commands.ordering import (
 )
 from export_pipelines.commands.passwords import PasswordFile
 from export_pipelines.core.bulk import BulkOrder
-from export_pipelines.core.configuration import explain
+from export_pipelines.core.configuration import MAX_PARALLEL_JOBS, explain
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.pipeline.assembly import open_catalog
@@ -57,8 +57,13 @@ def bulk(
     type_: Annotated[Type, typer.Option("--type", help="What kind of package.")],
     tables: Annotated[str, typer.Option(help="Tables, separated by commas; default: all.")] = "",
     format_: Annotated[str, typer.Option("--format", help="Default: csv, of an audit ndjson.")] = "",
-    include_deleted: Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")] = True,
-    parallel_jobs: Annotated[int, typer.Option(min=1, max=8, help="Tables that are read at the same time.")] = 1,
+    include_deleted: Annotated[
+        bool | None, typer.Option(help="Also rows that are marked as deleted; so unless --no-include-deleted.")
+    ] = None,
+    parallel_jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_PARALLEL_JOBS, help="Tables that are read at the same time; default: 1."),
+    ] = None,
     by: Annotated[By, typer.Option(help="A file for each table, or for each month or week of it.")] = By.TABLE,
     point_in_time: Annotated[
         str | None, typer.Option(help="full_backup: as materialised at or before this instant.")
@@ -76,16 +81,15 @@ def bulk(
     """Export whole tables, with what restores them elsewhere, or what the service did for a tenant; in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
-        audit = type_ is Type.AUDIT
         wanted = {
             "export_type": type_.value,
             "name": name,
             "tables": [table.strip() for table in tables.split(",") if table.strip()] or None,
-            "include_deleted": None if audit else include_deleted,
+            "include_deleted": include_deleted,
             "point_in_time": point_in_time,
             "format": format_ or (),
             "options": dict(format_option(text) for text in option or []),
-            "partitioning": {"by": by.value, "parallel_jobs": None if audit else parallel_jobs},
+            "partitioning": {"by": by.value, "parallel_jobs": parallel_jobs},
             "compression": compression,
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
             "delivery": [{"method": "email", "recipients": email}] if email else [],

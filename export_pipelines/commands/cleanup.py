@@ -17,16 +17,16 @@ from export_pipelines.pipeline.assembly import open_object_store, open_requests
 from export_pipelines.pipeline.removal import remove_unremoved
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.retention import Held, Older, RetentionStore
+from export_pipelines.stores.retention import MOST_DAYS, Held, Older, RetentionStore
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def clean_up(
-    older_than_days: Annotated[int, typer.Option(min=1, help="Completed longer ago than that.")],
+    older_than_days: Annotated[int, typer.Option(min=1, max=MOST_DAYS, help="Completed longer ago than that.")],
     tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
-    keep_scheduled: Annotated[bool, typer.Option("--keep-scheduled", help="But those that a schedule made.")] = False,
+    keep_scheduled: Annotated[bool, typer.Option(help="Exports that a schedule made stay.")] = True,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:

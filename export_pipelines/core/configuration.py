@@ -296,7 +296,11 @@ def download_hours(raw: dict[str, Any]) -> float | None:
 def parse_configuration(raw: Any) -> ExportConfig:
     """Raises `RequestRejected` naming the first offending field."""
     if _size(raw) > MAX_CONFIGURATION_BYTES:
-        raise RequestRejected(f"is larger than {MAX_CONFIGURATION_BYTES} bytes", field="config")
+        raise RequestRejected(
+            f"is larger than {MAX_CONFIGURATION_BYTES} bytes; where its filters list many values (some 1,600 UUIDs "
+            "fit), ask for them in several exports, or by a date range",
+            field="config",
+        )
     _check_kept(raw)
     try:
         return ExportConfig.model_validate(raw)

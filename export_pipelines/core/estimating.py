@@ -74,8 +74,8 @@ class History:
 
     ratios: Mapping[str, float] = field(default_factory=dict)  # by table: rows over the planner's guess, lately
     by_tenant: Mapping[str, Past] = field(default_factory=dict)
-    by_table: Mapping[str, Past] = field(default_factory=dict)
-    by_format: Past | None = None
+    by_table: Mapping[str, Past] = field(default_factory=dict)  # of many tenants, else none
+    by_format: Past | None = None  # of many tenants, else of this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class PastError:
     """The median relative error of past estimates: 0.1 is ten percent off."""
 
     exports: int
-    own: bool  # of this tenant and format, not of all
+    own: bool  # of this tenant and format; else of many tenants, or of this one in any format
     rows: float
     size_bytes: float
     seconds: float

@@ -191,7 +191,7 @@ class LakeRetention:
     """How long a partition's past is kept. The newest snapshot always is."""
 
     snapshots: int = 3  # the newest so many
-    days: int = 0  # and older ones that are not this old yet
+    days: int = 0  # and those that were the newest at some time within so many days
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from export_pipelines.core.notifying import check_line, emails_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.selecting import require_role, selections_of
+from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
 _DEFAULT_NAME = "Data export"
@@ -70,7 +71,7 @@ def plan_export(
         keep=_keep(config.retention),
         converted_from=kept.request_id if kept else None,
         parallel_jobs=config.parallel_jobs or 1,
-        point_in_time=config.point_in_time.astimezone(dt.UTC) if config.point_in_time else None,
+        point_in_time=_point_in_time(config.point_in_time, catalog, requested_at),
     )
 
 
@@ -119,3 +120,17 @@ def _keep(wanted: Retention | None) -> dt.timedelta | None:
     if wanted is None or wanted.keep_exports_days is None or not wanted.auto_cleanup:
         return None
     return dt.timedelta(days=wanted.keep_exports_days)
+
+
+def _point_in_time(wanted: dt.datetime | None, catalog: Catalog, requested_at: dt.datetime) -> dt.datetime | None:
+    """Of the future nobody has a snapshot, and the newest one is not what it will be like."""
+    if wanted is None:
+        return None
+    found = in_utc(wanted, timezone=catalog.timezone, field="point_in_time")
+    if found > requested_at:
+        raise RequestRejected(
+            f"{found.isoformat()} lies in the future; name a time up to {requested_at.isoformat(timespec='seconds')}, "
+            "or leave it out for the rows of now",
+            field="point_in_time",
+        )
+    return found

@@ -54,9 +54,16 @@ def parse_instant(value: str, *, timezone: str, field: str) -> dt.datetime:
         raise RequestRejected(
             f"{value!r} is not a date such as 2024-01-31 or an instant such as 2024-01-31T12:00:00Z", field=field
         ) from error
+    return in_utc(instant, timezone=timezone, field=field)
+
+
+def in_utc(instant: dt.datetime, *, timezone: str, field: str) -> dt.datetime:
+    """An instant, or a time of ``timezone``, that the clocks of every zone can show; `RequestRejected` for others."""
     _check_range(instant.date(), field)
     aware = instant if instant.tzinfo else instant.replace(tzinfo=ZoneInfo(timezone))
-    return aware.astimezone(dt.UTC)
+    found = aware.astimezone(dt.UTC)
+    _check_range(found.date(), field)
+    return found
 
 
 def _check_range(day: dt.date, field: str) -> None:

@@ -125,16 +125,16 @@ def running_services(workplace: Workplace) -> Iterator[Services]:
 
 
 def _running(workplace: Workplace) -> Iterator[Services]:
-    with _socket_folder(workplace.settings.home) as folder:
-        yield from _started(_describe(workplace, folder / "code.sock"))
+    with socket_folder(workplace.settings.home) as folder:
+        yield from _started(describe(workplace, folder / "code.sock"))
 
 
 def _started(services: Services) -> Iterator[Services]:
     try:
         for child in services.children:
             child.start()
-        _await(services, f"{services.ui_url}/server_info", "webserver")
-        _await(services, f"{services.api_url}/healthz", "api")
+        await_answer(services, f"{services.ui_url}/server_info", "webserver")
+        await_answer(services, f"{services.api_url}/healthz", "api")
         yield services
     finally:
         stop(services)
@@ -153,7 +153,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _socket_folder(home: Path) -> Iterator[Path]:
+def socket_folder(home: Path) -> Iterator[Path]:
     """Where the code server listens, which asks nobody for a password: a folder that no other account can enter."""
     folder = home / "dagster"
     if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
@@ -177,7 +177,8 @@ def stop(services: Services) -> None:
             child.process.wait()
 
 
-def _describe(workplace: Workplace, code_socket: Path) -> Services:
+def describe(workplace: Workplace, code_socket: Path) -> Services:
+    """All services as they would be started, on ports that are free now."""
     settings = workplace.settings
     logs = settings.home / "logs"
     logs.mkdir(exist_ok=True)
@@ -233,7 +234,8 @@ def free_port(preferred: int) -> int:
     raise Unavailable(f"no free port between {preferred} and {preferred + 199}; stop something or set another port")
 
 
-def _await(services: Services, url: str, name: str) -> None:
+def await_answer(services: Services, url: str, name: str) -> None:
+    """Until one of them answers; `Unavailable` when one has ended or none does in time."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         for child in services.children:

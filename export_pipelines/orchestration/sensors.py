@@ -5,17 +5,13 @@ import time
 from collections.abc import Iterator
 
 from dagster import (
-    AddDynamicPartitionsRequest,
     DagsterRunStatus,
     DefaultSensorStatus,
-    DeleteDynamicPartitionsRequest,
-    DynamicPartitionsDefinition,
     RunRequest,
     RunsFilter,
     RunStatusSensorContext,
     SensorDefinition,
     SensorEvaluationContext,
-    SensorResult,
     SkipReason,
     run_status_sensor,
     sensor,
@@ -40,7 +36,8 @@ def tenants_sensor(catalog: Catalog) -> SensorDefinition:
     name = tenant_partitions_name(catalog)
 
     @sensor(name=f"{name}_sensor", minimum_interval_seconds=30, default_status=_RUNNING)
-    def sync_tenants(context: SensorEvaluationContext, export: ExportResource) -> SensorResult | SkipReason:
+    def sync_tenants(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
+        """Keys are changed here and not by requests, which the daemon looks up one by one: 19 s for a thousand."""
         wanted = export.services.source.tenants()
         unusable = [tenant for tenant in wanted if any(mark in tenant for mark in UNUSABLE_IN_KEYS)]
         if unusable:
@@ -50,15 +47,11 @@ def tenants_sensor(catalog: Catalog) -> SensorDefinition:
         present = set(context.instance.get_dynamic_partitions(name))
         added = sorted(set(wanted) - present - set(unusable))
         removed = sorted(present - set(wanted))
-        if not added and not removed:
-            return SkipReason(f"{len(present)} tenants, all known")
-        tenants = DynamicPartitionsDefinition(name=name)
-        changes: list[AddDynamicPartitionsRequest | DeleteDynamicPartitionsRequest] = []
         if added:
-            changes.append(tenants.build_add_request(added))
-        if removed:
-            changes.append(tenants.build_delete_request(removed))
-        return SensorResult(dynamic_partitions_requests=changes)
+            context.instance.add_dynamic_partitions(name, added)
+        for tenant in removed:
+            context.instance.delete_dynamic_partition(name, tenant)
+        return SkipReason(f"{len(added)} tenants added, {len(removed)} removed, {len(present) - len(removed)} known")
 
     return sync_tenants
 

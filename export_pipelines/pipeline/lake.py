@@ -10,6 +10,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,7 +85,7 @@ def _in_keys(objects: Iterable[tuple[str, int]], folder: str) -> Iterator[Genera
 
 
 def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectStore) -> dict[str, list[Generation]]:
-    """For each table the newest generation at or before ``at`` of every partition up to then, in order of time.
+    """For each table the newest generation at or before ``at`` of every partition that began before, in order of time.
 
     `RequestRejected` naming the first partition without one, and what there is of it.
     """
@@ -108,13 +109,14 @@ def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectS
 
 
 def periods_until(catalog: Catalog, name: str, at: dt.datetime) -> Iterator[dt.date | None]:
-    """Periods of a table from the beginning of history to the one that ``at`` is in; None for one that is not cut."""
+    """Periods of a table from the beginning of history that began before ``at``; None for a table that is not cut."""
     grain = catalog.tables[name].partition.grain
     if grain is Grain.NONE:
         yield None
         return
     first = catalog.history_start.replace(day=1) if grain is Grain.MONTH else catalog.history_start
-    last = max(first, period_of(at, grain=grain, timezone=catalog.timezone))  # the first is open to the past
+    # A period that begins at the very instant has no past yet. The first one of all is open to what was before it.
+    last = max(first, period_of(at - dt.timedelta.resolution, grain=grain, timezone=catalog.timezone))
     while first <= last:
         yield first
         first = next_period(first, grain)
@@ -144,7 +146,7 @@ def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]]
 def retire(
     store: ObjectStore, folder: str, retention: LakeRetention, *, now: dt.datetime, dry_run: bool = False
 ) -> Freed:
-    """Remove what a partition's folder need not keep any longer.
+    """Remove what a partition's folder need not keep any longer: what was the newest at no time that is to be kept.
 
     A part that lies in the folder itself is of a version that kept no past, and goes once there is a generation.
     """
@@ -156,7 +158,8 @@ def retire(
     if not own:
         return Freed()
     edge = now - dt.timedelta(days=retention.days)
-    gone = [generation.key for generation in own[: -retention.snapshots] if generation.taken_at < edge]
+    past = islice(pairwise(own), max(0, len(own) - retention.snapshots))
+    gone = [generation.key for generation, successor in past if successor.taken_at < edge]
     gone += [key for key in sizes if key.count("/") == folder.count("/") + 1]
     if not dry_run:
         for key in gone:

@@ -33,6 +33,7 @@ from export_pipelines.sources.session import SETTINGS, connected, describe
 from export_pipelines.validation.account import differences
 
 Told = Callable[[str], None]
+_LONGEST_NAME_BYTES = 63
 _NOBODY = TenantScope(tenant_id="-")  # the tables hold one tenant's rows and no other's
 
 
@@ -74,7 +75,7 @@ def restore_package(
         raise RequestRejected(
             "is not a migration package; make one with `export-pipelines bulk --type migration`", field="PACKAGE"
         )
-    target = schema or migration.schema_
+    target = migration.schema_ if schema is None else _schema_name(schema)
     restorer = _Restorer(manifest, migration, folder, find_format, target)
     with connected(url, what="target database") as connection, _explained(url):
         try:
@@ -183,12 +184,28 @@ class _Restorer:
         )
 
 
+def _schema_name(name: str) -> str:
+    """PostgreSQL cuts longer names short; an empty one is a script's variable that was not set."""
+    if not 1 <= len(name.encode()) <= _LONGEST_NAME_BYTES or "\0" in name:
+        raise RequestRejected(
+            f"{name!r} is no name of a schema, which has 1 to {_LONGEST_NAME_BYTES} bytes; leave it out for the "
+            "package's own",
+            field="--schema",
+        )
+    return name
+
+
 def _require_empty(connection: psycopg.Connection[Any], schema: str) -> None:
-    """`RequestRejected` when the schema holds anything of its own; made when it is not there."""
+    """`RequestRejected` when the schema holds anything but parts of extensions; made when it is not there."""
     row = connection.execute(
         """
-        SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)
-             + (SELECT count(*) FROM pg_type t WHERE t.typnamespace = n.oid AND t.typtype IN ('e', 'd', 'c', 'r'))
+        SELECT (SELECT count(*) FROM (
+            SELECT 'pg_class'::regclass AS kind, oid FROM pg_class
+            WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+            UNION ALL
+            SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typnamespace = n.oid AND typtype IN ('e', 'd', 'r')
+        ) AS held WHERE NOT EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = held.kind AND d.objid = held.oid AND d.deptype = 'e'))
         FROM pg_namespace n WHERE n.nspname = %s
         """,
         (schema,),
@@ -197,8 +214,8 @@ def _require_empty(connection: psycopg.Connection[Any], schema: str) -> None:
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     elif row[0]:
         raise RequestRejected(
-            f"schema {schema!r} of the target already holds {row[0]} tables, indexes or types; restore into an empty "
-            "database, or give another schema",
+            f"schema {schema!r} of the target already holds {row[0]} tables, views, sequences or types; restore "
+            "into an empty database, or give another schema",
             field="--schema",
         )
 

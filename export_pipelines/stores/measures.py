@@ -136,7 +136,7 @@ class MeasureStore:
         )
 
     def past_error(self, tenant_id: str, formats: Sequence[str]) -> PastError | None:
-        """How good estimates were: this tenant's in a format (its name and aliases), else everybody's."""
+        """How good estimates were: this tenant's in a format (its name and aliases), else everybody's if many."""
         rows = self._control.rows(
             "SELECT * FROM export_control.past_error(%(tenant)s, %(formats)s)",
             {"tenant": tenant_id, "formats": list(formats)},

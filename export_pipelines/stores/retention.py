@@ -16,6 +16,7 @@ from export_pipelines.stores.control import Control
 from export_pipelines.stores.replies import KEPT
 from export_pipelines.stores.requests import COLUMNS, ExportRequest
 
+MOST_DAYS = 36_500  # that a cleanup looks back
 LINKS_KEPT = dt.timedelta(days=30)  # after their end, for whoever made them to look at
 _BUCKETS_KEPT = dt.timedelta(days=7)  # no rate has a longer interval, so such a bucket is full
 _AT_ONCE = 1000

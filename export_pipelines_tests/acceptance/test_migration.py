@@ -225,6 +225,36 @@ def test_a_failure_leaves_the_target_as_it_was(
     assert "Rex" not in str(refused.value)
 
 
+@pytest.mark.parametrize("schema", ["", "x" * 64, "ü" * 32])
+def test_a_name_that_postgresql_would_not_keep_is_refused(workshop: Workshop, database: Database, schema: str) -> None:
+    folder, url = str(workshop.package(migrated(workshop, tables=["clinics"]))), database("of_names")
+    refused = run(folder, "--url", url, "--schema", schema)
+    assert (refused.exit_code, "--schema" in refused.output) == (2, True)
+    assert "clinic" not in schemas_of(url)
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        ("CREATE VIEW statements AS SELECT 1 AS calls; ALTER EXTENSION plpgsql ADD VIEW statements", 0),
+        ("CREATE TABLE places (id serial PRIMARY KEY)", 2),
+        ("CREATE VIEW statements AS SELECT 1 AS calls", 2),
+        ("CREATE TYPE pair AS (one int, two int)", 2),
+        ("CREATE TYPE mood AS ENUM ('calm')", 2),
+        ("CREATE SEQUENCE numbers", 2),
+    ],
+)
+def test_a_schema_with_nothing_but_parts_of_extensions_is_empty(
+    workshop: Workshop, database: Database, made: str, code: int
+) -> None:
+    """Extensions that are wanted everywhere, such as pg_stat_statements, leave views in public."""
+    folder, url = str(workshop.package(migrated(workshop, tables=["clinics"]))), database("of_extensions")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(made)
+    done = run(folder, "--url", url, "--schema", "public")
+    assert done.exit_code == code, done.output
+
+
 def test_other_packages_and_unreachable_targets_are_told_apart(workshop: Workshop, database: Database) -> None:
     plain = workshop.export({"tables": ["pets"], "format": "csv"})
     assert run(str(workshop.package(plain)), "--url", database("of_plain")).exit_code == 2

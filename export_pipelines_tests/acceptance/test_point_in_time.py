@@ -11,12 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import LakeRetention, TenantScope
 from export_pipelines.core.naming import generation_time, lake_generation
+from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.lake import at_point, generations, retire_all
+from export_pipelines.pipeline.lake import at_point, generations, retire, retire_all
 from export_pipelines.pipeline.lake_stage import stage_lake
 from export_pipelines.pipeline.materialize import writing_lake
 from export_pipelines.pipeline.plan import check_order
@@ -24,6 +25,7 @@ from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
+from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.workshop import TENANTS, Workshop, login_url, make_workshop
 
 OURS, THEIRS = TENANTS[:2]
@@ -110,13 +112,9 @@ def test_a_backup_of_a_time_has_the_rows_of_then_and_names_every_snapshot(made: 
 def test_parts_of_several_moments_are_told_apart(made: Workshop) -> None:
     first = materialize(made, tables=["pets"])
     second = materialize(made, tables=["products"])
-    done = made.export(backup(NOW + dt.timedelta(days=1) if _same_month() else second))
+    done = made.export(backup(second))
     parts = json.loads((made.package(done) / "manifest.json").read_text())["source"]["parts"]
     assert [part["snapshot"]["taken_at"] for part in parts] == [first.isoformat(), second.isoformat()]
-
-
-def _same_month() -> bool:
-    return (NOW + dt.timedelta(days=1)).date().replace(day=1) == _month()
 
 
 @pytest.mark.parametrize("missing", TABLES)
@@ -130,6 +128,18 @@ def test_without_a_snapshot_of_every_partition_nothing_is_exported(made: Worksho
     early = made.export(backup(taken))
     assert later.isoformat() in str(early.error_message)
     assert made.export(backup(later)).error_message is None
+
+
+def test_a_period_that_begins_at_the_very_time_has_no_past_to_ask_for(made: Workshop) -> None:
+    """Midnight of the first is what people name, and nothing of that month was there by then."""
+    taken = materialize(made)
+    plan = check_order(backup(taken), TenantScope(tenant_id=OURS), made.catalog)
+    following = next_period(_month(), Grain.MONTH)
+    at = midnight(following, made.catalog.timezone)
+    chosen = at_point(plan, at, made.catalog, made.services.store)
+    assert [part.partition for part in chosen["pets"]] == [f"month={_month():%Y-%m}"]
+    with pytest.raises(RequestRejected, match=f"month={following:%Y-%m} has no snapshot"):
+        at_point(plan, at + dt.timedelta.resolution, made.catalog, made.services.store)
 
 
 def test_another_tenants_snapshots_are_none_of_ours(made: Workshop) -> None:
@@ -174,6 +184,19 @@ def test_the_past_is_kept_as_long_as_the_settings_say(made: Workshop, snapshots:
     assert (retire_all(made.catalog, made.services.store, retention, now=far).items > 0) == (left > snapshots)
     kept = generations(made.catalog, "products", scope, made.services.store)[""]
     assert [generation.taken_at for generation in kept] == taken[-snapshots:]
+
+
+@pytest.mark.parametrize(("days", "kept"), [(29, [35, 0]), (31, [35, 0]), (34, [35, 0]), (36, [65, 35, 0]), (0, [0])])
+def test_any_time_within_the_days_that_are_kept_can_be_gone_back_to(tmp_path: Path, days: int, kept: list[int]) -> None:
+    """What was the newest when those days began is needed until the next one was taken."""
+    store = LocalStore(tmp_path)
+    ages = {f"lake/clinic/products/{lake_generation(NOW - dt.timedelta(days=age))}/part": age for age in (65, 35, 0)}
+    for key in ages:
+        with store.writing(key) as sink:
+            sink.write(b"rows")
+    now = NOW + dt.timedelta(seconds=1)
+    retire(store, "lake/clinic/products", LakeRetention(snapshots=1, days=days), now=now)
+    assert [ages[key] for key, _ in store.list("")] == kept
 
 
 def test_a_part_from_before_there_were_generations_goes_when_there_is_one(made: Workshop) -> None:

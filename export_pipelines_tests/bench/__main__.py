@@ -2,6 +2,7 @@
 
 python -m export_pipelines_tests.bench run --suite stages,peers --rows 100k --repeat 1
 python -m export_pipelines_tests.bench api --minutes 3
+python -m export_pipelines_tests.bench scale --case tenants buckets
 python -m export_pipelines_tests.bench report
 """
 
@@ -24,6 +25,7 @@ from export_pipelines_tests.bench.load.suite import measure as measure_load
 from export_pipelines_tests.bench.machine import busy, describe
 from export_pipelines_tests.bench.measuring import tell
 from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, Measurement, SuiteResult, load, save
+from export_pipelines_tests.bench.scale.cases import CASES, Case, cases
 from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _stop)
     try:
-        return _api(parsed) if parsed.command == "api" else _suites_of(parsed)
+        return {"api": _api, "scale": _scale, "run": _suites_of}[parsed.command](parsed)
     except KeyboardInterrupt:
         tell("stopped; `run --resume` goes on with the suites that are not saved yet")
         return _INTERRUPTED
@@ -53,6 +55,23 @@ def _api(parsed: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
         measurements = tuple(measure_load(Path(folder).resolve(), size))
     save(_result(NAME, size.rows, 1, machine, measurements, started_at, started), parsed.results)
+    return 0
+
+
+def _scale(parsed: argparse.Namespace) -> int:
+    """Dagster with many partitions; its result is a suite like the others."""
+    from export_pipelines_tests.bench.scale.suite import NAME as SCALE  # Dagster's daemon is only needed here
+    from export_pipelines_tests.bench.scale.suite import Size as ScaleSize
+    from export_pipelines_tests.bench.scale.suite import measure as measure_scale
+
+    size = ScaleSize(cases=cases(parsed.case, share=parsed.share, months=parsed.months), repeat=parsed.repeat)
+    whole = parsed.share == 1 and parsed.months == Case.months
+    machine, started_at, started = described(), dt.datetime.now(dt.UTC), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+        measurements = tuple(measure_scale(Path(folder).resolve(), size))
+    full_rows = 0 if whole else FULL_ROWS
+    result = _result(SCALE, size.rows, size.repeat, machine, measurements, started_at, started, full_rows=full_rows)
+    save(result, parsed.results)
     return 0
 
 
@@ -144,9 +163,15 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("--users", type=int, default=Size.users, help="at the same time")
     api.add_argument("--alone", type=int, default=Size.alone, help="exports one after another, before")
     api.add_argument("--launcher", nargs="+", choices=list(LAUNCHERS), default=list(LAUNCHERS))
+    scale = commands.add_parser("scale", help="measure ticks, dispatch and the UI with very many partitions")
+    names = [case.name for case in CASES]
+    scale.add_argument("--case", nargs="+", choices=names, default=names)
+    scale.add_argument("--share", type=float, default=1.0, help="of the tenants, for a trial")
+    scale.add_argument("--months", type=int, default=Case.months)
+    scale.add_argument("--repeat", type=int, default=3)
     report = commands.add_parser("report", help="write the page and the plots")
     report.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
-    for command in (run, api, report):
+    for command in (run, api, scale, report):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the saved results")
     return parser
 

@@ -10,6 +10,7 @@ from export_pipelines_tests.bench import plots, tables
 from export_pipelines_tests.bench.load import suite as load_suite
 from export_pipelines_tests.bench.load import tables as load_tables
 from export_pipelines_tests.bench.results import SuiteResult, load
+from export_pipelines_tests.bench.scale import tables as scale_tables
 
 _PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SUITES: Mapping[str, Callable[[SuiteResult], str]] = {
@@ -21,7 +22,9 @@ _SUITES: Mapping[str, Callable[[SuiteResult], str]] = {
     "growth": tables.growth,
     "memory": tables.memory,
     "api": load_tables.api,
+    "scale": scale_tables.scale,
 }
+_COMMANDS = (load_suite.NAME, "scale")  # suites that are commands of their own
 
 
 def write(results: Path, page: Path) -> list[Path]:
@@ -43,7 +46,7 @@ def _part(name: str, results: Mapping[str, SuiteResult]) -> str:
         return "\n".join(f"- {line}" for line in dict.fromkeys(_machine(result) for result in results.values()))
     result = results.get(name)
     if result is None:
-        command = name if name == load_suite.NAME else f"run --suite {name}"
+        command = name if name in _COMMANDS else f"run --suite {name}"
         return f"Not measured yet: `python -m export_pipelines_tests.bench {command}`."
     return f"{_circumstances(result)}\n\n{_SUITES[name](result)}"
 

@@ -237,3 +237,12 @@ def test_the_command_line_backs_up_and_shows_the_batch(
     assert "full_backup of 1 tables" in shown.output
     refused = CliRunner().invoke(program, ["bulk", "--type", "migration", "--tenant", "x", "--format", "xlsx"])
     assert (refused.exit_code, "cannot be loaded" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize("option", [("--no-include-deleted",), ("--parallel-jobs", "4"), ("--tables", "pets")])
+def test_the_command_line_refuses_for_an_audit_what_the_api_does(option: tuple[str, ...]) -> None:
+    """Rather than leave out in silence what somebody has asked for."""
+    refused = CliRunner().invoke(program, ["bulk", "--type", "audit", "--tenant", "x", *option])
+    assert (refused.exit_code, "leave tables out" in refused.output or "go with full_backup" in refused.output) == (
+        2, True
+    )  # fmt: skip

@@ -19,7 +19,7 @@ from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.estimating import Basis, Estimate, Measure
+from export_pipelines.core.estimating import Basis, Estimate, History, Measure
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
@@ -34,6 +34,7 @@ from export_pipelines.stores.objects import open_store
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.workshop import TENANTS, Workshop, login_url
 
+CROWD = ("two", "three", "four", "five", "six")
 ORDER: dict[str, Any] = {"tables": ["pets", "clients", "invoice_items"], "format": "csv"}
 
 
@@ -262,11 +263,40 @@ def history(store: MeasureStore, tenant: str, format_name: str = "csv") -> Any:
 
 def test_the_tenants_own_past_is_told_apart_from_everybodys(publisher: Publisher) -> None:
     measured(publisher, "one", 200)
-    measured(publisher, "two", 50, guess=10)
+    for other in CROWD:
+        measured(publisher, other, 50, guess=10)
     found = history(MeasureStore(publisher.control), "one")
     assert found.ratios == {"pets": pytest.approx(201 / 101)}
-    assert (found.by_tenant["pets"].exports, found.by_table["pets"].exports, found.by_format.exports) == (1, 2, 2)
-    assert found.by_table["pets"].size_bytes == 250 * 50
+    assert (found.by_tenant["pets"].exports, found.by_table["pets"].exports, found.by_format.exports) == (1, 6, 6)
+    assert found.by_table["pets"].size_bytes == (200 + 5 * 50) * 50
+
+
+def test_the_past_of_a_few_tenants_is_told_to_none_of_the_others(publisher: Publisher) -> None:
+    """Sums over few would tell how much others export and how well their rows compress."""
+    store = MeasureStore(publisher.control)
+    measured(publisher, "one", 200)
+    for other in (*CROWD[:4], CROWD[0]):
+        measured(publisher, other, 50)
+    own, new = history(store, "one"), history(store, "new")
+    assert (own.by_table, own.by_format.exports, own.by_format.size_bytes) == ({}, 1, 200 * 50)
+    assert (new.by_tenant, new.by_table["pets"].exports, new.by_format.exports) == ({}, 6, 6)  # of five others
+    publisher.change("DELETE FROM export_control.export_measures WHERE tenant_id = %(id)s", id="one")
+    assert history(store, "new") == History()
+
+
+def test_past_errors_of_a_few_tenants_are_told_to_none_of_the_others(publisher: Publisher) -> None:
+    store = MeasureStore(publisher.control)
+    for tenant in ("one", *CROWD[:4]):
+        publisher.publish(tenant=tenant)
+    publisher.change("UPDATE export_control.export_requests SET estimated_rows = 1, estimated_bytes = 1")
+    found = store.past_error("one", ["csv"])
+    assert found is not None
+    assert (found.exports, found.own) == (1, False)
+    everybodys = store.past_error("new", ["csv"])
+    assert everybodys is not None
+    assert everybodys.exports == 5
+    publisher.change("UPDATE export_control.export_requests SET estimated_rows = NULL WHERE tenant_id = 'one'")
+    assert store.past_error("new", ["csv"]) is None
 
 
 def test_another_format_corrects_rows_and_says_nothing_of_bytes(publisher: Publisher) -> None:
@@ -285,15 +315,16 @@ def test_the_median_of_the_last_five_corrects_and_older_measures_make_room(publi
     assert history(store, "one").ratios["pets"] == pytest.approx(223 / 101)
 
 
-@pytest.mark.parametrize(("role", "exports"), [(Role.MEMBER, 1), (Role.ADMIN, 1), (None, 0)])
+@pytest.mark.parametrize(("role", "exports"), [(Role.MEMBER, 6), (Role.ADMIN, 6), (None, 0)])
 def test_the_api_gets_its_own_tenants_past_whichever_it_names(
     publisher: Publisher, control_url: str, role: Role | None, exports: int
 ) -> None:
-    measured(publisher, "one", 200)
+    for tenant in ("one", *CROWD):
+        measured(publisher, tenant, 200)
     pool = ControlPool(control_url)
     pool.open()
     try:
-        caller = Caller(role=role, tenant_id="two", credential="test") if role else None
+        caller = Caller(role=role, tenant_id="new", credential="test") if role else None
         with pool.acting(caller) as control:
             found = history(MeasureStore(control), "one")
             with pytest.raises(RequestRejected, match="may not do this"):

@@ -318,7 +318,17 @@ def test_only_admins_clean_up(publisher: Publisher, ask: Ask, who: str) -> None:
     assert {role for role in Role if Action.CLEAN_UP in ALLOWED[role]} == {Role.ADMIN}
 
 
-@pytest.mark.parametrize("body", [{}, {"older_than_days": 0}, {"older_than_days": 9, "tenant": "theirs"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"older_than_days": 0},
+        {"older_than_days": True},
+        {"older_than_days": 36_501},
+        {"older_than_days": 9, "dry_run": "no"},
+        {"older_than_days": 9, "tenant": "theirs"},
+    ],
+)
 def test_a_cleanup_without_a_clear_age_is_refused(publisher: Publisher, ask: Ask, body: dict[str, Any]) -> None:
     old = aged(publisher, 10)
     assert ask("admin", **body).status_code == 422
@@ -353,10 +363,54 @@ def test_the_command_cleans_up_one_tenant_or_all(publisher: Publisher, run: Call
     assert holders(publisher) == {ours, theirs, young}
     assert run(*arguments, "--tenant", "theirs")["exports_deleted"] == 1
     assert holders(publisher) == {ours, young}
-    assert run(*arguments, "--keep-scheduled")["removed"]["items"] == len(FILES) + 1
+    assert run(*arguments, "--no-keep-scheduled")["removed"]["items"] == len(FILES) + 1
     assert holders(publisher) == {young}
     entries = AuditLog(publisher.control).list(AuditFilter(action=Action.CLEAN_UP), limit=10)
     assert [(entry.tenant_id, entry.user_id.split(":")[0]) for entry in entries] == [(None, "cli"), ("theirs", "cli")]
+
+
+def scheduled(publisher: Publisher, request_id: str) -> None:
+    """As if a schedule had made it."""
+    publisher.change(
+        """
+        WITH made AS (
+            INSERT INTO export_control.export_schedules (tenant_id, owner, name, config, cron, timezone, next_fire_at)
+            SELECT tenant_id, 'admin', 'Nightly', config, '0 3 * * *', 'UTC', now() FROM export_control.export_requests
+            WHERE id = %(id)s RETURNING id
+        )
+        UPDATE export_control.export_requests SET schedule_id = (SELECT id FROM made) WHERE id = %(id)s
+        """,
+        id=request_id,
+    )
+
+
+@pytest.mark.parametrize("who", ["admin", "operator"])
+def test_what_a_schedule_made_stays_unless_said_otherwise(
+    publisher: Publisher, ask: Ask, run: Callable[..., dict[str, Any]], who: str
+) -> None:
+    """Whichever door: who leaves it out loses no backup."""
+    _, backup = aged(publisher, 10), aged(publisher, 10)
+    scheduled(publisher, backup)
+
+    def gone(*, keep: bool | None = None, dry_run: bool = False) -> int:
+        if who == "admin":
+            asked = {"older_than_days": 7, "dry_run": dry_run, "keep_scheduled": keep}
+            answer = ask("admin", **{name: value for name, value in asked.items() if value is not None}).json()
+        else:
+            told = {None: (), True: ("--keep-scheduled",), False: ("--no-keep-scheduled",)}[keep]
+            answer = run("cleanup", "--older-than-days", "7", *told, *(["--dry-run"] if dry_run else []))
+        return int(answer["exports_deleted"])
+
+    assert [gone(keep=keep, dry_run=True) for keep in (None, True, False)] == [1, 1, 2]
+    assert gone() == 1
+    assert holders(publisher) == {backup}
+    assert [gone(keep=False, dry_run=True), gone(keep=False)] == [1, 1]
+    assert holders(publisher) == set()
+
+
+def test_an_age_beyond_the_calendar_is_refused(run: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(AssertionError, match="36500"):
+        run("cleanup", "--older-than-days", "99999999")
 
 
 def test_older_is_counted_from_completion(publisher: Publisher, retention: RetentionStore) -> None:

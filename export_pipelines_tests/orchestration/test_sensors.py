@@ -8,12 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 from dagster import (
-    AddDynamicPartitionsRequest,
     DagsterRunStatus,
-    DeleteDynamicPartitionsRequest,
     RunRequest,
     SensorEvaluationContext,
-    SensorResult,
     SkipReason,
     build_run_status_sensor_context,
     build_sensor_context,
@@ -192,38 +189,41 @@ def sync(workshop: Workshop, context: SensorEvaluationContext) -> Callable[[], A
     return lambda: sensors.tenants_sensor(workshop.catalog)(context)
 
 
-def test_tenants_of_the_source_become_partitions(workshop: Workshop, sync: Callable[[], Any]) -> None:
-    name = tenant_partitions_name(workshop.catalog)
-    result = sync()
-    assert isinstance(result, SensorResult)
-    assert result.dynamic_partitions_requests == [AddDynamicPartitionsRequest(name, list(TENANTS))]
-    workshop.instance.add_dynamic_partitions(name, list(TENANTS))
-    assert isinstance(sync(), SkipReason)
+@pytest.fixture
+def known(workshop: Workshop) -> Callable[[], list[str]]:
+    """The tenants that Dagster has partitions for."""
+    return lambda: sorted(workshop.instance.get_dynamic_partitions(tenant_partitions_name(workshop.catalog)))
 
 
-def test_a_tenant_that_left_loses_its_partition(workshop: Workshop, sync: Callable[[], Any]) -> None:
-    name = tenant_partitions_name(workshop.catalog)
-    workshop.instance.add_dynamic_partitions(name, [*TENANTS, "left"])
-    result = sync()
-    assert isinstance(result, SensorResult)
-    assert result.dynamic_partitions_requests == [DeleteDynamicPartitionsRequest(name, ["left"])]
+def test_tenants_of_the_source_become_partitions(sync: Callable[[], Any], known: Callable[[], list[str]]) -> None:
+    assert sync().skip_message == "3 tenants added, 0 removed, 0 known"
+    assert known() == list(TENANTS)
+    assert sync().skip_message == "0 tenants added, 0 removed, 3 known"
+
+
+def test_a_tenant_that_left_loses_its_partition(
+    workshop: Workshop, sync: Callable[[], Any], known: Callable[[], list[str]]
+) -> None:
+    workshop.instance.add_dynamic_partitions(tenant_partitions_name(workshop.catalog), [*TENANTS, "left"])
+    assert sync().skip_message == "0 tenants added, 1 removed, 3 known"
+    assert known() == list(TENANTS)
 
 
 def test_an_empty_answer_deletes_no_partition(
-    workshop: Workshop, sync: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, sync: Callable[[], Any], known: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.instance.add_dynamic_partitions(tenant_partitions_name(workshop.catalog), list(TENANTS))
     monkeypatch.setattr(PostgresSource, "tenants", lambda _source: [])
-    assert isinstance(sync(), SkipReason)
+    assert sync().skip_message == "the source lists no tenant; partitions are left as they are"
+    assert known() == list(TENANTS)
 
 
 def test_a_tenant_that_cannot_be_a_partition_key_keeps_the_others(
-    workshop: Workshop, sync: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    sync: Callable[[], Any], known: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PostgresSource, "tenants", lambda _source: ["a", "b|c"])
-    result = sync()
-    assert isinstance(result, SensorResult)
-    assert result.dynamic_partitions_requests[0].partition_keys == ["a"]
+    sync()
+    assert known() == ["a"]
 
 
 # Cost -------------------------------------------------------------------------------------------------------------

@@ -232,7 +232,7 @@ def test_a_plan_knows_that_there_is_a_password_and_not_which() -> None:
 
 
 def test_a_configuration_that_is_too_large_is_refused_before_it_is_read() -> None:
-    with pytest.raises(RequestRejected, match=str(MAX_CONFIGURATION_BYTES)):
+    with pytest.raises(RequestRejected, match=f"larger than {MAX_CONFIGURATION_BYTES} bytes.*in several exports"):
         plan({**MINIMAL, "options": {"x": "y" * MAX_CONFIGURATION_BYTES}})
 
 
@@ -242,6 +242,18 @@ def test_a_configuration_that_is_nested_without_end_is_refused() -> None:
         deep = [deep]
     with pytest.raises(RequestRejected, match="config"):
         plan({**MINIMAL, "options": deep})
+
+
+@pytest.mark.parametrize(
+    "at", ["2026-01-02T00:00:01Z", "2090-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+)
+def test_a_point_in_time_that_has_not_been_or_no_clock_can_show_is_refused(at: str) -> None:
+    backup = {"export_type": "full_backup", "format": "csv"}
+    now = plan({**backup, "point_in_time": "2026-01-02T01:00:00+01:00"})
+    assert now.point_in_time == now.requested_at
+    with pytest.raises(RequestRejected, match=r"future|outside") as refused:
+        plan({**backup, "point_in_time": at})
+    assert refused.value.field == "point_in_time"
 
 
 # Anything at all --------------------------------------------------------------------------------------------------
@@ -269,6 +281,8 @@ def switched(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any
 near_misses = st.fixed_dictionaries(
     {"format": texts | json_values},
     optional={
+        "export_type": st.sampled_from(["selective", "full_backup", "migration"]) | json_values,
+        "point_in_time": st.datetimes(timezones=st.timezones()).map(dt.datetime.isoformat) | json_values,
         "name": texts | json_values,
         "tables": st.lists(texts, max_size=3) | json_values,
         "data_sources": st.lists(

@@ -68,7 +68,17 @@ def test_any_text_is_an_instant_or_rejected_by_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["0001-01-01", "9999-12-31", "9999-12-31T00:00:00-12:00", "2024-02-30", "yesterday", "1704067200"]
+    "value",
+    [
+        "0001-01-01",
+        "0001-01-02T00:00:00+14:00",
+        "9999-12-31",
+        "9999-12-30T23:59:59-12:00",
+        "9999-12-31T00:00:00-12:00",
+        "2024-02-30",
+        "yesterday",
+        "1704067200",
+    ],
 )
 def test_what_no_zone_can_express_or_nobody_can_read_is_rejected(value: str) -> None:
     with pytest.raises(RequestRejected):

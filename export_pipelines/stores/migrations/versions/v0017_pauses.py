@@ -5,7 +5,7 @@ from __future__ import annotations
 from export_pipelines.stores.migrations.scripts import run_script_of
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 
 
 def upgrade() -> None:
