@@ -257,8 +257,8 @@ def long_history(control_url: str) -> Iterator[Explained]:
         )
         connection.execute(
             """
-            INSERT INTO export_control.export_deliveries (request_id, method, recipient, status)
-            SELECT id, 'email', 'a@example.com', 'delivered' FROM export_control.export_requests
+            INSERT INTO export_control.export_deliveries (request_id, tenant_id, method, recipient, status)
+            SELECT id, tenant_id, 'email', 'a@example.com', 'delivered' FROM export_control.export_requests
             """
         )
     with psycopg.connect(control_url, autocommit=True) as connection:
