@@ -23,6 +23,7 @@ from export_pipelines_tests.orchestration.ui import WAIT_SECONDS, backfill, node
 from export_pipelines_tests.workshop import TENANTS, ClinicSource
 
 BUCKETS = 17
+SHARED = bucket_of(TENANTS[1], BUCKETS)
 MONTHS = ("2024-02-01", "2024-03-01", "2024-04-01")
 
 
@@ -53,6 +54,12 @@ def services(workplace: Workplace) -> Iterator[Services]:
     with running_services(workplace) as running:
         until(lambda: owners_known(running, BUCKET) == set(bucket_keys(BUCKETS)))
         yield running
+
+
+@pytest.fixture(scope="module")
+def first_runs(services: Services) -> list[dict[str, str]]:
+    """Tags of the runs of a backfill over `MONTHS` of `SHARED`."""
+    return backfill(services, ["pets", "invoices"], [f"{month}|{SHARED}" for month in MONTHS])
 
 
 def test_nobody_but_this_account_can_reach_the_code_server(workplace: Workplace, services: Services) -> None:
@@ -91,32 +98,38 @@ def _group(process: Path) -> int | None:
 
 @pytest.mark.timeout(2 * WAIT_SECONDS)
 def test_chosen_months_of_a_bucket_come_into_the_lake_for_all_its_tenants(
-    workplace: Workplace, services: Services
+    workplace: Workplace, services: Services, first_runs: list[dict[str, str]]
 ) -> None:
-    bucket = bucket_of(TENANTS[1], BUCKETS)
-    held = [tenant for tenant in TENANTS if bucket_of(tenant, BUCKETS) == bucket]
+    held = [tenant for tenant in TENANTS if bucket_of(tenant, BUCKETS) == SHARED]
     assert len(held) == 2
-    (run,) = backfill(services, ["pets", "invoices"], [f"{month}|{bucket}" for month in MONTHS])
+    (run,) = first_runs
     assert (run["dagster/asset_partition_range_start"], run["dagster/asset_partition_range_end"]) == (
-        f"{MONTHS[0]}|{bucket}",
-        f"{MONTHS[-1]}|{bucket}",
+        f"{MONTHS[0]}|{SHARED}",
+        f"{MONTHS[-1]}|{SHARED}",
     )
     for table in ("pets", "invoices"):
-        folder = workplace.settings.home / "objects" / "lake" / "clinic" / table
-        found = {without_snapshot(path.relative_to(folder).as_posix()) for path in folder.rglob("*.parquet")}
-        assert found == {f"tenant={tenant}/month={month[:7]}/part-00000.parquet" for tenant in held for month in MONTHS}
+        assert partitions(workplace, table) == {
+            f"tenant={tenant}/month={month[:7]}/part-00000.parquet" for tenant in held for month in MONTHS
+        }
         assert node(services, table)["partitionStats"]["numMaterialized"] == len(MONTHS)
 
 
 @pytest.mark.timeout(2 * WAIT_SECONDS)
+@pytest.mark.usefixtures("first_runs")
 def test_a_backfill_of_only_what_is_missing_reads_nothing_twice(workplace: Workplace, services: Services) -> None:
     """With the run config that the UI's launchpad has for a backfill."""
-    bucket = bucket_of(TENANTS[0], BUCKETS)
-    folder = Path(workplace.settings.home) / "objects" / "lake" / "clinic" / "clients"
-    config = {"ops": {"clinic__clients": {"config": {"only_missing": True}}}}
-    backfill(services, ["clients"], [f"{month}|{bucket}" for month in MONTHS[:2]])
-    first = set(folder.rglob("*.parquet"))
-    backfill(services, ["clients"], [f"{month}|{bucket}" for month in MONTHS], run_config=config)
-    second = set(folder.rglob("*.parquet"))
-    assert first < second
-    assert len(second - first) == 1
+    before = set(lake_of(workplace, "invoices").rglob("*.parquet"))
+    config = {"ops": {"clinic__invoices": {"config": {"only_missing": True}}}}
+    wanted = [f"{month}|{SHARED}" for month in (MONTHS[0], "2024-05-01")]
+    backfill(services, ["invoices"], wanted, run_config=config)
+    added = set(lake_of(workplace, "invoices").rglob("*.parquet")) - before
+    assert sorted(path.parts[-3] for path in added) == ["month=2024-05", "month=2024-05"]
+
+
+def lake_of(workplace: Workplace, table: str) -> Path:
+    return workplace.settings.home / "objects" / "lake" / "clinic" / table
+
+
+def partitions(workplace: Workplace, table: str) -> set[str]:
+    folder = lake_of(workplace, table)
+    return {without_snapshot(path.relative_to(folder).as_posix()) for path in folder.rglob("*.parquet")}
