@@ -55,7 +55,8 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         _log.warning("measures_lost", request_id=plan.request_id, error=str(error))
     if services.keep_canonical and plan.sealing is None and plan.converted_from is None and plan.export_type != "audit":
         keep_stage(plan, stage, services.requests, services.store)
-    services.store.delete(stage_prefix(plan.request_id, plan.attempt))
+    for attempt in range(1, plan.attempt + 1):  # whoever gave up an earlier one may have been killed before clearing it
+        services.store.delete(stage_prefix(plan.request_id, attempt))
     return package
 
 
