@@ -147,12 +147,11 @@ def _exit_codes() -> list[str]:
 
 def commands(command: Any, path: str = "export-pipelines") -> Iterator[tuple[str, Any]]:
     """Every command that does something, with its full name, in the order of the help."""
-    below = getattr(command, "commands", None)
-    if below is None:
+    if not hasattr(command, "list_commands"):
         yield path, command
         return
-    for name, child in below.items():
-        yield from commands(child, f"{path} {name}")
+    for name in command.list_commands(None):
+        yield from commands(command.get_command(None, name), f"{path} {name}")
 
 
 def _parameter(parameter: Any) -> tuple[str, str, str]:

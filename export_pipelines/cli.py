@@ -6,31 +6,62 @@ not trusted.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from export_pipelines.commands import (
-    audit,
-    bulk,
-    catalog,
-    cleanup,
-    conversions,
-    estimates,
-    exports,
-    keys,
-    lake,
-    requests,
-    restoration,
-    schedules,
-    service,
-    signing,
-    verification,
-)
 from export_pipelines.logs import configure_logs
 
+# In the order of the help, and where each is in `export_pipelines.commands`: a function, or an app with subcommands.
+COMMANDS = {
+    "up": "service:up",
+    "demo": "service:demo",
+    "api": "service:api",
+    "export": "exports:export",
+    "bulk": "bulk:bulk",
+    "estimate": "estimates:estimate",
+    "convert": "conversions:convert",
+    "verify": "verification:verify",
+    "restore": "restoration:restore",
+    "migrate": "service:migrate",
+    "reset": "service:reset",
+    "cleanup": "cleanup:clean_up",
+    "sweep": "cleanup:sweep",
+    "catalog": "catalog:app",
+    "lake": "lake:app",
+    "requests": "requests:app",
+    "schedules": "schedules:app",
+    "batches": "bulk:app",
+    "keys": "keys:app",
+    "audit": "audit:app",
+    "signing": "signing:app",
+}
+
+
+class _Commands(TyperGroup):
+    """Reads a command's module when that command is asked for: together they take seconds of a processor."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        found = getattr(import_module(f"export_pipelines.commands.{module}"), name)
+        holder = typer.Typer(add_completion=False)
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=cmd_name)
+        else:
+            holder.command(cmd_name)(found)
+        return typer.main.get_group(holder).commands[cmd_name]
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals hold URLs with passwords
@@ -52,29 +83,6 @@ def program(
     ] = False,
 ) -> None:
     """What all commands have in common."""
-
-
-app.command()(service.up)
-app.command()(service.demo)
-app.command()(service.api)
-app.command()(exports.export)
-app.command()(bulk.bulk)
-app.command()(estimates.estimate)
-app.command()(conversions.convert)
-app.command()(verification.verify)
-app.command()(restoration.restore)
-app.command()(service.migrate)
-app.command()(service.reset)
-app.command("cleanup")(cleanup.clean_up)
-app.command()(cleanup.sweep)
-app.add_typer(catalog.app, name="catalog")
-app.add_typer(lake.app, name="lake")
-app.add_typer(requests.app, name="requests")
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(bulk.app, name="batches")
-app.add_typer(keys.app, name="keys")
-app.add_typer(audit.app, name="audit")
-app.add_typer(signing.app, name="signing")
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.account import make_folder
@@ -43,12 +42,24 @@ class SampleSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """A prepared home: settings with every URL known, and the environment for child processes."""
+    """A prepared home, its settings with every URL known."""
 
     settings: Settings
-    environment: dict[str, str]
     admin_url: str | None  # superuser of the embedded source; None where the source is the user's own
     server: EmbeddedPostgres | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process that runs Dagster is told."""
+        control = self.settings.require_control_url()
+        return {
+            "EXPORT_SOURCE_URL": self.settings.require_source_url(),
+            "EXPORT_CONTROL_URL": control,
+            "EXPORT_HOME": str(self.settings.home),
+            "DAGSTER_HOME": str(self.settings.home / "dagster"),
+            "DAGSTER_POSTGRES_URL": dagster_url(control),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+        }
 
     def keep_database(self) -> None:
         """Start the embedded server again if it is gone: the process that owned it may have been another one."""
@@ -132,14 +143,6 @@ def _workplace(
     for folder in (dagster_home, home / "objects"):  # tenants' rows and addresses are for no other account
         make_folder(folder, 0o700)
     shutil.copyfile(DAGSTER_YAML, dagster_home / "dagster.yaml")
-    environment = {
-        "EXPORT_SOURCE_URL": source,
-        "EXPORT_CONTROL_URL": control,
-        "EXPORT_HOME": str(home),
-        "DAGSTER_HOME": str(dagster_home),
-        "DAGSTER_POSTGRES_URL": dagster_url(control),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-    }
     api = web or (settings.api_url.get_secret_value() if settings.api_url else control)
     known = settings.model_copy(
         update={
@@ -149,7 +152,7 @@ def _workplace(
             "api_url": SecretStr(api),
         }
     )
-    return Workplace(settings=known, environment=environment, admin_url=admin, server=server)
+    return Workplace(settings=known, admin_url=admin, server=server)
 
 
 def dagster_url(control_url: str) -> str:
@@ -158,6 +161,8 @@ def dagster_url(control_url: str) -> str:
     A run writes some 75 events, each a commit of its own. They need not wait for the disk: after a crash of the
     server the request table is the truth and what Dagster forgot is asked for again (docs/adr/0006).
     """
+    from sqlalchemy.engine import make_url  # late: 0.4 s, and most commands start no Dagster
+
     url = make_url(control_url).set(drivername="postgresql+psycopg2")
     url = url.update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA} -csynchronous_commit=off"})
     return url.render_as_string(hide_password=False)

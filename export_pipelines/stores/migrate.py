@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
 
-from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.errors import Unavailable
 
 SCHEMA = "export_control"
 DAGSTER_SCHEMA = "dagster"
 API_ROLE = "export_api"
-_LOCK = 7_283_001  # any fixed number: two processes that migrate at once take turns
-_SETTING = "EXPORT_CONTROL_URL"
 
 
 def migrate(url: str) -> tuple[str | None, str]:
@@ -31,74 +20,35 @@ def migrate(url: str) -> tuple[str | None, str]:
     All or nothing. `RequestRejected` for a role without the rights or a schema of a newer version, `Unavailable`
     when the server does not answer.
     """
-    engine = create_engine(_address(url), poolclass=NullPool)
-    config = _config()
-    with _explained(), engine.begin() as connection:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        for schema in (SCHEMA, DAGSTER_SCHEMA):
-            _ensure_schema(connection, schema)
-        before = _current(connection)
-        _refuse_unknown(before)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before, head()
+    if _is_current(url):
+        return head(), head()
+    # Late: alembic is half a second, and nearly every process finds nothing to do.
+    from export_pipelines.stores.upgrade import upgrade
+
+    return upgrade(url)
 
 
+@cache
 def head() -> str:
-    """The newest revision this version knows."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+    """The newest revision this version knows: the number in the last step's file name."""
+    steps = (Path(__file__).parent / "migrations" / "versions").glob("v[0-9]*.py")
+    return max(step.name.removeprefix("v").partition("_")[0] for step in steps)
 
 
-def _address(url: str) -> URL:
+def _is_current(url: str) -> bool:
+    """One look; whatever it cannot answer is for the upgrade to find and to explain."""
     try:
-        return make_url(url).set(drivername="postgresql+psycopg")
-    except ArgumentError as error:
-        raise RequestRejected("is not a postgresql:// URL", field=_SETTING) from error
+        with psycopg.connect(url) as connection:
+            found = connection.execute(
+                "SELECT version_num, to_regnamespace('dagster') IS NOT NULL FROM export_control.schema_version"
+            ).fetchall()
+    except psycopg.OperationalError as error:
+        raise unavailable(error) from error
+    except psycopg.Error:
+        return False
+    return found == [(head(), True)]
 
 
-def _ensure_schema(connection: Connection, name: str) -> None:
-    """Looks first: CREATE SCHEMA IF NOT EXISTS wants the right to create even where there is nothing to do."""
-    if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": name}).scalar() is None:
-        connection.execute(text(f"CREATE SCHEMA {name}"))
-
-
-def _refuse_unknown(revision: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is not None and revision not in known:
-        raise RequestRejected(
-            f"the control database has schema version {revision}, this program knows up to {head()}; "
-            "install the newer program, or name another database",
-            field=_SETTING,
-        )
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Steps go straight to the driver, the rest through SQLAlchemy, so an error comes in either dress."""
-    try:
-        yield
-    except (DBAPIError, psycopg.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        message = str(cause).strip()
-        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-            raise RequestRejected(
-                f"the login may not set up the schemas or the API's role ({message}); as an administrator run "
-                f"CREATE SCHEMA {SCHEMA} AUTHORIZATION <login>; CREATE SCHEMA {DAGSTER_SCHEMA} AUTHORIZATION <login>; "
-                f"CREATE ROLE {API_ROLE} NOLOGIN; GRANT {API_ROLE} TO <login>; then migrate again",
-                field=_SETTING,
-            ) from error
-        if isinstance(cause, psycopg.OperationalError):
-            raise Unavailable(f"control database does not answer: {message}") from error
-        raise
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _current(connection: Connection) -> str | None:
-    where = {"version_table": "schema_version", "version_table_schema": SCHEMA}
-    return MigrationContext.configure(connection, opts=where).get_current_revision()
+def unavailable(error: BaseException) -> Unavailable:
+    """What a server that does not answer is told as."""
+    return Unavailable(f"control database does not answer: {str(error).strip()}")

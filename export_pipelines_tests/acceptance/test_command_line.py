@@ -80,7 +80,7 @@ def test_a_second_service_on_one_home_is_refused(tmp_path: Path) -> None:
     from export_pipelines.embedded.workplace import Workplace
     from export_pipelines.settings import Settings
 
-    workplace = Workplace(settings=Settings(EXPORT_HOME=tmp_path), environment={}, admin_url=None)
+    workplace = Workplace(settings=Settings(EXPORT_HOME=tmp_path), admin_url=None)
     with (tmp_path / SERVICES_LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable, match="is already running"), running_services(workplace):

@@ -53,8 +53,7 @@ def problem_of(words: list[str]) -> str | None:
     """What is wrong with a command line, as far as its words tell."""
     command: Any = typer.main.get_command(app)
     for position, word in enumerate(words[1:], 1):
-        below = getattr(command, "commands", None)
-        if below is None:
+        if not hasattr(command, "list_commands"):
             known = {
                 spelling for parameter in command.params for spelling in (*parameter.opts, *parameter.secondary_opts)
             }
@@ -63,9 +62,9 @@ def problem_of(words: list[str]) -> str | None:
             return f"{' '.join(words)}: no option {unknown}" if unknown else None
         if word in ("COMMAND", "--help"):
             return None
-        if word not in below:
+        command = command.get_command(None, word)
+        if command is None:
             return f"{' '.join(words)}: no command {word!r}"
-        command = below[word]
     return None
 
 

@@ -18,8 +18,9 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
-from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, _address, _config, head, migrate
+from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, head, migrate
 from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.upgrade import _address, _config
 
 TABLES = {
     "export_requests", "export_request_events", "export_files", "export_deliveries", "export_links",
