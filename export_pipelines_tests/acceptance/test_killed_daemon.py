@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,9 +65,10 @@ class Havoc:
             self.services.child(victim).signal(signal.SIGKILL)  # with everything it started
             return True
         workers = run_workers(self.services)
-        if workers:
+        with suppress(IndexError, ProcessLookupError):  # none at work, or ended since it was listed
             os.kill(random.choice(workers), signal.SIGKILL)
-        return bool(workers)
+            return True
+        return False
 
 
 def run_workers(services: Services) -> list[int]:

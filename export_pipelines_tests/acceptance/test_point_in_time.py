@@ -59,7 +59,7 @@ def made(spare: str, postgres: Any, control_url: str, tmp_path: Path) -> Iterato
 
 
 def _month() -> dt.date:
-    return NOW.date().replace(day=1)
+    return dt.datetime.now(dt.UTC).date().replace(day=1)
 
 
 def materialize(workshop: Workshop, tenant: str = OURS, tables: list[str] = TABLES, **options: Any) -> dt.datetime:

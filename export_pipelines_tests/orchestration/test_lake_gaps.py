@@ -17,11 +17,15 @@ from export_pipelines_tests.orchestration.lake import Lake, OpenLake, bucket_par
 from export_pipelines_tests.workshop import TENANTS
 
 OURS = TENANTS[0]
-TODAY = dt.datetime.now(dt.UTC).date()
-THIS_MONTH = TODAY.replace(day=1)
-LAST_MONTH = (THIS_MONTH - dt.timedelta(days=1)).replace(day=1)
 
 Ask = Callable[..., Result]
+
+
+@pytest.fixture
+def last_month() -> dt.date:
+    """Of the test's own time: a run over many tests may begin in one month and end in the next."""
+    this_month = dt.datetime.now(dt.UTC).date().replace(day=1)
+    return (this_month - dt.timedelta(days=1)).replace(day=1)
 
 
 @pytest.fixture
@@ -39,27 +43,27 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
     return command
 
 
-def test_closed_periods_that_were_never_read_are_missing(open_lake: OpenLake, ask: Ask) -> None:
+def test_closed_periods_that_were_never_read_are_missing(open_lake: OpenLake, ask: Ask, last_month: dt.date) -> None:
     lake = open_lake()
     first = lake.catalog.history_start
     lake.materialize("pets", partition(OURS, first.replace(year=first.year + 1)))
     listed = json.loads(ask(lake, "--tenant", OURS, "--table", "pets", "--json").stdout)
-    expected = count_periods(first, LAST_MONTH, lake.catalog.tables["pets"].partition.grain) - 1
+    expected = count_periods(first, last_month, lake.catalog.tables["pets"].partition.grain) - 1
     assert listed == [
         {
             "table": "pets",
             "tenant": OURS,
             "partitions": expected,
             "first": str(first),
-            "last": str(LAST_MONTH),
+            "last": str(last_month),
             "partition_owner": OURS,
         }
     ]
 
 
-def test_the_period_that_goes_on_is_not_missing(open_lake: OpenLake, ask: Ask) -> None:
-    lake = open_lake(history_start=LAST_MONTH)
-    lake.materialize("pets", partition(OURS, LAST_MONTH))
+def test_the_period_that_goes_on_is_not_missing(open_lake: OpenLake, ask: Ask, last_month: dt.date) -> None:
+    lake = open_lake(history_start=last_month)
+    lake.materialize("pets", partition(OURS, last_month))
     assert ask(lake, "--tenant", OURS, "--table", "pets").stdout.startswith("nothing is missing")
 
 
@@ -71,13 +75,13 @@ def test_a_table_without_periods_is_missing_until_it_is_read(open_lake: OpenLake
     assert json.loads(ask(lake, "--tenant", OURS, "--table", "products", "--json").stdout) == []
 
 
-def test_buckets_are_named_as_dagster_calls_them(open_lake: OpenLake, ask: Ask) -> None:
-    lake = open_lake(history_start=LAST_MONTH, tenant_buckets=17)
+def test_buckets_are_named_as_dagster_calls_them(open_lake: OpenLake, ask: Ask, last_month: dt.date) -> None:
+    lake = open_lake(history_start=last_month, tenant_buckets=17)
     bucket = bucket_of(OURS, 17)
     gaps = json.loads(ask(lake, "--table", "pets", "--json").stdout)
     assert {gap["tenant"]: gap["partition_owner"] for gap in gaps} == {t: bucket_of(t, 17) for t in TENANTS}
     assert bucket in ask(lake, "--tenant", OURS).stdout
-    lake.materialize("pets", bucket_partition(bucket, LAST_MONTH))
+    lake.materialize("pets", bucket_partition(bucket, last_month))
     gaps = json.loads(ask(lake, "--table", "pets", "--json").stdout)
     assert {gap["tenant"] for gap in gaps} == {t for t in TENANTS if bucket_of(t, 17) != bucket}
 
