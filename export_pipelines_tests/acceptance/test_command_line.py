@@ -10,23 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from export_pipelines_tests.commands import Answer, run_command
+
 COMMAND = Path(sys.executable).with_name("export-pipelines")
 EXPORT = ("export", "--tenant", "t", "--tables", "pets", "--format", "csv")
 NOWHERE = "postgresql://nobody:secret-word@127.0.0.1:9/void"
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **environment: str) -> Answer:
     """The command without any database behind it."""
-    known = {"EXPORT_SOURCE_URL": NOWHERE, "EXPORT_CONTROL_URL": NOWHERE, "EXPORT_HOME": str(folder / "home")}
-    return subprocess.run(
-        [str(COMMAND), *arguments],
-        env={**os.environ, **known, **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    return run_command(*arguments, folder=folder, environment=_nowhere(folder) | environment)
+
+
+def _nowhere(folder: Path) -> dict[str, str]:
+    return {"EXPORT_SOURCE_URL": NOWHERE, "EXPORT_CONTROL_URL": NOWHERE, "EXPORT_HOME": str(folder / "home")}
+
+
+def test_the_installed_command_answers_wrong_input(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(COMMAND), *EXPORT], env={**os.environ, **_nowhere(tmp_path)}, capture_output=True, text=True, check=False
     )
+    assert (done.returncode, "control database does not answer" in done.stderr) == (4, True)
 
 
 WRONG: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
@@ -63,7 +67,7 @@ def test_wrong_input_is_named_and_ends_with_its_exit_code(
     tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], code: int, message: str
 ) -> None:
     done = run(tmp_path, *arguments, **environment)
-    assert (done.returncode, message in " ".join(done.stderr.split())) == (code, True), done.stderr
+    assert (done.code, message in " ".join(done.stderr.split())) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
     assert "secret-word" not in done.stderr + done.stdout
 
@@ -71,7 +75,7 @@ def test_wrong_input_is_named_and_ends_with_its_exit_code(
 def test_a_package_that_was_cut_is_damaged_not_unknown(tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04" + bytes(200))
     done = run(tmp_path, "verify", "cut.zip")
-    assert (done.returncode, "damaged or incomplete" in done.stderr) == (3, True)
+    assert (done.code, "damaged or incomplete" in done.stderr) == (3, True)
 
 
 def test_a_second_service_on_one_home_is_refused(tmp_path: Path) -> None:
