@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, build_resources
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
@@ -56,9 +57,13 @@ class Workshop:
 
     settings: Settings
     catalog: Catalog
-    definitions: Definitions
     services: ExportServices
     instance: DagsterInstance
+
+    @cached_property
+    def definitions(self) -> Definitions:
+        """As the settings and the catalog say; not every test runs something."""
+        return build_defs(self.settings, catalog=self.catalog)
 
     def order(self, config: dict[str, Any], tenant: str = TENANTS[0], **row: Any) -> str:
         """Insert a request; its id."""
@@ -97,9 +102,23 @@ class Workshop:
         return [key for key, _ in self.services.store.list("")]
 
 
+_idle: list[DagsterInstance] = []  # to open one takes longer than most of what is done with it
+
+
+@contextmanager
+def _ephemeral_instance(folder: Path) -> Iterator[DagsterInstance]:
+    """An instance that knows nothing; it keeps its files in the folder of the first who had it."""
+    instance = _idle.pop() if _idle else DagsterInstance.ephemeral(tempdir=str(folder))
+    try:
+        yield instance
+    finally:
+        instance.wipe()
+        _idle.append(instance)
+
+
 @contextmanager
 def make_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterator[Workshop]:
-    """Definitions, services and an ephemeral Dagster instance for those settings."""
+    """Services and an ephemeral Dagster instance for those settings."""
     catalog = catalog or open_catalog(settings)
     secrets = {
         "EXPORT_SOURCE_URL": settings.require_source_url(),
@@ -108,18 +127,11 @@ def make_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterato
     before = {name: os.environ.get(name) for name in secrets}
     os.environ.update(secrets)  # EnvVar resources read them when a run starts
     try:
-        resource = export_resource(settings)
         with (
-            DagsterInstance.ephemeral(tempdir=str(settings.home)) as instance,
-            resource.process_config_and_initialize_cm() as opened,
+            _ephemeral_instance(settings.home) as instance,
+            build_resources({"export": export_resource(settings)}, instance) as opened,
         ):
-            yield Workshop(
-                settings=settings,
-                catalog=catalog,
-                definitions=build_defs(settings, catalog=catalog),
-                services=opened.services,
-                instance=instance,
-            )
+            yield Workshop(settings=settings, catalog=catalog, services=opened.export.services, instance=instance)
     finally:
         for name, value in before.items():
             if value is None:

@@ -71,14 +71,16 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Remove what killed processes and given up attempts left in the object store and in the service's tables."""
     with output.reported(as_json=as_json), prepared(load_settings()) as workplace:
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        from dagster import DagsterInstance
+        from dagster import DagsterInstance, build_resources
 
         from export_pipelines.orchestration.history import sweep_all
         from export_pipelines.orchestration.resources import export_resource
 
-        resource = export_resource(workplace.settings)
-        with DagsterInstance.get() as instance, resource.process_config_and_initialize_cm() as export:
-            swept = sweep_all(export.services, instance, dry_run=dry_run)
+        with (
+            DagsterInstance.get() as instance,
+            build_resources({"export": export_resource(workplace.settings)}, instance) as opened,
+        ):
+            swept = sweep_all(opened.export.services, instance, dry_run=dry_run)
         if as_json:
             output.say_json(swept.as_dict())
             return

@@ -15,7 +15,7 @@ from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.types import Kind, kind_of
 
 BATCH_ROWS = 32_768
-_MEMORY_LIMIT = "128MB"  # DuckDB keeps read blocks until it reaches this
+_MEMORY_LIMIT = "128MB"  # of one reader
 
 _SQL_TYPES: dict[Kind, str] = {
     Kind.BOOLEAN: "BOOLEAN",
@@ -33,17 +33,33 @@ _SQL_WIDTHS: dict[pa.DataType, str] = {
 }
 
 
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "memory_limit": _MEMORY_LIMIT,
+    "enable_external_file_cache": False,  # what is read back is read from the file, each time
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+_idle: list[duckdb.DuckDBPyConnection] = []  # databases without a reader: opening one takes longer than a small file
+
+
 @contextlib.contextmanager
 def reading_session() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that keeps the order of rows, uses one thread and fetches no extension."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": _MEMORY_LIMIT,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=config) as connection:
-        yield connection
+    """A DuckDB of the reader's own that keeps the order of rows, uses one thread and fetches no extension.
+
+    What the reader registers ends with the session. The database below serves the next reader, unless this one failed.
+    """
+    try:
+        database = _idle.pop()
+    except IndexError:
+        database = duckdb.connect(config=_CONFIG)
+    try:
+        with database.cursor() as session:
+            yield session
+    except BaseException:
+        database.close()
+        raise
+    _idle.append(database)
 
 
 @contextlib.contextmanager
