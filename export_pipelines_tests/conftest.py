@@ -21,6 +21,7 @@ from export_pipelines.settings import Settings
 from export_pipelines.sources.copy_decoder.libpq import availability
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.stores.migrate import migrate
+from export_pipelines_tests.control_database import as_before, shape
 from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
 
 pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
@@ -98,15 +99,43 @@ def control_template(database: Callable[[str], str]) -> str:
     return urlsplit(url).path.removeprefix("/")
 
 
+@pytest.fixture(scope="session")
+def control_shape(postgres: EmbeddedPostgres, control_template: str) -> tuple[object, ...]:
+    """How a control database looks in which tests changed nothing but rows."""
+    return shape(postgres.url(control_template))
+
+
+@pytest.fixture(scope="session")
+def idle_controls() -> list[str]:
+    """Empty, migrated control databases that a test had before."""
+    return []
+
+
 @pytest.fixture
-def control_url(postgres: EmbeddedPostgres, control_template: str) -> Iterator[str]:
-    """An empty, migrated control database, dropped after the test."""
+def control_url(
+    postgres: EmbeddedPostgres, control_template: str, control_shape: tuple[object, ...], idle_controls: list[str]
+) -> Iterator[str]:
+    """An empty, migrated control database of the test's own."""
+    name = idle_controls.pop() if idle_controls else _copied(control_template, postgres)
+    yield postgres.url(name)
+    if as_before(postgres.url(name), control_shape):
+        idle_controls.append(name)
+    else:
+        administer(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _copied(template: str, postgres: EmbeddedPostgres) -> str:
     name = f"control_{os.getpid()}_{next(_numbers)}"
+    administer(
+        postgres,
+        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)),
+    )
+    return name
+
+
+def administer(postgres: EmbeddedPostgres, statement: sql.Composable) -> None:
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(control_template)))
-        yield postgres.url(name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(statement)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Eighty requests by SQL while daemon, code server and runs are killed: each is published exactly once."""
+"""Requests by SQL while daemon, code server and runs are killed: each is published exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from export_pipelines.pipeline.sweep import sweep
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
 
-REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "50")) // 2  # with each way to start runs
+REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "32")) // 2  # with each way to start runs
 TENANTS = 4
 DEADLINE_SECONDS = 1500
 HIT = 5  # runs that the kills of one worker and of the code server may hit
