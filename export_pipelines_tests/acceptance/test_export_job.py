@@ -37,7 +37,8 @@ def source_count(clinic: ClinicSource, table: str, tenant: str, condition: str =
 def test_every_format_and_compression_ends_in_a_package_that_verifies(
     workshop: Workshop, clinic: ClinicSource, format_name: str, compression: str
 ) -> None:
-    request = workshop.export({"tables": SPINE, "format": format_name, "compression": compression})
+    tables = SPINE if compression == "none" else ["pets", "invoices", "invoice_items"]  # codecs know nothing of tables
+    request = workshop.export({"tables": tables, "format": format_name, "compression": compression})
     if compression in CODECS and not find_format(format_name).compressible:
         assert request.status is RequestStatus.FAILED
         assert "compressed already" in str(request.error_message)
