@@ -26,6 +26,7 @@ from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
 from export_pipelines.sources.engines import Engine, choose_engine
+from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
@@ -148,6 +149,13 @@ class PostgresSnapshot:
                 self._check_tables(self._connection, self._catalog, missing)
             self._checked.update(missing)
 
+    def _require_asked(self, selection: TableSelection) -> None:
+        """`require_sound`, and that the filters can be met."""
+        self.require_sound([selection.table])
+        if selection.conditions:
+            with self._lock, _translated(self._url):
+                require_labels(self._connection, self._catalog, selection)
+
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
@@ -180,7 +188,7 @@ class PostgresSnapshot:
 
     def aggregate(self, selection: TableSelection) -> TableAggregates:
         """The database's own figures for the same rows; safe to call from another thread than `read`."""
-        self.require_sound([selection.table])
+        self._require_asked(selection)
         if selection.aggregation is not None:
             self._require_agreement(selection)
         row = self._one(select_aggregates(self._catalog, selection, self._scope))
@@ -204,7 +212,7 @@ class PostgresSnapshot:
 
     def guess(self, selection: TableSelection) -> PlannerGuess:
         """Rows and width by the server's planner; a millisecond, whatever the table's size."""
-        self.require_sound([selection.table])
+        self._require_asked(selection)
         explained = self._one(explain(self._catalog, selection, self._scope))
         (analysed,) = self._one(was_analysed(self._catalog, selection.table))
         found = explained[0][0]["Plan"]

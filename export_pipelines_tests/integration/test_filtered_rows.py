@@ -160,6 +160,20 @@ def test_a_number_is_not_rounded_to_its_column(reading: Reading, whole: dict[str
     assert count(f"{total}01") == 0
 
 
+@pytest.mark.parametrize("ask", [PostgresSnapshot.guess, PostgresSnapshot.aggregate])
+def test_a_word_that_is_no_value_of_an_enum_is_refused_before_rows_are_read(
+    reading: Reading, ask: Callable[[PostgresSnapshot, TableSelection], object]
+) -> None:
+    ask(reading.snapshot, reading.selection({"type": "pets", "filters": {"species": ["dog", "cat", None]}}))
+    wrong = reading.selection({"type": "pets", "filters": {"species": ["dog", "Cat'; --" + "x" * 99]}})
+    with pytest.raises(RequestRejected) as refused:
+        ask(reading.snapshot, wrong)
+    assert str(refused.value) == (
+        'filters.species: pets.species: "Cat\'; --xxxxxxxxxxxx…" is none of its values; '
+        "choose from dog, cat, rabbit, bird, horse, reptile, other"
+    )
+
+
 def test_another_tenants_id_in_a_filter_gives_nothing(reading: Reading) -> None:
     assert reading.rows({"type": "pets", "filters": {"clinic_ids": list(TENANTS[1:])}}) == []
 
