@@ -21,7 +21,6 @@ from pydantic import SecretStr
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.account import make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
 from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, migrate
 
@@ -95,6 +94,9 @@ def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleS
             "is set without EXPORT_SOURCE_URL; the embedded database only has the sample's own catalog",
             field="EXPORT_CATALOG",
         )
+    # Late: a catalog's types are Arrow's, and commands beside an application's own database need none of them.
+    from export_pipelines.samples.loader import load_sample
+
     server.ensure_database(SOURCE_DATABASE)
     admin = server.url(SOURCE_DATABASE)
     load_sample(admin, sample.name, tenants=sample.tenants, rows=sample.rows)

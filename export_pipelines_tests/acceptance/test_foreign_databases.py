@@ -22,7 +22,9 @@ import pytest
 import yaml
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.commands import Answer, run_command
+from export_pipelines_tests.control_database import emptied
 from export_pipelines_tests.workshop import login_url
 
 COMMAND = Path(sys.executable).with_name("export-pipelines")
@@ -71,12 +73,20 @@ SAMPLES = {
 }
 
 
+@pytest.fixture(scope="module")
+def migrated(database: Callable[[str], str]) -> str:
+    """One for all tests here, since Dagster makes its tables in it with the first export."""
+    url = database("foreign")
+    migrate(url)
+    return url
+
+
 @pytest.fixture
 def host(
     request: pytest.FixtureRequest,
     postgres: EmbeddedPostgres,
     database: Callable[[str], str],
-    control_url: str,
+    migrated: str,
     tmp_path: Path,
 ) -> Host:
     """A loaded sample with catalog, policies and a login."""
@@ -86,7 +96,7 @@ def host(
         connection.execute((SCRIPTS / f"{name}.sql").read_bytes())
     made = Host(
         admin_url=admin_url,
-        environment={"EXPORT_CONTROL_URL": control_url, "EXPORT_HOME": str(tmp_path / "home")},
+        environment={"EXPORT_CONTROL_URL": emptied(migrated), "EXPORT_HOME": str(tmp_path / "home")},
         folder=tmp_path,
     )
     made.run("catalog", "init", "--name", name, "--admin-url", admin_url, "--out", "catalog.yaml")

@@ -20,7 +20,7 @@ import pytest
 from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
 
 TENANT = "00000000-0000-4000-8000-000000000001"
-ROWS = 400_000  # enough to work on for some seconds
+ROWS = 250_000  # enough to work on for some seconds
 ORDER = {
     "name": "Long",
     "tables": ["invoices", "invoice_items", "appointments", "medical_records"],
