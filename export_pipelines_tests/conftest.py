@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -22,6 +23,7 @@ from export_pipelines.sources.copy_decoder.libpq import availability
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import as_before, shape
+from export_pipelines_tests.host import Host, host_of
 from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
 
 pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
@@ -149,3 +151,16 @@ def workshop(clinic: ClinicSource, control_url: str, tmp_path: Path) -> Iterator
     )
     with make_workshop(settings) as made:
         yield made
+
+
+@pytest.fixture
+def case_host(postgres: EmbeddedPostgres, control_url: str, tmp_path: Path) -> Callable[..., Host]:
+    """``case_host("reverse_fk")`` loads `cases/reverse_fk.sql` into a new database, of another ``server=`` if named."""
+    numbers = itertools.count(1)
+
+    def load(script: str, **options: Any) -> Host:
+        folder = tmp_path / f"host-{next(numbers)}"
+        folder.mkdir()
+        return host_of(script, **{"server": postgres, "control_url": control_url, "folder": folder, **options})
+
+    return load

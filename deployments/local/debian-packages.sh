@@ -1,5 +1,6 @@
 #!/bin/sh
-# Debian packages that open finished exports as strangers would: xmllint, 7z, age, bzip2, zstd, LibreOffice.
+# Debian packages that open finished exports as strangers would: xmllint, 7z, age, bzip2, zstd, LibreOffice;
+# and Debian's PostgreSQL, an older version than the embedded one.
 # Installed when root or passwordless sudo allows; otherwise it says what is missing and stops.
 # A C compiler and Python's headers come along for the native decoder; without them its tests are skipped.
 set -eu
@@ -13,6 +14,7 @@ need bzip2 bzip2
 need zstd zstd
 need ssh-keygen openssh-client
 need soffice libreoffice-calc-nogui
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 
 wished=""
 command -v cc >/dev/null 2>&1 || wished="$wished gcc libc6-dev"

@@ -8,64 +8,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import yaml
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.migrate import migrate
-from export_pipelines_tests.commands import Answer, run_command
 from export_pipelines_tests.control_database import emptied
-from export_pipelines_tests.workshop import login_url
+from export_pipelines_tests.host import Host
 
-COMMAND = Path(sys.executable).with_name("export-pipelines")
 SCRIPTS = Path(__file__).parents[1] / "samples"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """A host application's database and the environment of the service beside it."""
-
-    admin_url: str
-    environment: dict[str, str]
-    folder: Path
-
-    def run(self, *arguments: str, code: int = 0, **environment: str) -> Answer:
-        """Run the command; its exit code must be ``code``."""
-        answer = run_command(*arguments, folder=self.folder, environment=self.environment | environment)
-        return self._checked(arguments, answer, code)
-
-    def run_installed(self, *arguments: str) -> Answer:
-        """The installed command, as a process; it must succeed."""
-        done = subprocess.run(
-            [str(COMMAND), *arguments],
-            env={**os.environ, **self.environment},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return self._checked(arguments, Answer(done.returncode, done.stdout, done.stderr), 0)
-
-    def _checked(self, arguments: tuple[str, ...], answer: Answer, code: int) -> Answer:
-        assert answer.code == code, f"{arguments}: exit {answer.code}\n{answer.stdout}\n{answer.stderr}"
-        assert "Traceback" not in answer.stderr
-        return answer
-
-    @property
-    def catalog(self) -> Path:
-        return self.folder / "catalog.yaml"
-
 
 SAMPLES = {
     "filmrental": ("public.store", "1", ["rental", "payment", "inventory", "customer"]),
@@ -98,23 +53,15 @@ def host(
         admin_url=admin_url,
         environment={"EXPORT_CONTROL_URL": emptied(migrated), "EXPORT_HOME": str(tmp_path / "home")},
         folder=tmp_path,
+        server=postgres,
     )
-    made.run("catalog", "init", "--name", name, "--admin-url", admin_url, "--out", "catalog.yaml")
-    made.environment["EXPORT_CATALOG"] = str(made.catalog)
-    document = yaml.safe_load(made.catalog.read_text())
-    document["reader_role"] = f"{name}_{urlsplit(admin_url).path.rpartition('_')[2]}_reader"
-    made.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    made.run("catalog", "rls", "--apply", "--admin-url", admin_url)
-    made.environment["EXPORT_SOURCE_URL"] = login_url(postgres, admin_url, document["reader_role"])
+    made.propose_catalog(name)
+    made.apply_policies()
     return made
 
 
-def catalog_of(host: Host) -> dict[str, Any]:
-    return dict(yaml.safe_load(host.catalog.read_text()))
-
-
 def tenants_of(host: Host) -> list[str]:
-    root = catalog_of(host)["tenant"]
+    root = host.document()["tenant"]
     with psycopg.connect(host.admin_url) as connection:
         query = f'SELECT "{root.get("key", "id")}"::text FROM {root["table"]} ORDER BY 1'
         return [row[0] for row in connection.execute(query.encode())]
@@ -123,7 +70,7 @@ def tenants_of(host: Host) -> list[str]:
 @pytest.mark.parametrize("host", list(SAMPLES), indirect=True)
 def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) -> None:
     host.run_installed("catalog", "check", "--admin-url", host.admin_url)
-    document = catalog_of(host)
+    document = host.document()
     tables = [name for name, table in document["tables"].items() if "shared" not in table["tenant"]]
     totals: dict[str, int] = dict.fromkeys(tables, 0)
     for number, tenant in enumerate(tenants_of(host)):
@@ -157,7 +104,7 @@ def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) ->
 
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)
 def test_a_tenant_reached_through_foreign_keys_is_in_the_catalog(host: Host) -> None:
-    tables = catalog_of(host)["tables"]
+    tables = host.document()["tables"]
     assert "through" in tables["rental"]["tenant"]
     assert "through" in tables["payment"]["tenant"]
 
@@ -165,7 +112,7 @@ def test_a_tenant_reached_through_foreign_keys_is_in_the_catalog(host: Host) -> 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
 @pytest.mark.parametrize("format_name", ["json", "ndjson", "xlsx", "xml", "parquet"])
 def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_name: str) -> None:
-    tables = ",".join(name for name, table in catalog_of(host)["tables"].items() if "shared" not in table["tenant"])
+    tables = ",".join(name for name, table in host.document()["tables"].items() if "shared" not in table["tenant"])
     tenant = tenants_of(host)[0]
     host.run("export", "--tenant", tenant, "--tables", tables, "--format", format_name, "--output", "package")
     host.run("verify", "package")
@@ -175,9 +122,9 @@ def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_
 @pytest.mark.parametrize("told", [False, True], ids=["found while reading", "told by the catalog"])
 def test_infinity_is_carried_as_text(host: Host, told: bool) -> None:
     if told:
-        document = catalog_of(host)
+        document = host.document()
         document["tables"]["orders"]["columns"]["deleted_at"]["as_text"] = True
-        host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        host.save(document)
     choice = ("--tables", "orders", "--format", "csv", "--include-deleted", "--output", "package")
     host.run("export", "--tenant", tenants_of(host)[0], *choice)
     host.run("verify", "package")
@@ -201,19 +148,19 @@ def disable_security(connection: psycopg.Connection[Any], host: Host) -> None:
 
 
 def let_the_role_bypass(connection: psycopg.Connection[Any], host: Host) -> None:
-    connection.execute(f"ALTER ROLE {catalog_of(host)['reader_role']} BYPASSRLS".encode())
+    connection.execute(f"ALTER ROLE {host.document()['reader_role']} BYPASSRLS".encode())
 
 
 def change_a_type(connection: psycopg.Connection[Any], host: Host) -> None:
-    document = catalog_of(host)
+    document = host.document()
     document["tables"]["rental"]["columns"]["rental_id"]["type"] = "text"
-    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    host.save(document)
 
 
 def invent_a_column(connection: psycopg.Connection[Any], host: Host) -> None:
-    document = catalog_of(host)
+    document = host.document()
     document["tables"]["rental"]["columns"]["colour"] = {"type": "text"}
-    host.catalog.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    host.save(document)
 
 
 @pytest.mark.parametrize("host", ["filmrental"], indirect=True)
@@ -237,7 +184,7 @@ def test_a_source_that_is_not_safe_or_not_as_said_is_refused(
             refused = host.run("export", "--tenant", tenant, "--tables", "rental", "--format", "csv", code=2)
             host.run("catalog", "check", "--admin-url", host.admin_url, code=3)
         finally:
-            connection.execute(f"ALTER ROLE {catalog_of(host)['reader_role']} NOBYPASSRLS".encode())
+            connection.execute(f"ALTER ROLE {host.document()['reader_role']} NOBYPASSRLS".encode())
     assert message in refused.stderr
     assert "catalog" in refused.stderr  # the next step
     assert not list((host.folder / "home" / "objects" / "exports").rglob("*"))

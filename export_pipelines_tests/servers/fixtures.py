@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from export_pipelines_tests.servers.debian_postgres import DebianPostgres, running_debian_postgres
 from export_pipelines_tests.servers.s3 import S3Server, running_s3
 from export_pipelines_tests.servers.smtp import Authority, SmtpServer, make_authority, running_smtp
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from export_pipelines.stores.s3 import S3Store
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def debian_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianPostgres]:
+    """The distribution's PostgreSQL, which is older than the embedded one."""
+    from export_pipelines_tests.conftest import fast_folder
+
+    with fast_folder(tmp_path_factory) as folder, running_debian_postgres(folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
