@@ -24,7 +24,7 @@ from export_pipelines.core.errors import TooMany
 from export_pipelines.core.rates import Rate
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
-from export_pipelines.stores.rate_limits import RateLimits
+from export_pipelines.stores.rate_limits import RateLimits, subject_of_link
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
@@ -134,7 +134,7 @@ def _opens(services: ApiServices, export: LinkedExport, password: str) -> bool:
         return True
     if len(password) > MAX_PASSWORD:
         return False
-    tries = f"password of link {export.link_id}"
+    tries = subject_of_link(export.link_id, "passwords")
     with VERIFYING:
         with services.pool.acting(None) as control:
             found = RateLimits(control).look(tries, WRONG_PASSWORDS)

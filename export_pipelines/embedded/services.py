@@ -26,6 +26,7 @@ import yaml
 
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
+from export_pipelines.embedded.account import make_folder
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.settings import Settings
 
@@ -40,6 +41,11 @@ _OPEN_RUN = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 _LOG_TAIL_BYTES = 2000
 _SOCKET_FOLDER_BYTES = 90  # the path of a socket may have 107
 _CHILD = Path(__file__).with_name("child.py")
+
+
+def _private(path: str, flags: int) -> int:
+    """A file that only this account can read: output may name tenants."""
+    return os.open(path, flags, 0o600)
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Child:
         """Start, or start again after it ended."""
         self.started_at = time.monotonic()
         launcher = [sys.executable, str(_CHILD), str(os.getpid()), str(os.getuid()), str(os.getgid())]
-        with self.log.open("ab") as output:
+        with open(self.log, "ab", opener=_private) as output:
             self.process = subprocess.Popen(
                 [*launcher, *self.command],
                 stdin=subprocess.DEVNULL,
@@ -181,7 +187,7 @@ def describe(workplace: Workplace, code_socket: Path) -> Services:
     """All services as they would be started, on ports that are free now."""
     settings = workplace.settings
     logs = settings.home / "logs"
-    logs.mkdir(exist_ok=True)
+    make_folder(logs, 0o700)
     ui_port, api_port = free_port(settings.ui_port), free_port(settings.api_port)
     api_url = f"http://{HOST}:{api_port}"
     environment = {

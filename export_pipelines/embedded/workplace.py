@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.embedded.account import make_folder
+from export_pipelines.embedded.account import launched_by_root, make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.settings import Settings
 from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, migrate
@@ -27,6 +30,12 @@ from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, migrate
 SOURCE_DATABASE, CONTROL_DATABASE = "app", "control"
 LOGIN_ROLE, SERVICE_ROLE, WEB_ROLE = "export_login", "export_service", "export_web"
 READER_ROLES = ("export_reader", "export_reader_directory")
+WEB_CONNECTIONS = 40  # of several API processes; each has `API_CONNECTIONS`
+WEB_LIMITS = {  # defaults of the login's sessions
+    "statement_timeout": "60s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+}
 DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
 
 
@@ -69,20 +78,46 @@ class Workplace:
 @contextmanager
 def prepared(settings: Settings, *, sample: SampleSize | None = None) -> Iterator[Workplace]:
     """Databases up, migrated and, where embedded, filled with the sample; an embedded server stops at the end."""
-    home = settings.home.resolve()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestRejected(
-            f"{home} cannot be made: {error.strerror}; name another folder", field="EXPORT_HOME"
-        ) from error
+    home = private_home(settings.home)
     if settings.source_url is not None and settings.control_url is not None:
         yield _workplace(settings, home, settings.require_source_url(), settings.require_control_url(), None)
         return
     with EmbeddedPostgres(home) as server:
         source, control, admin = _embedded_urls(settings, server, sample or SampleSize())
-        web = None if settings.control_url else _login(server, CONTROL_DATABASE, WEB_ROLE, member_of=(API_ROLE,))
+        web = None if settings.control_url else _web_login(server)
         yield _workplace(settings, home, source, control, admin, server, web)
+
+
+def private_home(folder: Path) -> Path:
+    """The home, made for this account alone where it is not there yet.
+
+    Root's can be entered, not listed: the account that runs its embedded server has its data below. `RequestRejected`
+    for one that another account may write to, who could put programs' configuration and objects in our place.
+    """
+    home = folder.resolve()
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(home, 0o711 if launched_by_root() else 0o700)
+        found = home.stat()
+    except OSError as error:
+        raise RequestRejected(
+            f"{home} cannot be made: {error.strerror}; name another folder", field="EXPORT_HOME"
+        ) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise RequestRejected(f"{home} is not a folder; name another", field="EXPORT_HOME")
+    if found.st_uid not in (os.geteuid(), 0):
+        raise RequestRejected(
+            f"{home} belongs to user id {found.st_uid}, who could change all that is in it; run as that user, or name "
+            "another folder",
+            field="EXPORT_HOME",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise RequestRejected(
+            f"{home} can be written to by other accounts (mode {stat.S_IMODE(found.st_mode):04o}); close it with "
+            f"`chmod go-w {home}`, or name another folder",
+            field="EXPORT_HOME",
+        )
+    return home
 
 
 def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[str, str, str | None]:
@@ -111,6 +146,30 @@ def _control(server: EmbeddedPostgres) -> str:
     return _login(server, CONTROL_DATABASE, SERVICE_ROLE, member_of=(API_ROLE,), owns=CONTROL_DATABASE)
 
 
+def _web_login(server: EmbeddedPostgres) -> str:
+    """The API's: a few connections, and none of its transactions holds others up for long."""
+    url = _login(server, CONTROL_DATABASE, WEB_ROLE, member_of=(API_ROLE,))
+    with psycopg.connect(server.url(CONTROL_DATABASE), autocommit=True) as connection:
+        role = sql.Identifier(WEB_ROLE)
+        connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role, WEB_CONNECTIONS))
+        for name, value in WEB_LIMITS.items():
+            connection.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(name), value))
+        _reserve_advisory_locks(connection, SERVICE_ROLE)
+    return url
+
+
+def _reserve_advisory_locks(connection: psycopg.Connection[Any], role: str) -> None:
+    """For the service alone, in this database: its locks are numbers that any login could take and keep."""
+    functions = connection.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc "
+        "WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^pg_(try_)?advisory_'"
+    ).fetchall()
+    for (function,) in functions:
+        name = sql.SQL(function)
+        connection.execute(sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(name))
+        connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(name, sql.Identifier(role)))
+
+
 def _login(
     server: EmbeddedPostgres, database: str, name: str, *, member_of: tuple[str, ...] = (), owns: str | None = None
 ) -> str:
@@ -128,6 +187,9 @@ def _login(
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(group), role))
         if owns is not None:
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(owns), role))
+        # PUBLIC may connect by default, and so every login of this server to each of its databases.
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), role))
     return server.url(database, user=name, password=password)
 
 

@@ -47,13 +47,21 @@ class RateLimits:
 
 
 def subject_of(caller: Caller, what: str) -> str:
-    """Whose bucket a caller's request is counted in: the user's, whatever credential it came with; else the key's."""
+    """Whose bucket a caller's request is counted in: the user's, whatever credential it came with; else the key's.
+
+    A caller's own is the only one that the database gives its session (``may_count`` in ``stores/migrations``).
+    """
     return json.dumps([what, caller.tenant_id, caller.name], ensure_ascii=True)
 
 
 def subject_of_address(ip: str | None, what: str) -> str:
     """The bucket of a client's address; those of whom none is known share one."""
-    return json.dumps([what, client_network(ip)])
+    return json.dumps([f"anonymous {what}", client_network(ip)])
+
+
+def subject_of_link(link_id: str, what: str) -> str:
+    """The bucket of a link, whoever tries it."""
+    return json.dumps([f"anonymous {what}", link_id])
 
 
 def _values(subject: str, rate: Rate) -> dict[str, object]:

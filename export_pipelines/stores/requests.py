@@ -187,14 +187,18 @@ class RequestStore(Attempts):
     def password_of(self, request_id: str) -> SecretStr:
         """The password of an open request; `RequestRejected` when it was wiped, or sealed with another key."""
         rows = self._control.rows(
-            "SELECT sealed_secrets FROM export_control.export_requests WHERE id = %(id)s", {"id": request_id}
+            """
+            SELECT sealed_secrets, coalesce(secrets_sealed_for, id)::text AS sealed_for
+            FROM export_control.export_requests WHERE id = %(id)s
+            """,
+            {"id": request_id},
         )
         if not rows or rows[0]["sealed_secrets"] is None or self._secrets is None:
             raise RequestRejected(
                 "was wiped when the request ended; retry it with `export-pipelines requests retry`, which asks for it",
                 field="encryption.password",
             )
-        return SecretStr(self._secrets.open(bytes(rows[0]["sealed_secrets"]), request_id))
+        return SecretStr(self._secrets.open(bytes(rows[0]["sealed_secrets"]), rows[0]["sealed_for"]))
 
     def get(self, request_id: str) -> ExportRequest:
         """`RequestRejected` when there is no such request."""

@@ -21,7 +21,7 @@ from export_pipelines.core.scheduling import ScheduleDraft, named
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.paging import cursor_of, position_of
-from export_pipelines.stores.passwords import is_sealed, sealed_config, with_password
+from export_pipelines.stores.passwords import is_sealed, sealed_config
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox
 
@@ -127,25 +127,21 @@ class ScheduleStore:
         if version is not None and version != before.version:
             raise Conflict(f"is at version {before.version}; read it again and repeat the change", field="version")
         moved = (before.cron, before.timezone) != (draft.cron.expression, draft.cron.timezone)
+        values = self._values(draft, schedule_id, known=is_sealed(before.config))
+        remains = values["sealed"] is None and is_sealed(dict(draft.config))  # the API may not read what is there
+        password = "" if remains else "sealed_password = %(sealed)s,"
         self._control.rows(
-            """
+            f"""
             UPDATE export_control.export_schedules
             SET owner = %(owner)s, owner_role = %(owner_role)s, name = %(name)s, config = %(config)s,
-                sealed_password = coalesce(%(sealed)s, CASE WHEN %(keeps)s THEN sealed_password END), cron = %(cron)s,
-                timezone = %(timezone)s, data_window = %(window)s, catch_up = %(catch_up)s, jitter_seconds = %(jitter)s,
-                keep_days = %(keep_days)s, pause_after = %(pause_after)s,
+                {password} cron = %(cron)s, timezone = %(timezone)s, data_window = %(window)s, catch_up = %(catch_up)s,
+                jitter_seconds = %(jitter)s, keep_days = %(keep_days)s, pause_after = %(pause_after)s,
                 next_fire_at = CASE WHEN %(moved)s THEN %(next)s ELSE next_fire_at END,
                 covered_until = CASE WHEN data_window = %(window)s THEN covered_until END,
                 version = version + 1, updated_at = now()
             WHERE id = %(id)s
-            """,
-            {
-                **self._values(draft, schedule_id, known=is_sealed(before.config)),
-                "owner": owner,
-                "owner_role": owner_role,
-                "moved": moved,
-                "keeps": is_sealed(dict(draft.config)),
-            },
+            """,  # noqa: S608 - words of this module
+            {**values, "owner": owner, "owner_role": owner_role, "moved": moved},
         )
         return self.get(schedule_id)
 
@@ -200,8 +196,6 @@ class ScheduleStore:
         schedule = self.get(schedule_id, lock=True)
         window = window_at(schedule.window, now, timezone=schedule.timezone, covered_until=schedule.covered_until)
         config = named(windowed(schedule.config, window, schedule.window.whole_tables), schedule.name)
-        if is_sealed(config):
-            config = with_password(config, self._opened(schedule_id))
         request_id = RequestStore(self._control, self._secrets).insert(
             tenant_id=schedule.tenant_id,
             config=config,
@@ -239,7 +233,8 @@ class ScheduleStore:
     def _rows(self, condition: str, end: str, values: dict[str, Any]) -> Found:
         rows = self._control.rows(
             f"""
-            SELECT {_COLUMNS}, export_control.is_late(s, %(late_after)s) AS late
+            SELECT {_COLUMNS}, export_control.is_late(s.id, s.state, s.deleted_at, s.next_fire_at, s.fulfilled_at,
+                                                      s.jitter_seconds, %(late_after)s) AS late
             FROM export_control.export_schedules AS s WHERE s.deleted_at IS NULL AND {condition} {end}
             """,  # noqa: S608 - words of this module
             {"late_after": self._late_after, **values},
@@ -264,12 +259,6 @@ class ScheduleStore:
             "pause_after": draft.pause_after,
             "next": draft.next_fire_at,
         }
-
-    def _opened(self, schedule_id: str) -> str:
-        (row,) = self._control.rows(
-            "SELECT sealed_password FROM export_control.export_schedules WHERE id = %(id)s", {"id": schedule_id}
-        )
-        return self._box().open(bytes(row["sealed_password"]), schedule_id)
 
     def _box(self) -> SecretBox:
         if self._secrets is None:

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.errors import CheckViolation, InsufficientPrivilege
+from psycopg.errors import CheckViolation, InsufficientPrivilege, NotNullViolation
 from psycopg.rows import dict_row
 
 from export_pipelines.core.access import Role
@@ -37,7 +37,8 @@ FOR_OPERATORS = {"audit_log"}
 # Never told to the API: what a thief of its database login would want.
 SECRET = {
     "export_requests": {"sealed_secrets"},
-    "export_links": {"token_sha256"},
+    "export_links": {"token_sha256", "password_hash"},
+    "export_schedules": {"sealed_password"},
     "signing_keys": {"sealed_private"},
     "api_keys": {"token_sha256", "hint", "tenant_id"},
     "rate_limits": {"subject", "tokens"},
@@ -282,16 +283,85 @@ def test_the_audit_log_is_only_written_through_its_function(site: Site) -> None:
             assert refused(connection, statement), statement
 
 
-@pytest.mark.parametrize(
-    ("role", "tenant"), [("operator", PEOPLE["ann"].tenant), ("member", PEOPLE["rival"].tenant), (None, None)]
+ENTRY = (
+    "SELECT export_control.audit(%(tenant)s, %(user)s, %(role)s, %(credential)s, %(action)s, 'export', %(target)s, "
+    "'ok', NULL, NULL, NULL, '{}')"
 )
-def test_nobody_writes_the_audit_log_in_anothers_name(site: Site, role: str | None, tenant: str | None) -> None:
-    entry = (
-        "SELECT export_control.audit(%s, 'ann', %s, 'key:1', 'export.delete', NULL, NULL, 'ok', NULL, NULL, NULL, '{}')"
-    )
+ANNS = {"tenant": PEOPLE["ann"].tenant, "user": "ann", "role": "member", "credential": "key:1"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"role": "operator"},
+        {"role": None},
+        {"tenant": PEOPLE["rival"].tenant},
+        {"tenant": None},
+        {"user": "chief"},
+        {"user": None},
+        {"role": None, "tenant": None, "user": None, "credential": None},
+        {"role": "service"},
+    ],
+)
+def test_nobody_writes_the_audit_log_in_anothers_name(site: Site, forged: dict[str, Any]) -> None:
+    entry = {**ANNS, "action": "export.delete", "target": None}
     with acting(site, PEOPLE["ann"]) as connection:
-        assert refused(connection, entry, (tenant, role))
-        assert not refused(connection, entry, (PEOPLE["ann"].tenant, "member"))
+        assert refused(connection, ENTRY, entry | forged)
+        assert not refused(connection, ENTRY, entry)
+
+
+def test_without_a_caller_the_audit_log_takes_downloads_of_the_tenant_they_are_of(site: Site, made: Made) -> None:
+    entry = {"user": None, "role": None, "credential": None, "tenant": PEOPLE["ann"].tenant, "target": made.id}
+    with acting(site, NOBODY) as connection:
+        assert not refused(connection, ENTRY, entry | {"action": "export.download"})
+        assert refused(connection, ENTRY, entry | {"action": "export.delete"})
+        assert refused(connection, ENTRY, entry | {"action": "export.download", "tenant": PEOPLE["rival"].tenant})
+        assert refused(connection, ENTRY, entry | {"action": "export.download", "target": made.link_id})
+        assert refused(connection, ENTRY, entry | {"action": "export.download", "user": "ann"})
+
+
+@pytest.mark.parametrize("function", ["take_token", "tokens_left"])
+@pytest.mark.parametrize("who", ["ann", "chief", "oscar"])
+def test_a_caller_counts_against_no_limit_but_its_own(site: Site, function: str, who: str) -> None:
+    person = PEOPLE[who]
+    own = json.dumps(["exports", person.tenant, person.name])
+    foreign = [
+        json.dumps(["exports", PEOPLE["rival"].tenant, "rival"]),
+        json.dumps(["exports", person.tenant, "somebody else"]),
+        json.dumps(["anonymous failed logins", "10.0.0.1"]),
+        json.dumps([*json.loads(own), "more"]),
+    ]
+    query = f"SELECT * FROM export_control.{function}(%s, 5, interval '1 minute')"
+    with acting(site, person) as connection:
+        assert not refused(connection, query, (own,))
+        for subject in foreign:
+            assert refused(connection, query, (subject,)), subject
+    with acting(site, NOBODY) as connection:
+        assert refused(connection, query, (own,))
+        assert not refused(connection, query, (json.dumps(["anonymous failed logins", "10.0.0.1"]),))
+
+
+@pytest.mark.parametrize("who", ["ann", "chief"])
+@pytest.mark.parametrize(
+    "change", ["owner_role = NULL", "owner_role = 'admin', owner = 'ann'", "owner = 'rival'", "owner = NULL"]
+)
+def test_a_schedule_is_given_to_nobody_else(site: Site, who: str, change: str) -> None:
+    """One without a role would run as an operator's."""
+    schedule = site.save("schedule")
+    update = f"UPDATE export_control.export_schedules SET {change} WHERE id = %s"
+    with acting(site, PEOPLE[who]) as connection, pytest.raises((InsufficientPrivilege, NotNullViolation)):
+        connection.execute(update, (schedule.id,))
+
+
+def test_a_conversion_is_told_to_whoever_sees_what_it_reads(site: Site) -> None:
+    made = site.publish("ann")
+    site.publisher.requests.insert(
+        tenant_id=str(PEOPLE["ann"].tenant), config={"convert": made.id, "format": "json"}, requested_by="ann"
+    )
+    for person, answer in ((PEOPLE["ann"], True), (PEOPLE["rival"], False), (NOBODY, False)):
+        with acting(site, person) as connection:
+            (row,) = connection.execute("SELECT export_control.is_being_read(%s) AS told", (made.id,)).fetchall()
+        assert row["told"] is answer, person
 
 
 @pytest.mark.parametrize("statement", ["RESET ROLE", "SET ROLE NONE"])

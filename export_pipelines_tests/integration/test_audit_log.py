@@ -360,10 +360,12 @@ def test_the_api_cannot_write_but_by_appending(pool: ControlPool, ten: Head, sta
 
 
 def test_the_api_appends_for_any_caller(pool: ControlPool, control: ControlDatabase, ten: Head) -> None:
-    for caller in (ANN, BOB, OPERATOR, None):
+    for caller in (ANN, BOB, OPERATOR):
         with pool.acting(caller) as acting:
             AuditLog(acting).append("export.read", caller=caller)
-    assert verify_chain(control, noted=ten).entries == 14
+    with pool.acting(None) as acting, pytest.raises(RequestRejected, match="names its caller"):
+        AuditLog(acting).append("export.read", caller=None)
+    assert verify_chain(control, noted=ten).entries == 13
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,10 @@ def test_the_api_takes_tokens_although_it_cannot_touch_the_table(migrated: str, 
     pool.open()
     try:
         with pool.acting(None) as acting:
-            assert RateLimits(acting).take("ann", FIVE).remaining == 4
+            assert RateLimits(acting).take(subject_of_address("10.0.0.1", "logins"), FIVE).remaining == 4
     finally:
         pool.close()
-    assert RateLimits(control).look("ann", FIVE).remaining == 4
+    assert RateLimits(control).look(subject_of_address("10.0.0.1", "logins"), FIVE).remaining == 4
 
 
 def test_idle_buckets_are_dropped(control: ControlDatabase, limits: RateLimits) -> None:
