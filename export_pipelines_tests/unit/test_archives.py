@@ -115,6 +115,7 @@ def test_a_member_of_more_than_four_gigabytes_is_found_by_others(tmp_path: Path)
     with zipfile.ZipFile(archive) as found:
         assert found.getinfo("top/large").file_size == (4 << 30) + 12_345
         assert found.read("top/small") == b"abc"
+    assert [each.size_bytes for each in read_structure(archive)] == [(4 << 30) + 12_345, 3]
     listed = subprocess.run(["7z", "l", "-slt", str(archive)], capture_output=True, text=True, check=True).stdout
     assert f"Size = {(4 << 30) + 12_345}" in listed
 
