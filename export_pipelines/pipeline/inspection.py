@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ def _stored(prefix: str, store: ObjectStore) -> dict[str, int]:
 
 def _most_bytes(export: ExportRequest) -> int:
     """Worth fetching at most: what was published, and as much again for whatever was changed in it since."""
-    return 2 * (export.package_bytes or 0) + MAX_BYTES
+    return sys.maxsize if export.package_bytes is None else 2 * export.package_bytes + MAX_BYTES
 
 
 def _fetch_listed(prefix: str, stored: Mapping[str, int], copy: _Copy, store: ObjectStore, *, most_bytes: int) -> None:
@@ -139,15 +140,15 @@ def _fetch_listed(prefix: str, stored: Mapping[str, int], copy: _Copy, store: Ob
     except (IntegrityViolation, RequestRejected):
         return
     listed: dict[str, int | None] = {**manifest.sizes}
+    word = "is not in the manifest" if isinstance(manifest, ReadManifest) else "is not part of the package"
     archives = sorted(name for name in stored if "/" not in name and name.endswith(".zip"))
     if archives and CHECKSUMS not in stored and isinstance(manifest, ReadManifest):
-        listed = {archives[0]: None}  # the manifest lists what is in it
-    alone = len(listed) == 1
+        listed, word = {archives[0]: None}, "is not part of the package"  # the manifest lists what is in it
     for name, size in sorted(stored.items()):
         if name == MANIFEST:
             continue
         if name not in listed:
-            copy.problems[name] = "is not part of the package" if alone else "is not in the manifest"
+            copy.problems[name] = word
         elif listed[name] not in (None, size):
             copy.problems[name] = f"has {size} bytes, the manifest says {listed[name]}"
         elif size > most_bytes:
