@@ -1,18 +1,22 @@
 """A package's manifest as a stranger hands it over: parsed into types, so that whoever checks the package can trust
-their shape. What the figures say is for `export_pipelines.pipeline.verify` to judge.
+their shape, and that no path in it means another file to another program. What the figures say is for
+`export_pipelines.pipeline.verify` to judge.
 
 Fields that a check does not need are not read; `export_pipelines.packaging.manifest` writes them all.
 """
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.migration import LeftOut, LoadTable
+from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.package_paths import MAX_FILES, paths_problem
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -101,8 +105,13 @@ class ReadManifest(_Part):
     export: _Export
     format: _Format
     tables: tuple[ReadTable, ...]
-    files: tuple[ReadFile, ...] = Field(min_length=1)
+    files: tuple[ReadFile, ...] = Field(min_length=1, max_length=MAX_FILES)
     migration: ReadMigration | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path of each file that lies beside the manifest, and its bytes."""
+        return {file.path: file.size_bytes for file in self.files}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -129,6 +138,11 @@ class SealedManifest(_Part):
     export: _Export
     sealed: _Sealed
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path of the archive that lies beside the manifest, and its bytes."""
+        return {self.sealed.path: self.sealed.size_bytes}
+
 
 class _Version(_Part):
     manifest_version: int
@@ -136,7 +150,7 @@ class _Version(_Part):
 
 
 def read_manifest(path: Path) -> ReadManifest:
-    """The manifest of readable files; `RequestRejected` where it is none, or of another version."""
+    """The manifest of readable files; errors are those of `read_any_manifest`."""
     found = read_any_manifest(path)
     if isinstance(found, SealedManifest):
         raise RequestRejected(f"{path} is that of an encrypted package; give its archive or folder", field="PACKAGE")
@@ -144,19 +158,41 @@ def read_manifest(path: Path) -> ReadManifest:
 
 
 def read_any_manifest(path: Path) -> ReadManifest | SealedManifest:
-    """The manifest in a file; `RequestRejected` where it is none, or of another version."""
-    if path.stat().st_size > MAX_BYTES:
+    """The manifest in a file; `RequestRejected` where it is none, or of another version.
+
+    `IntegrityViolation` where it is a link, or names files that other programs could take for others.
+    """
+    return parse_manifest(manifest_content(path), str(path))
+
+
+def manifest_content(path: Path) -> bytes:
+    """The bytes of a manifest's file, at most `MAX_BYTES`; errors as `read_any_manifest`."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise IntegrityViolation(f"{path} is no regular file, its content is elsewhere")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise RequestRejected(f"{path} is larger than {MAX_BYTES} bytes", field="PACKAGE")
-    content = path.read_bytes()
+    return content
+
+
+def parse_manifest(content: bytes, name: str) -> ReadManifest | SealedManifest:
+    """As `read_any_manifest`, of bytes that came from the file or archive ``name``."""
     try:
         version = _Version.model_validate_json(content)
         if version.manifest_version != MANIFEST_VERSION:
-            raise RequestRejected(f"{path} has a version this program does not know; upgrade it", field="PACKAGE")
+            raise RequestRejected(f"{name} has a version this program does not know; upgrade it", field="PACKAGE")
         if version.sealed is not None:
-            return SealedManifest.model_validate_json(content)
-        return ReadManifest.model_validate_json(content)
+            found: ReadManifest | SealedManifest = SealedManifest.model_validate_json(content)
+        else:
+            found = ReadManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         problem = str(first["msg"]).removeprefix("Value error, ")
-        raise RequestRejected(f"{path} is not a manifest: {place}: {problem}", field="PACKAGE") from error
+        raise RequestRejected(f"{name} is not a manifest: {place}: {problem}", field="PACKAGE") from error
+    unsafe = paths_problem([MANIFEST, *found.sizes])
+    if unsafe is not None:
+        raise IntegrityViolation(f"{name} names files that programs do not read alike: {unsafe}")
+    return found

@@ -5,7 +5,6 @@ Writers and readers are in `export_pipelines.archives`; the two share no code.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from export_pipelines.archives.age_reading import (
     takes_passphrase,
 )
 from export_pipelines.archives.age_writing import age_for_passphrase, age_for_recipients, recipients_of
-from export_pipelines.archives.zip_decryption import is_encrypted, read_entry
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.archives.zip_reading import read_member
+from export_pipelines.archives.zip_structure import STORED, ZipMember, read_structure
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import Sealing
 from export_pipelines.packaging.archive import Member, write_hiding_zip, write_zip
 
@@ -84,18 +84,19 @@ class Lock:
                 yield plain
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file is an archive that needs a key."""
-    return is_age(path) or (zipfile.is_zipfile(path) and is_encrypted(path))
+def hides_archive(members: Sequence[ZipMember]) -> bool:
+    """Whether an archive is nothing but another one, encrypted."""
+    return [(member.name, member.encrypted) for member in members] == [(INNER_NAME, True)]
 
 
 def open_sealed(path: Path, keys: Keys, target: BinaryIO) -> None:
-    """Write the plain archive inside an encrypted one to ``target``.
+    """Write the plain archive inside an age file, or inside a ZIP that hides it, to ``target``.
 
-    `RequestRejected` when the keys are missing or wrong, `IntegrityViolation` when the archive was changed.
+    It is never larger than the encrypted one. `RequestRejected` when the keys are missing or wrong,
+    `IntegrityViolation` when the archive was changed, or is none of the two.
     """
     if not is_age(path):
-        _open_zip(path, keys.require_password(), target)
+        _open_zip(path, keys, target)
     elif takes_passphrase(path):
         decrypt_for_passphrase(path, target, keys.require_password())
     elif not keys.identities:
@@ -104,14 +105,10 @@ def open_sealed(path: Path, keys: Keys, target: BinaryIO) -> None:
         decrypt_for_identities(path, target, keys.identities)
 
 
-def _open_zip(path: Path, password: bytes, target: BinaryIO) -> None:
-    with zipfile.ZipFile(path) as sealed:
-        entries = sealed.infolist()
-        if [entry.filename for entry in entries] == [INNER_NAME]:
-            target.writelines(read_entry(path, entries[0], password))
-            return
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as plain:
-            for entry in entries:
-                with plain.open(zipfile.ZipInfo(entry.filename), "w", force_zip64=True) as member:
-                    for piece in read_entry(path, entry, password):
-                        member.write(piece)
+def _open_zip(path: Path, keys: Keys, target: BinaryIO) -> None:
+    members = read_structure(path)
+    if not hides_archive(members):
+        raise IntegrityViolation(f"{path} hides no archive")
+    if members[0].method != STORED:  # this program never deflates it, and it could unpack to any size
+        raise IntegrityViolation(f"{path} holds {INNER_NAME} deflated, not as this program writes it")
+    target.writelines(read_member(path, members[0], keys.require_password()))

@@ -6,16 +6,19 @@ import hashlib
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from export_pipelines.archives.age_reading import is_age
+from export_pipelines.archives.zip_reading import read_member
+from export_pipelines.archives.zip_structure import read_structure
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Sealing
 from export_pipelines.core.naming import download_name, slug, stage_prefix
 from export_pipelines.packaging.archive import Member, write_zip
 from export_pipelines.packaging.codecs import CODECS
-from export_pipelines.packaging.sealing import EXTENSIONS, MEDIA_TYPES, Lock, open_sealed
+from export_pipelines.packaging.sealing import EXTENSIONS, MEDIA_TYPES, Lock, hides_archive, open_sealed
 from export_pipelines.packaging.sinks import DigestSink
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.unpacking import SpaceKeeper
@@ -51,14 +54,14 @@ def seal_package(
         sink = DigestSink(stored)
         lock.write(cast("BinaryIO", sink), _members(named, services, deflate=deflate), folder=folder)
     services.scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=services.scratch, prefix="sealed-") as scratch:
-        plain = Path(scratch) / "plain.zip"
-        with services.store.local(key) as archive, plain.open("w+b") as target:
-            try:
-                open_sealed(archive, lock.keys, cast("BinaryIO", SpaceKeeper(target, plain.parent)))
-            except RequestRejected as error:  # our own key does not open it
-                raise IntegrityViolation(f"the encrypted archive cannot be read back: {error}") from error
-        _require_members(plain, folder, named)
+    with (
+        tempfile.TemporaryDirectory(dir=services.scratch, prefix="sealed-") as scratch,
+        services.store.local(key) as archive,
+    ):
+        try:
+            _require_sealed(archive, lock, Path(scratch) / "plain.zip", folder, named)
+        except RequestRejected as error:  # our own key does not open it
+            raise IntegrityViolation(f"the encrypted archive cannot be read back: {error}") from error
     return _file(key, path, sealing.method, MEDIA_TYPES[sealing.method], sink, named)
 
 
@@ -80,23 +83,47 @@ def _members(named: Sequence[ExportFile], services: ExportServices, *, deflate: 
     ]
 
 
+def _require_sealed(archive: Path, lock: Lock, plain: Path, folder: str, named: Sequence[ExportFile]) -> None:
+    """As `_require_members`, of an archive inside an encrypted one, or one of encrypted members."""
+    if not is_age(archive) and not hides_archive(members := read_structure(archive)):
+        password = lock.keys.require_password()
+        _require_held(
+            {member.name: _sha256(read_member(archive, member, password)) for member in members}, folder, named
+        )
+        return
+    with plain.open("w+b") as target:
+        open_sealed(archive, lock.keys, cast("BinaryIO", SpaceKeeper(target, plain.parent)))
+    _require_members(plain, folder, named)
+
+
 def _require_members(archive: Path, folder: str, named: Sequence[ExportFile]) -> None:
-    """The archive holds these files and no others, byte for byte, as the standard library reads it."""
-    expected = {f"{folder}/{file.path}": file.sha256 for file in named}
+    """The archive holds these files and no others, byte for byte, as the standard library reads it, and no program
+    could read it otherwise.
+    """
+    read_structure(archive, "the archive as it was written")
     try:
         with zipfile.ZipFile(archive) as found:
-            held = {entry.filename: _sha256(found, entry) for entry in found.infolist()}
+            held = {entry.filename: _sha256(_member(found, entry)) for entry in found.infolist()}
     except _DAMAGE as error:
         raise IntegrityViolation(f"the archive cannot be read back ({type(error).__name__}); export again") from error
-    if held != expected:
+    _require_held(held, folder, named)
+
+
+def _require_held(held: dict[str, str], folder: str, named: Sequence[ExportFile]) -> None:
+    if held != {f"{folder}/{file.path}": file.sha256 for file in named}:
         raise IntegrityViolation("the archive does not hold the files that were put into it; export again")
 
 
-def _sha256(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
-    digest = hashlib.sha256()
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
     with archive.open(entry) as stream:
         while piece := stream.read(_READ_BYTES):
-            digest.update(piece)
+            yield piece
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
     return digest.hexdigest()
 
 

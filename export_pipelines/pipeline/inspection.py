@@ -1,21 +1,29 @@
-"""Is a published export still what it was: the checks of `verify` on what lies in the object store."""
+"""Is a published export still what it was: the checks of `verify` on what lies in the object store.
+
+Only what the stored manifest lists is fetched, and only where the store has it in the size that the manifest says;
+whoever may write to the store could otherwise have this program fill its disk.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
-from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.naming import CHECKSUMS, MANIFEST
+from export_pipelines.core.package_paths import MAX_FILES, shown
 from export_pipelines.core.ports import FormatSpec, ObjectStore
 from export_pipelines.core.signing import PublicKey
-from export_pipelines.packaging.manifest_reading import MAX_BYTES
+from export_pipelines.packaging.manifest_reading import MAX_BYTES, ReadManifest, manifest_content, parse_manifest
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.unpacking import copy_within_space
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
@@ -54,13 +62,13 @@ def inspect_package(
     Whatever is wrong with the package is a problem in the answer. `RequestRejected` when the password does not open it,
     `Unavailable` when the store does not answer.
     """
-    with _fetched_package(str(export.package_prefix), store, scratch) as (folder, unfetched):
-        manifest = folder / MANIFEST
+    with _fetched_package(export, store, scratch) as copy:
+        manifest = copy.folder / MANIFEST
         if not manifest.is_file():
-            return _broken(export, *unfetched, f"{MANIFEST} is missing")
+            return _broken(export, *copy.said, f"{MANIFEST} is missing")
         try:
             found = verify_package(
-                folder,
+                copy.folder,
                 find_format,
                 keys=keys or Keys(),
                 trusted=trusted,
@@ -71,29 +79,92 @@ def inspect_package(
         except (IntegrityViolation, RequestRejected) as error:
             if isinstance(error, RequestRejected) and error.field == "password" and keys and keys.password:
                 raise
-            return _broken(export, *unfetched, words_of(error, folder))
-        found.fail(Check.BYTES, *unfetched)
+            return _broken(export, *copy.said, words_of(error, copy.folder))
+        unfetched = {
+            f"{shown(name)} is missing" for name in copy.problems
+        }  # they are there, and it is said what they are
+        found.problems = [problem for problem in found.problems if problem not in unfetched]
+        found.fail(Check.BYTES, *copy.said)
         if file_sha256(manifest) != export.manifest_sha256:
             found.fail(Check.BYTES, _OTHER_MANIFEST)
         return found
 
 
-@contextmanager
-def _fetched_package(prefix: str, store: ObjectStore, scratch: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Everything that is stored of a package, in one folder until the context ends, and what could not be had of it.
+@dataclass(kw_only=True)
+class _Copy:
+    """A package on this disk, and by name what of it is not there, or not worth fetching, and why."""
 
-    Nothing is read into memory.
+    folder: Path
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> list[str]:
+        return [f"{shown(name)} {problem}" for name, problem in sorted(self.problems.items())]
+
+
+@contextmanager
+def _fetched_package(export: ExportRequest, store: ObjectStore, scratch: Path) -> Iterator[_Copy]:
+    """The manifest of what is stored, and the objects that it lists, in one folder until the context ends.
+
+    Nothing but the manifest is read into memory.
     """
+    prefix = str(export.package_prefix)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="inspection-", dir=scratch) as place:
-        unfetched = []
-        for key, _size in store.list(prefix):
-            name = key.removeprefix(f"{prefix}/")
-            try:
-                _fetch(key, Path(place, name), store)
-            except (IntegrityViolation, FileNotFoundError):  # a link out of the store, or deleted since it was listed
-                unfetched.append(f"{name} is listed and cannot be fetched from the store")
-        yield Path(place), unfetched
+        copy = _Copy(folder=Path(place))
+        stored = _stored(prefix, store)
+        if len(stored) > MAX_FILES + 1:
+            copy.problems["the package"] = f"has more than {MAX_FILES} objects; delete what is none of it"
+        elif stored.get(MANIFEST, 0) > MAX_BYTES:
+            copy.problems[MANIFEST] = f"is larger than {MAX_BYTES} bytes"
+        elif MANIFEST in stored and _fetched(prefix, MANIFEST, copy, store):
+            _fetch_listed(prefix, stored, copy, store, most_bytes=_most_bytes(export))
+        yield copy
+
+
+def _stored(prefix: str, store: ObjectStore) -> dict[str, int]:
+    """Name and bytes of what is stored of a package, of one object more than it may have at most."""
+    objects = islice(store.scan(prefix), MAX_FILES + 2)
+    return {found.key.removeprefix(f"{prefix}/"): found.size_bytes for found in objects}
+
+
+def _most_bytes(export: ExportRequest) -> int:
+    """Worth fetching at most: what was published, and as much again for whatever was changed in it since."""
+    return sys.maxsize if export.package_bytes is None else 2 * export.package_bytes + MAX_BYTES
+
+
+def _fetch_listed(prefix: str, stored: Mapping[str, int], copy: _Copy, store: ObjectStore, *, most_bytes: int) -> None:
+    """Fetch what the manifest lists and the store has as it says. Of a manifest that is none, `verify` tells."""
+    try:
+        manifest = parse_manifest(manifest_content(copy.folder / MANIFEST), MANIFEST)
+    except (IntegrityViolation, RequestRejected):
+        return
+    listed: dict[str, int | None] = {**manifest.sizes}
+    word = "is not in the manifest" if isinstance(manifest, ReadManifest) else "is not part of the package"
+    archives = sorted(name for name in stored if "/" not in name and name.endswith(".zip"))
+    if archives and CHECKSUMS not in stored and isinstance(manifest, ReadManifest):
+        listed, word = {archives[0]: None}, "is not part of the package"  # the manifest lists what is in it
+    for name, size in sorted(stored.items()):
+        if name == MANIFEST:
+            continue
+        if name not in listed:
+            copy.problems[name] = word
+        elif listed[name] not in (None, size):
+            copy.problems[name] = f"has {size} bytes, the manifest says {listed[name]}"
+        elif size > most_bytes:
+            copy.problems[name] = "is larger than the package that was published"
+        elif _fetched(prefix, name, copy, store):
+            most_bytes -= size
+
+
+def _fetched(prefix: str, name: str, copy: _Copy, store: ObjectStore) -> bool:
+    """Whether an object is now in the folder; else a problem more."""
+    try:
+        _fetch(f"{prefix}/{name}", copy.folder / name, store)
+    except (IntegrityViolation, FileNotFoundError):  # a link out of the store, or deleted since it was listed
+        copy.problems[name] = "is listed and cannot be fetched from the store"
+        return False
+    return True
 
 
 def _fetch(key: str, target: Path, store: ObjectStore) -> None:

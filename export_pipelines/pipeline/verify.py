@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
+from export_pipelines.core.package_paths import shown
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.signing import PublicKey, SignatureVerdict
-from export_pipelines.packaging.manifest_reading import ReadManifest, SealedManifest, read_any_manifest, read_manifest
+from export_pipelines.packaging.manifest_reading import ReadManifest, SealedManifest, manifest_content, parse_manifest
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.packaging.signing import check_signature
 from export_pipelines.pipeline.content_checks import check_content
-from export_pipelines.pipeline.unpacking import is_archive, unpacked
+from export_pipelines.pipeline.package_folders import FolderContent, content_of
+from export_pipelines.pipeline.unpacking import unpacked
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
 
 _READ_BYTES = 1 << 20
@@ -38,8 +40,20 @@ class _Means:
     sample_rows: int
     told: Callable[[str], None]
 
-    def signature_in(self, folder: Path) -> SignatureVerdict:
-        return check_signature((folder / MANIFEST).read_bytes(), self.trusted)
+    def signature_on(self, described: _Described) -> SignatureVerdict:
+        return check_signature(described.content, self.trusted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """A manifest, parsed and as it was signed: read once, so that it is one."""
+
+    manifest: ReadManifest | SealedManifest
+    content: bytes
+
+    @property
+    def export_id(self) -> str:
+        return self.manifest.export.id
 
 
 def verify_package(
@@ -71,19 +85,22 @@ def verify_package(
     if unopened and path.is_file() and path.name != MANIFEST:
         raise RequestRejected(f"needs the folder with the {MANIFEST} beside the archive", field="--unopened")
     with unpacked(path, keys) as folder:
-        manifest = read_any_manifest(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-        if isinstance(manifest, SealedManifest):
-            return _verify_sealed(manifest, folder, means)
-        archives = sorted(folder.glob("*.zip")) if not is_archive(path) and not (folder / CHECKSUMS).exists() else []
-        if archives:
-            return _verify_archive(archives[0], folder, means)
-        return _verify_folder(folder, means)
+        described, present = _described_in(folder), content_of(folder)
+        if isinstance(described.manifest, SealedManifest):
+            return _verify_sealed(described, described.manifest, folder, present, means)
+        published = path.is_dir() or path.name == MANIFEST  # and not a folder that was unpacked here
+        archives = sorted(name for name in present.files if "/" not in name and name.endswith(".zip"))
+        if published and archives and CHECKSUMS not in present.names:
+            return _verify_archive(folder / archives[0], described, present, means)
+        return _verify_folder(folder, described, present, means)
 
 
-def _verify_folder(folder: Path, means: _Means) -> Verification:
-    manifest = _manifest_in(folder)
-    found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
-    _check_files(folder, manifest, found, means.told)
+def _verify_folder(folder: Path, described: _Described, present: FolderContent, means: _Means) -> Verification:
+    manifest = described.manifest
+    if isinstance(manifest, SealedManifest):
+        raise RequestRejected(f"{folder} holds an encrypted package inside another", field="PACKAGE")
+    found = Verification(export_id=described.export_id, signature=means.signature_on(described))
+    _check_files(folder, manifest, present, found, means.told)
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
         spec = means.find_format(manifest.format.name)
         rows = means.sample_rows
@@ -91,24 +108,25 @@ def _verify_folder(folder: Path, means: _Means) -> Verification:
     return found
 
 
-def _verify_archive(archive: Path, folder: Path, means: _Means) -> Verification:
+def _verify_archive(archive: Path, described: _Described, present: FolderContent, means: _Means) -> Verification:
     """A published folder that holds the archive and a copy of its manifest, and nothing else."""
-    outside = Verification(export_id=_manifest_in(folder).export.id, signature=means.signature_in(folder))
-    found = _verify_inside(archive, _NO_KEYS, outside, means, copied=folder / MANIFEST)
-    _refuse_others(folder, archive.name, found)
+    outside = Verification(export_id=described.export_id, signature=means.signature_on(described))
+    found = _verify_inside(archive, _NO_KEYS, outside, means, copied=described.content)
+    _refuse_others(present, archive.name, found)
     return found
 
 
 def _verify_inside(
-    archive: Path, keys: Keys, outside: Verification, means: _Means, *, copied: Path | None = None
+    archive: Path, keys: Keys, outside: Verification, means: _Means, *, copied: bytes | None = None
 ) -> Verification:
     """What an archive holds, the same manifest as was ``copied`` beside it; one that holds no package is a problem."""
     place = archive.parent
     try:
         with unpacked(archive, keys) as inside:
             place = inside
-            found = _verify_folder(inside, means)
-            if copied is not None and (inside / MANIFEST).read_bytes() != copied.read_bytes():
+            described = _described_in(inside)
+            found = _verify_folder(inside, described, content_of(inside), means)
+            if copied is not None and described.content != copied:
                 found.fail(Check.BYTES, f"{MANIFEST} beside the archive is not the one in it")
             return found
     except (IntegrityViolation, RequestRejected) as error:
@@ -118,16 +136,18 @@ def _verify_inside(
         return outside
 
 
-def _refuse_others(folder: Path, archive: str, found: Verification) -> None:
-    others = sorted(path.name for path in folder.iterdir() if path.name not in (archive, MANIFEST))
-    found.fail(Check.BYTES, *(f"{name} is not part of the package" for name in others))
+def _refuse_others(present: FolderContent, archive: str, found: Verification) -> None:
+    others = sorted(present.names - {archive, MANIFEST})
+    found.fail(Check.BYTES, *(f"{shown(name)} is not part of the package" for name in others))
 
 
-def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Verification:
+def _verify_sealed(
+    described: _Described, manifest: SealedManifest, folder: Path, present: FolderContent, means: _Means
+) -> Verification:
     """A published folder that holds an encrypted archive and says little about it; both manifests are signed."""
-    outside = Verification(export_id=manifest.export.id, signature=means.signature_in(folder), opened=False)
+    outside = Verification(export_id=manifest.export.id, signature=means.signature_on(described), opened=False)
     means.told(manifest.sealed.path)
-    archive = _sealed_archive(manifest, folder, outside)
+    archive = _sealed_archive(manifest, folder, present, outside)
     if archive is None:
         return outside
     found = outside
@@ -137,52 +157,62 @@ def _verify_sealed(manifest: SealedManifest, folder: Path, means: _Means) -> Ver
             found.fail(Check.BYTES, f"{MANIFEST} beside the archive is of another export than the one in it")
         if not outside.signature.trusted:
             found.signature = outside.signature
-    _refuse_others(folder, archive.name, found)
+    _refuse_others(present, archive.name, found)
     return found
 
 
-def _sealed_archive(manifest: SealedManifest, folder: Path, found: Verification) -> Path | None:
+def _sealed_archive(manifest: SealedManifest, folder: Path, present: FolderContent, found: Verification) -> Path | None:
     """The archive, where it is what the manifest beside it says."""
     sealed, archive = manifest.sealed, folder / manifest.sealed.path
     found.looked_at(Check.BYTES)
-    if archive.parent != folder or archive.is_symlink() or not archive.is_file():
+    if archive.parent != folder or sealed.path not in present.files:
         found.fail(Check.BYTES, f"{sealed.path} is missing")
         return None
     found.files = 1
-    if archive.stat().st_size != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
+    if present.files[sealed.path] != sealed.size_bytes or file_sha256(archive) != sealed.sha256:
         found.fail(Check.BYTES, f"{sealed.path} is not what the manifest says")
         return None
     return archive
 
 
-def _manifest_in(folder: Path) -> ReadManifest:
+def _described_in(folder: Path) -> _Described:
     path = folder / MANIFEST
     if not path.is_file():
         raise RequestRejected(f"{folder} holds no {MANIFEST}; it is not a finished package", field="PACKAGE")
-    return read_manifest(path)
+    content = manifest_content(path)
+    return _Described(manifest=parse_manifest(content, str(path)), content=content)
 
 
-def _check_files(folder: Path, manifest: ReadManifest, found: Verification, told: Callable[[str], None]) -> None:
+def _check_files(
+    folder: Path,
+    manifest: ReadManifest,
+    present: FolderContent,
+    found: Verification,
+    told: Callable[[str], None],
+) -> None:
+    """The manifest's files as it says, each at its own name and of its own content; and nothing else."""
     listed = {entry.path: entry for entry in manifest.files}
-    entries = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    linked = {name for name, path in entries.items() if path.is_symlink()}
-    present = {name for name, path in entries.items() if path.is_file()} - linked - {MANIFEST}
+    files = present.files.keys() - {MANIFEST}
+    folders = {str(parent) for name in listed for parent in PurePosixPath(name).parents}
+    links, others = sorted(present.links), sorted(present.others)
+    missing = sorted(listed.keys() - files - present.links - present.others)
     found.looked_at(Check.BYTES)
-    found.fail(Check.BYTES, *(f"{name} is a symbolic link, its content is elsewhere" for name in sorted(linked)))
-    found.fail(Check.BYTES, *(f"{name} is missing" for name in sorted(listed.keys() - present - linked)))
-    found.fail(Check.BYTES, *(f"{name} is not in the manifest" for name in sorted(present - listed.keys())))
-    for name in sorted(listed.keys() & present):
+    found.fail(Check.BYTES, *(f"{shown(name)} is a symbolic link, its content is elsewhere" for name in links))
+    found.fail(Check.BYTES, *(f"{shown(name)} is a pipe or a device and no file" for name in others))
+    found.fail(Check.BYTES, *(f"{shown(name)} is missing" for name in missing))
+    extra = sorted((files - listed.keys()) | (present.folders - folders))
+    found.fail(Check.BYTES, *(f"{shown(name)} is not in the manifest" for name in extra))
+    for name in sorted(listed.keys() & files):
         told(name)
-        entry = listed[name]
-        size = (folder / name).stat().st_size
+        entry, size = listed[name], present.files[name]
         if size != entry.size_bytes:
             found.fail(Check.BYTES, f"{name} has {size} bytes, the manifest says {entry.size_bytes}")
         elif file_sha256(folder / name) != entry.sha256:
             found.fail(Check.BYTES, f"{name} has another SHA-256 than the manifest says")
         found.files += 1
     sums = folder / CHECKSUMS
-    expected = "".join(f"{entry.sha256}  {name}\n" for name, entry in listed.items() if name != CHECKSUMS)
-    if CHECKSUMS in present and sums.read_bytes() != expected.encode():
+    expected = "".join(f"{entry.sha256}  {name}\n" for name, entry in listed.items() if name != CHECKSUMS).encode()
+    if CHECKSUMS in files and (present.files[CHECKSUMS] != len(expected) or sums.read_bytes() != expected):
         found.fail(Check.BYTES, f"{CHECKSUMS} and the manifest disagree")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from export_pipelines.archives import zip_stream
 from export_pipelines.archives.zip_stream import ZipStream
+from export_pipelines.archives.zip_structure import read_structure
 
 
 class Pipe(io.RawIOBase):
@@ -42,14 +43,15 @@ def test_whole_and_streamed_entries_are_read_back() -> None:
         assert {info.date_time for info in found.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_more_entries_than_sixteen_bits_count_use_zip64() -> None:
-    sink = io.BytesIO()
-    archive = ZipStream(sink)
-    for number in range(0x10001):
-        archive.add(str(number), b"")
-    archive.close()
-    with zipfile.ZipFile(sink) as found:
-        assert len(found.namelist()) == 0x10001
+def test_more_entries_than_sixteen_bits_count_use_zip64(tmp_path: Path) -> None:
+    with (tmp_path / "many.zip").open("w+b") as sink:
+        archive = ZipStream(sink)
+        for number in range(0xFFFF):
+            archive.add(str(number), b"")
+        archive.close()
+        with zipfile.ZipFile(sink) as found:
+            assert len(found.namelist()) == 0xFFFF
+    assert len(read_structure(tmp_path / "many.zip")) == 0xFFFF
 
 
 def test_entries_beyond_four_gigabytes_are_found(tmp_path: Path) -> None:
