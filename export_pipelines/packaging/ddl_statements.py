@@ -48,8 +48,8 @@ class ScriptReader:
     def require_type(self, text: str, where: str) -> None:
         """Accept nothing but the name of a type."""
         found = list(statements(text, where))
-        if len(found) != 1:
-            raise refused(where, 1, "no type")
+        if len(found) != 1 or not found[0]:
+            raise refused(where, 1, "no type, or more than one,")
         parser = Parser(self._made, found[0], where)
         parser.type()
         parser.end()
@@ -297,11 +297,11 @@ def _column_of_table(parser: Parser) -> None:
     parser.words("select")
     if parser.is_word("pg_catalog"):
         _farthest(parser, None)
-        parser.words("as", "value")
-        parser.words("from")
+        parser.words("as", "value", "from")
         parser.table()
     else:  # where the source's own sequence stands
         parser.number()
+        parser.words("as", "value")
 
 
 _BEFORE_ROWS: Mapping[str, Form] = {

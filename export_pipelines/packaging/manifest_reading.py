@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.migration import LeftOut, LoadTable
+from export_pipelines.core.migration import ExtensionStatement, LeftOut, LoadTable
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -84,6 +84,7 @@ class ReadMigration(_Part):
     other_schemas: tuple[Name, ...] = ()
     extensions: tuple[Name, ...] = ()
     tables: tuple[LoadTable, ...]
+    optional: tuple[ExtensionStatement, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
