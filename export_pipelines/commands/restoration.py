@@ -12,7 +12,7 @@ import typer
 from export_pipelines.commands import output
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
 from export_pipelines.commands.verification import Identities, SigningKeys, identities_of, signature_line
-from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.key_sets import read_key_set
 from export_pipelines.packaging.sealing import Keys
@@ -33,15 +33,20 @@ def restore(
     password_file: PasswordFile = None,
     identity: Identities = None,
     keys: SigningKeys = None,
+    trust_unsigned: Annotated[
+        bool, typer.Option("--trust-unsigned", help="Restore without a check of who signed the package.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Verify a migration package, then make its tables in an empty schema, load and compare, all in one transaction.
 
-    The package's DDL is executed: restore what you trust, best with --keys. Exit 2 the target is not empty or lacks
-    something, 3 the package is damaged or the rows do not arrive as they were, 4 the target does not answer, 6 with
-    --keys and not signed by one of them. A failure leaves the target as it was.
+    Give --keys, or --trust-unsigned where you know whose package it is. Only statements that packages are made of are
+    run, and expressions that only compute; use a login that is no superuser. Exit 2 the target is not empty or lacks
+    something, or the package has other statements, 3 the package is damaged or the rows do not arrive as they were, 4
+    the target does not answer, 6 with --keys and not signed by one of them. A failure leaves the target as it was.
     """
     with output.reported(as_json=as_json):
+        _require_trust(keys, trust_unsigned=trust_unsigned)
         started = time.monotonic()
         opening = Keys(
             password=given_password(password_file, load_settings()),
@@ -56,8 +61,24 @@ def restore(
             if trusted is not None and not found.signature.trusted:
                 output.err.print(output.plain(f"nothing was restored: signature {signature_line(found.signature)}"))
                 raise typer.Exit(output.SIGNATURE)
-            done = restore_package(folder, url, find_format, schema=schema, dry_run=dry_run)
+            done = restore_package(folder, url, find_format, schema=schema, dry_run=dry_run, warned=_warn)
         _tell(done, url, seconds=time.monotonic() - started, as_json=as_json)
+
+
+def _require_trust(keys: Path | None, *, trust_unsigned: bool) -> None:
+    """Somebody has to answer for what is run in the target: a key, or whoever gives the command."""
+    if keys is None and not trust_unsigned:
+        raise RequestRejected(
+            "is missing: give the signing keys that you trust (`export-pipelines signing public` where the package was "
+            "made), or --trust-unsigned when you know whose package it is",
+            field="--keys",
+        )
+    if keys is not None and trust_unsigned:
+        raise RequestRejected("says the opposite of --keys; give one of them", field="--trust-unsigned")
+
+
+def _warn(warning: str) -> None:
+    output.err.print(output.plain(f"warning: {warning}"))
 
 
 def _tell(done: Restoration, url: str, *, seconds: float, as_json: bool) -> None:

@@ -58,14 +58,25 @@ class LoadTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtensionStatement:
+    """A statement that comes after the others, where the target has these extensions; without it rows are the same."""
+
+    table: str
+    what: str  # as in `LeftOut`
+    extensions: tuple[str, ...]
+    statement: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class MigrationScripts:
     """DDL of the exported tables, without schema where they are in the package's own."""
 
     schema: str  # which the script's names belong to; any other can take its place
     other_schemas: tuple[str, ...] = ()
-    extensions: tuple[str, ...] = ()  # that types of columns come from; the target must have them
+    extensions: tuple[str, ...] = ()  # that the tables cannot be made without
     before: tuple[str, ...]  # types, sequences, tables
     after: tuple[str, ...]  # keys, indexes, foreign keys, positions of sequences
+    optional: tuple[ExtensionStatement, ...] = ()
     tables: tuple[LoadTable, ...]  # in load order: a table comes after those it refers to
     left_out: tuple[LeftOut, ...] = ()
 

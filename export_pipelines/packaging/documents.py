@@ -13,6 +13,7 @@ from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.fidelity import carried_as_text
+from export_pipelines.packaging.migration import has_load_script
 from export_pipelines.packaging.selections import narrowing
 
 _FRICTIONLESS = {
@@ -154,12 +155,19 @@ def _loading(plan: ExportPlan, scripts: MigrationScripts) -> list[str]:
     lines = [
         "## Into another database",
         "",
-        "- `export-pipelines restore . --url postgresql://…` makes the tables, loads and compares.",
+        "- `export-pipelines restore . --url postgresql://… --keys keys.json` makes the tables, loads and compares.",
     ]
-    if plan.format == "csv":
-        lines.append(f"- `psql -d database -f {LOAD_FILE}` in this folder does so without this program.")
+    if plan.format == "csv" and has_load_script(scripts):
+        lines.append(
+            f"- `psql -X -d database -f {LOAD_FILE}` in this folder does so without this program. It runs whatever the "
+            "scripts say: check the signature first, and use a login that is no superuser."
+        )
     if scripts.extensions:
         lines.append(f"- The database needs the extensions {', '.join(scripts.extensions)}.")
+    lines += [
+        f"- {optional.table}: {optional.what} comes with the extensions {', '.join(optional.extensions)} alone."
+        for optional in scripts.optional
+    ]
     if scripts.left_out:
         lines += ["", "Left out:", ""]
         lines += [f"- {f'{left.table}: ' if left.table else ''}{left.what}, {left.reason}" for left in scripts.left_out]

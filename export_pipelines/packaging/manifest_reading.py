@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.migration import LeftOut, LoadTable
+from export_pipelines.core.migration import ExtensionStatement, LeftOut, LoadTable
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.package_paths import MAX_FILES, paths_problem
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
@@ -88,6 +88,7 @@ class ReadMigration(_Part):
     other_schemas: tuple[Name, ...] = ()
     extensions: tuple[Name, ...] = ()
     tables: tuple[LoadTable, ...]
+    optional: tuple[ExtensionStatement, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 

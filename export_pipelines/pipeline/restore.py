@@ -1,7 +1,10 @@
 """Make the tables of a migration package again in an empty database: DDL, rows, constraints, comparison, one commit.
 
-The package was verified before (`export_pipelines.pipeline.verify`). What the target answers may quote a row, so only
-SQLSTATE and names of objects are told of it.
+The package was verified before (`export_pipelines.pipeline.verify`), and may yet be of somebody who means harm. So
+nothing runs but statements of the forms that packages are made of (`export_pipelines.packaging.ddl_statements`), each
+alone; and before there is a row, the database is asked what the tables and constraints that came of them refer to and
+call (`export_pipelines.pipeline.restored_objects`). What the target answers may quote a row, so only SQLSTATE and names
+of objects are told of it.
 """
 
 from __future__ import annotations
@@ -14,21 +17,31 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import psycopg
-from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Column, Table, TenantPath, TenantRoot
 from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
-from export_pipelines.core.migration import CONSTRAINTS_FILE, SCHEMA_FILE, LeftOut, LoadTable
+from export_pipelines.core.migration import CONSTRAINTS_FILE, SCHEMA_FILE, ExtensionStatement, LeftOut, LoadTable
 from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.formats.csv import CsvWriter
+from export_pipelines.packaging.ddl_statements import Statement
 from export_pipelines.packaging.manifest_reading import ReadManifest, ReadMigration, ReadTable, read_manifest
-from export_pipelines.packaging.migration import ARRAY_FUNCTION, READING, after_copy, before_copy, copy_statement
+from export_pipelines.packaging.migration import (
+    ARRAY_FUNCTION,
+    READING,
+    ReadScripts,
+    after_copy,
+    before_copy,
+    copy_statement,
+    read_scripts,
+)
 from export_pipelines.pipeline.content_checks import head_of
 from export_pipelines.pipeline.overlap import ahead
+from export_pipelines.pipeline.restored_objects import Objects, objects_in, require_columns, require_empty, require_own
 from export_pipelines.pipeline.validate import plain_copy, read_part
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.extensions import installed, search_path
 from export_pipelines.sources.session import SETTINGS, connected, describe
 from export_pipelines.validation.account import differences
 
@@ -51,10 +64,6 @@ class Restoration:
         return sum(self.tables.values())
 
 
-class _RolledBack(Exception):
-    """Ends a dry run's transaction."""
-
-
 def restore_package(
     folder: Path,
     url: str,
@@ -63,11 +72,14 @@ def restore_package(
     schema: str | None = None,
     dry_run: bool = False,
     told: Told = lambda _table: None,
+    warned: Told = lambda _warning: None,
 ) -> Restoration:
     """Into the database at ``url``, in the package's schema or in ``schema``; a failure leaves nothing behind.
 
-    A dry run makes the tables and constraints without rows, and takes them back. `RequestRejected` when the package
-    has no scripts or the schema already holds something, `IntegrityViolation` when rows do not arrive as they were.
+    A dry run makes the tables and constraints without rows, takes them back, and asks the database whether it has.
+    ``warned`` hears of a login with more rights than restoring needs. `RequestRejected` when the package has no
+    scripts, or statements that this program does not write, or expressions that call what is not theirs to call, or the
+    schema already holds something; `IntegrityViolation` when rows do not arrive as they were.
     """
     manifest = read_manifest(folder / MANIFEST)
     migration = manifest.migration
@@ -75,19 +87,23 @@ def restore_package(
         raise RequestRejected(
             "is not a migration package; make one with `export-pipelines bulk --type migration`", field="PACKAGE"
         )
+    scripts = read_scripts({name: _text(folder / name) for name in (SCHEMA_FILE, CONSTRAINTS_FILE)}, migration)
     target = migration.schema_ if schema is None else _schema_name(schema)
-    restorer = _Restorer(manifest, migration, folder, find_format, target)
+    restorer = _Restorer(manifest, migration, scripts, folder, find_format, target)
     with connected(url, what="target database") as connection, _explained(url):
-        try:
-            with connection.transaction():
-                restorer.restore(connection, told, dry_run=dry_run)
-                if dry_run:
-                    raise _RolledBack
-        except _RolledBack:
-            pass
+        for warning in _warnings(connection):
+            warned(warning)
+        with connection.transaction(force_rollback=dry_run):
+            number = _transaction(connection)
+            restorer.restore(connection, told, dry_run=dry_run)
+            if _transaction(connection) != number:
+                raise IntegrityViolation("the transaction was ended by a statement of the package; look at the target")
+        if dry_run:
+            _require_rolled_back(connection, number)
     rows = {table.name: table.rows for table in manifest.tables}
     tables = {table.table: rows[table.table] for table in migration.tables}
-    return Restoration(schema=target, tables=tables, left_out=migration.left_out, dry_run=dry_run)
+    left_out = (*migration.left_out, *restorer.left_out)
+    return Restoration(schema=target, tables=tables, left_out=left_out, dry_run=dry_run)
 
 
 class _Restorer:
@@ -95,36 +111,72 @@ class _Restorer:
         self,
         manifest: ReadManifest,
         migration: ReadMigration,
+        scripts: ReadScripts,
         folder: Path,
         find_format: Callable[[str], FormatSpec],
         schema: str,
     ) -> None:
         self._manifest = manifest
         self._migration = migration
+        self._scripts = scripts
         self._folder = folder
         self._spec = find_format(manifest.format.name)
         self._schema = schema
+        self._schemas = (schema, *migration.other_schemas)
         self._read = {table.name: table for table in manifest.tables}
+        self._extensions: dict[str, str] = {}  # of the target, with their schemas
+        self.left_out: list[LeftOut] = []  # by the target, for want of an extension
 
     def restore(self, connection: psycopg.Connection[Any], told: Told, *, dry_run: bool) -> None:
         self._prepare(connection)
-        connection.execute(self._script(SCHEMA_FILE))
-        if not dry_run:
-            connection.execute(ARRAY_FUNCTION.encode())
-            for table in self._migration.tables:
-                told(table.table)
-                self._load(connection, table)
-        connection.execute(self._script(CONSTRAINTS_FILE))
-        if not dry_run:
-            self._compare(connection)
+        before = objects_in(connection, self._schemas)
+        _run(connection, self._scripts.before)
+        require_columns(connection, self._migration.tables, self._schema)
+        with connection.transaction(
+            force_rollback=True
+        ):  # without rows, no expression is evaluated before it is judged
+            self._judge(connection, before)
+            _run(connection, self._after())
+            self._judge(connection, before)
+        if dry_run:
+            return
+        connection.execute(ARRAY_FUNCTION.encode())
+        for table in self._migration.tables:
+            told(table.table)
+            self._load(connection, table)
+        _run(connection, self._after())
+        self._compare(connection)
 
-    def _script(self, name: str) -> bytes:
-        return (self._folder / name).read_bytes()
+    def _judge(self, connection: psycopg.Connection[Any], before: Objects) -> None:
+        made = objects_in(connection, self._schemas).without(before)
+        require_own(connection, made, self._schemas, self._extensions)
+
+    def _after(self) -> list[Statement]:
+        possible = [statement for entry, statement in self._scripts.optional if not self._lacking(entry)]
+        return [*self._scripts.after, *possible]
+
+    def _lacking(self, entry: ExtensionStatement) -> list[str]:
+        return [name for name in entry.extensions if name not in self._extensions]
 
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
-        for name in (self._schema, *self._migration.other_schemas):
-            _require_empty(connection, name)
-        for name, value in {**SETTINGS, "search_path": sql.Identifier(self._schema).as_string()}.items():
+        optional = [entry for entry, _ in self._scripts.optional]
+        named = {*self._migration.extensions, *(name for entry in optional for name in entry.extensions)}
+        self._extensions = installed(connection, named)
+        missing = [name for name in self._migration.extensions if name not in self._extensions]
+        if missing:
+            raise RequestRejected(
+                f"the target lacks extensions that columns of the package need: {', '.join(missing)}; make them with "
+                "CREATE EXTENSION, or have somebody do it who may",
+                field="--url",
+            )
+        for entry in optional:
+            if lacking := self._lacking(entry):
+                reason = f"needs extensions that the target lacks: {', '.join(lacking)}"
+                self.left_out.append(LeftOut(table=entry.table, what=entry.what, reason=reason))
+        for name in self._schemas:
+            require_empty(connection, name)
+        path = search_path([self._schema, *self._extensions.values()])
+        for name, value in {**SETTINGS, "search_path": path}.items():
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
         for statement in READING:
             connection.execute(statement.encode())
@@ -195,29 +247,49 @@ def _schema_name(name: str) -> str:
     return name
 
 
-def _require_empty(connection: psycopg.Connection[Any], schema: str) -> None:
-    """`RequestRejected` when the schema holds anything but parts of extensions; made when it is not there."""
-    row = connection.execute(
-        """
-        SELECT (SELECT count(*) FROM (
-            SELECT 'pg_class'::regclass AS kind, oid FROM pg_class
-            WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
-            UNION ALL
-            SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typnamespace = n.oid AND typtype IN ('e', 'd', 'r')
-        ) AS held WHERE NOT EXISTS (
-            SELECT FROM pg_depend d WHERE d.classid = held.kind AND d.objid = held.oid AND d.deptype = 'e'))
-        FROM pg_namespace n WHERE n.nspname = %s
-        """,
-        (schema,),
-    ).fetchone()
-    if row is None:
-        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-    elif row[0]:
-        raise RequestRejected(
-            f"schema {schema!r} of the target already holds {row[0]} tables, views, sequences or types; restore "
-            "into an empty database, or give another schema",
-            field="--schema",
-        )
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestRejected(f"{path.name} of the package cannot be read as UTF-8", field="PACKAGE") from error
+
+
+def _run(connection: psycopg.Connection[Any], statements: Iterable[Statement]) -> None:
+    """Each alone, in the extended protocol (``binary``), which takes no second statement behind a semicolon."""
+    for statement in statements:
+        connection.execute(statement.text.encode(), binary=True)
+
+
+def _transaction(connection: psycopg.Connection[Any]) -> str:
+    """The number of the transaction that the connection is in."""
+    row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _require_rolled_back(connection: psycopg.Connection[Any], number: str) -> None:
+    """`IntegrityViolation` unless the database says that this transaction has changed nothing."""
+    row = connection.execute("SELECT pg_catalog.pg_xact_status(%s::pg_catalog.xid8)", (number,)).fetchone()
+    if row is None or row[0] != "aborted":
+        raise IntegrityViolation("the dry run was not taken back; look at the target")
+
+
+_WARNINGS = """
+SELECT rolsuper, ARRAY(
+    SELECT r.rolname::text FROM pg_catalog.pg_roles r
+    WHERE r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+    AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') ORDER BY 1)
+FROM pg_catalog.pg_roles WHERE rolname = current_user
+"""
+
+
+def _warnings(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    row = connection.execute(_WARNINGS).fetchone()
+    superuser, roles = row or (False, [])
+    if superuser:
+        yield "the login is a superuser; restoring needs no more than CREATE on the database"
+    elif roles:
+        yield f"the login may become {', '.join(roles)}; restoring needs no more than CREATE on the database"
 
 
 def _all_of(table: ReadTable, catalog: Catalog) -> TableSelection:

@@ -15,7 +15,14 @@ import psycopg
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.migration import LeftOut, LoadColumn, LoadTable, MigrationScripts, load_order
+from export_pipelines.core.migration import (
+    ExtensionStatement,
+    LeftOut,
+    LoadColumn,
+    LoadTable,
+    MigrationScripts,
+    load_order,
+)
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.sources.ddl_reading import (
     DdlReader,
@@ -25,8 +32,9 @@ from export_pipelines.sources.ddl_reading import (
     LiveSequence,
     Reference,
 )
-from export_pipelines.sources.ddl_types import advance_sequence, create_types, sequence_clause
-from export_pipelines.sources.names import EQUALS
+from export_pipelines.sources.ddl_types import TypeReader, advance_sequence, sequence_clause, unportable
+from export_pipelines.sources.expressions import called_functions, objection
+from export_pipelines.sources.extensions import schemas_of_extensions_alone, search_path
 from export_pipelines.sources.relation import from_where
 
 _KINDS = {"p": "primary key", "u": "unique constraint", "x": "exclusion constraint", "c": "check", "f": "foreign key"}
@@ -56,6 +64,8 @@ class _Draft:
     checks: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     keys: list[str] = field(default_factory=list)
     foreign_keys: list[str] = field(default_factory=list)
+    optional: list[ExtensionStatement] = field(default_factory=list)
+    required: set[str] = field(default_factory=set)  # extensions without which the tables cannot be made
     parents: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     generated: set[tuple[int, int]] = field(default_factory=set)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -70,7 +80,8 @@ def read_ddl(
     """Scripts for these tables with the columns chosen. In a transaction; its search path is as before afterwards."""
     before = connection.execute("SHOW search_path").fetchone()
     assert before is not None
-    connection.execute("SELECT set_config('search_path', quote_ident(%s), true)", (catalog.schema_,))
+    path = search_path([catalog.schema_, *schemas_of_extensions_alone(connection)])
+    connection.execute("SELECT set_config('search_path', %s, true)", (path,))
     try:
         return _Reflection(connection, catalog, tuple(selections), scope).scripts()
     finally:
@@ -105,11 +116,11 @@ class _Reflection:
         constraints = self._reader.constraints(self._relations, ())
         self._constraints = constraints
         self._indexes = self._reader.indexes(self._relations)
-        self._needs = self._reader.references(
-            defaults=[a.default_oid for a in columns if a.default_oid],
-            constraints=[c.oid for c in constraints],
-            indexes=[i.oid for i in self._indexes] + [c.index for c in constraints if c.kind == "x"],
-        )
+        defaults = [a.default_oid for a in columns if a.default_oid]
+        indexes = [i.oid for i in self._indexes] + [c.index for c in constraints if c.index]
+        of_constraints = [c.oid for c in constraints]
+        self._needs = self._reader.references(defaults=defaults, constraints=of_constraints, relations=indexes)
+        self._called = called_functions(connection, defaults=defaults, constraints=of_constraints, indexes=indexes)
         self._sequences = self._reader.sequences(self._sequence_oids(columns))
         named = [n.oid for needs in self._needs.values() for n in needs if n.kind == "pg_type"]
         self._types = self._reader.types([*{a.type_oid for a in columns}, *named])
@@ -126,48 +137,48 @@ class _Reflection:
             f"CREATE SEQUENCE {sequence.name} AS {sequence.type} {sequence_clause(sequence)}"
             for sequence in self._own_sequences().values()
         ]
+        columns = {r.oid: [self._column(r, column) for column in r.columns.values()] for r in self._relations.values()}
         for constraint in self._constraints:
             self._constrain(self._relations[constraint.relation], constraint)
-        draft.before += [self._create(relation) for relation in self._relations.values()]
+        draft.before += [self._create(r, columns[r.oid]) for r in self._relations.values()]
         for index in self._indexes:
             self._index(self._relations[index.relation], index)
+        positions = list(self._positions())
+        for rest in self._reader.rest(self._relations, (self._catalog.reader_role, self._catalog.directory_role)):
+            draft.leave_out(self._relations[rest.relation], rest.what, rest.reason)
         order = load_order((r.selection.table for r in self._relations.values()), draft.parents)
         load = {r.selection.table: self._load(r) for r in self._relations.values()}
         return MigrationScripts(
             schema=self._catalog.schema_,
             other_schemas=self._other_schemas(),
-            extensions=tuple(sorted({found.extension for found in self._types if found.extension})),
+            extensions=tuple(sorted(draft.required)),
             before=tuple(draft.before),
-            after=(*draft.keys, *draft.foreign_keys, *self._positions()),
+            after=(*draft.keys, *draft.foreign_keys, *positions),
+            optional=tuple(sorted(draft.optional, key=lambda one: one.what.startswith(_KINDS["f"]))),  # keys first
             tables=tuple(load[table] for table in order),
             left_out=tuple(draft.left_out),
         )
 
     def _other_schemas(self) -> tuple[str, ...]:
         own = {found.schema for found in self._types if found.extension is None}
+        own |= {sequence.schema for sequence in self._own_sequences().values()}
         own |= {self._catalog.relation_name(r.selection.table)[0] for r in self._relations.values()}
         return tuple(sorted(own - {self._catalog.schema_}))
 
     # Types and columns ----------------------------------------------------------------------------------------------
 
     def _types_made(self) -> list[str]:
-        checks: dict[int, list[LiveConstraint]] = defaultdict(list)
-        of_domains = self._reader.constraints((), [found.oid for found in self._types if found.kind == "d"])
-        needs = self._reader.references(defaults=(), constraints=[c.oid for c in of_domains], indexes=())
-        for check in of_domains:
-            missing = _unportable(needs[check.oid])
-            if missing is None:
-                checks[check.domain].append(check)
-            else:
-                self._draft.left_out.append(
-                    LeftOut(table="", what=f"check {check.name} of a domain", reason=f"needs {missing}")
-                )
-        return create_types(self._types, checks)
+        types = TypeReader(self._connection, self._reader)
+        made = types.statements(self._types)
+        oids = [a.type_oid for r in self._relations.values() for a in r.columns.values()]
+        oids += [found.oid for found in self._types if found.extension is None]
+        in_tables = {found.extension for found in self._reader.types(oids) if found.extension}
+        self._draft.required |= types.extensions | in_tables
+        self._draft.left_out += types.left_out
+        return made
 
-    def _create(self, relation: _Relation) -> str:
-        lines = [self._column(relation, relation.columns[n]) for n in relation.columns]
-        lines += self._draft.checks[relation.oid]
-        listed = ",\n    ".join(lines)
+    def _create(self, relation: _Relation, columns: list[str]) -> str:
+        listed = ",\n    ".join(columns + self._draft.checks[relation.oid])
         return f"CREATE TABLE {relation.name} (\n    {listed}\n)"
 
     def _column(self, relation: _Relation, column: LiveAttribute) -> str:
@@ -180,7 +191,9 @@ class _Reflection:
         elif column.collation:
             self._draft.leave_out(relation, f"collation of {column.name}", f"{column.collation} is the database's own")
         parts += self._value_of(relation, column)
-        if column.not_null:
+        if column.unproved:
+            self._draft.leave_out(relation, f"NOT NULL of {column.name}", "older rows were never held to it")
+        elif column.not_null:
             parts.append("NOT NULL")
         return " ".join(parts)
 
@@ -191,16 +204,30 @@ class _Reflection:
             assert column.sequence is not None
             yield f"GENERATED {when} AS IDENTITY ({sequence_clause(self._sequences[column.sequence])})"
         elif column.default_oid is not None:
-            needs = self._needs[column.default_oid]
-            missing = _unportable(needs) or self._missing(relation, needs)
+            needs, called = self._needs[column.default_oid], self._called[column.default_oid]
+            missing = unportable(needs) or self._missing(relation, needs)
+            missing = missing or objection(called, default=not column.generated)
+            extensions = _extensions(needs)
+            what = f"{'generation' if column.generated else 'default'} of {column.name}"
             if missing is not None:
-                what = "generation" if column.generated else "default"
-                self._draft.leave_out(relation, f"{what} of {column.name}", f"needs {missing}")
+                self._draft.leave_out(relation, what, f"needs {missing}")
             elif column.generated:
+                self._draft.required |= extensions
                 self._draft.generated.add((relation.oid, column.number))
                 yield f"GENERATED ALWAYS AS ({column.expression}) {'STORED' if column.generated == 's' else 'VIRTUAL'}"
+            elif extensions <= self._draft.required:
+                yield f"DEFAULT ({column.expression})"
             else:
-                yield f"DEFAULT {column.expression}"
+                statement = (
+                    f"ALTER TABLE {relation.name} ALTER COLUMN {column.quoted} SET DEFAULT ({column.expression})"
+                )
+                self._optional(relation, what, extensions, statement)
+
+    def _optional(self, relation: _Relation, what: str, extensions: set[str], statement: str) -> None:
+        needed = tuple(sorted(extensions - self._draft.required))
+        self._draft.optional.append(
+            ExtensionStatement(table=relation.selection.table, what=what, extensions=needed, statement=statement)
+        )
 
     def _missing(self, relation: _Relation, needs: Iterable[Reference]) -> str | None:
         """A table or column among the needs that the package does not have."""
@@ -220,27 +247,39 @@ class _Reflection:
 
     def _positions(self) -> Iterator[str]:
         filled: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        names: dict[int, str] = {}
         for relation in self._relations.values():
             for column in relation.columns.values():
                 if column.identity and column.sequence is not None:
                     place = f"{sql.Literal(relation.name).as_string()}, {sql.Literal(column.name).as_string()}"
-                    name = f"pg_catalog.pg_get_serial_sequence({place})"
-                    yield advance_sequence(name, self._sequences[column.sequence], [(relation.name, column.quoted)])
+                    names[column.sequence] = f"pg_catalog.pg_get_serial_sequence({place})"
+                    filled[column.sequence].append((relation.name, column.quoted))
                 for need in self._needs[column.default_oid] if column.default_oid else ():
                     if need.oid in self._sequences:
                         filled[need.oid].append((relation.name, column.quoted))
-        for oid, columns in filled.items():
-            sequence = self._sequences[oid]
-            yield advance_sequence(sql.Literal(sequence.name).as_string(), sequence, columns)
-            if len(columns) == 1:
-                yield f"ALTER SEQUENCE {sequence.name} OWNED BY {columns[0][0]}.{columns[0][1]}"
+        for oid, sequence in self._sequences.items():
+            position = advance_sequence(
+                names.get(oid, sql.Literal(sequence.name).as_string().strip()), sequence, filled[oid]
+            )
+            owner = self._relations.get(sequence.owner or 0)
+            if position is not None:
+                yield position
+            if not sequence.readable:
+                what = f"position of sequence {sequence.name}"
+                reason = f"role {self._catalog.reader_role} may not read it; it goes on behind the rows of the package"
+                table = owner.selection.table if owner else ""
+                self._draft.left_out.append(LeftOut(table=table, what=what, reason=reason))
+            owning = owner.columns.get(sequence.owner_column or 0) if owner else None
+            if owner and owning and oid not in names:
+                yield f"ALTER SEQUENCE {sequence.name} OWNED BY {owner.name}.{owning.quoted}"
 
     # Constraints and indexes ----------------------------------------------------------------------------------------
 
     def _constrain(self, relation: _Relation, constraint: LiveConstraint) -> None:
         what = f"{_KINDS[constraint.kind]} {constraint.name}"
-        needs = [*self._needs[constraint.oid], *(self._needs[constraint.index] if constraint.kind == "x" else [])]
-        missing = _unportable(needs)
+        needs = [*self._needs[constraint.oid], *self._needs[constraint.index]]
+        called = [*self._called[constraint.oid], *self._called[constraint.index]]
+        missing = unportable(needs) or objection(called, default=False)
         if not relation.carries(constraint.columns):
             missing = "a column that is not exported"
         if constraint.kind == "f" and missing is None:
@@ -249,13 +288,15 @@ class _Reflection:
             self._draft.leave_out(relation, what, f"needs {missing}")
             return
         clause = f"CONSTRAINT {constraint.quoted} {constraint.definition}"
-        if constraint.kind == "c" and not constraint.definition.endswith("NOT VALID"):
-            self._draft.checks[relation.oid].append(clause)
-            return
         statement = f"ALTER TABLE {relation.name} ADD {clause}"
         if constraint.kind == "f":
-            self._draft.foreign_keys.append(statement)
             self._draft.parents[relation.selection.table].append(self._relations[constraint.references].selection.table)
+        if not (extensions := _extensions(needs)) <= self._draft.required:
+            self._optional(relation, what, extensions, statement)
+        elif constraint.kind == "c" and not constraint.definition.endswith("NOT VALID"):
+            self._draft.checks[relation.oid].append(clause)
+        elif constraint.kind == "f":
+            self._draft.foreign_keys.append(statement)
         else:
             self._draft.keys.append(statement)
 
@@ -283,7 +324,8 @@ class _Reflection:
             given=sql.SQL(" AND ").join(sql.SQL("held.{} IS NOT NULL").format(key) for key in keys),
             parents=from_where(self._catalog, parent.selection, self._scope),
             same=sql.SQL(" AND ").join(
-                sql.SQL("{} {} held.{}").format(a, EQUALS, b) for a, b in zip(there, keys, strict=True)
+                sql.SQL("{} {} held.{}").format(a, sql.SQL(equals), b)
+                for a, equals, b in zip(there, constraint.operators, keys, strict=True)
             ),
         )
         row = self._connection.execute(query).fetchone()
@@ -292,13 +334,18 @@ class _Reflection:
 
     def _index(self, relation: _Relation, index: LiveIndex) -> None:
         needs = self._needs[index.oid]
-        missing = _unportable(needs) or self._missing(relation, needs)
-        if missing is not None:
-            self._draft.leave_out(relation, f"index {index.name}", f"needs {missing}")
-            return
-        self._draft.keys.append(
-            index.definition.replace(f"INDEX {index.quoted} ON ONLY ", f"INDEX {index.quoted} ON ", 1)
+        missing = (
+            unportable(needs) or self._missing(relation, needs) or objection(self._called[index.oid], default=False)
         )
+        what = f"index {index.name}"
+        if missing is not None:
+            self._draft.leave_out(relation, what, f"needs {missing}")
+            return
+        statement = index.definition.replace(f"INDEX {index.quoted} ON ONLY ", f"INDEX {index.quoted} ON ", 1)
+        if (extensions := _extensions(needs)) <= self._draft.required:
+            self._draft.keys.append(statement)
+        else:
+            self._optional(relation, what, extensions, statement)
 
     def _load(self, relation: _Relation) -> LoadTable:
         numbers = {a.name: n for n, a in relation.columns.items()}
@@ -319,9 +366,5 @@ class _Reflection:
         )
 
 
-def _unportable(needs: Iterable[Reference]) -> str | None:
-    """Something that neither PostgreSQL nor the package brings. The package has types; tables are looked at apart."""
-    for need in needs:
-        if need.kind not in ("pg_class", "pg_type", "pg_constraint", "pg_namespace") and not need.portable:
-            return need.identity
-    return None
+def _extensions(needs: Iterable[Reference]) -> set[str]:
+    return {need.extension for need in needs if need.extension}

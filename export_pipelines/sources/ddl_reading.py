@@ -28,6 +28,7 @@ class LiveAttribute:
     collation: str | None  # where it is not the type's own
     collation_portable: bool
     not_null: bool
+    unproved: bool  # NOT NULL is declared, and rows from before were not looked at
     array: bool
     default_oid: int | None
     expression: str | None  # of a default, or of what the database computes
@@ -51,6 +52,7 @@ class LiveConstraint:
     references: int
     referenced_columns: list[int]
     index: int
+    operators: list[str]  # of a foreign key, as SQL: what makes a referenced value equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +79,29 @@ class LiveType:
     labels: list[str]  # of an enum
     attributes: list[str]  # of a composite type: name and type
     base: str | None  # of a domain
-    collation: str | None
+    collation: str | None  # of a domain or a range, where it is not the base's own
+    collation_portable: bool
     not_null: bool
     default: str | None
     subtype: str | None  # of a range
+    opclass: str | None  # where it is not the subtype's default
+    difference: str | None  # function that says how far apart two values are
+    canonical: str | None  # function that brings equal ranges into one form
     multirange: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveSequence:
-    """A sequence with what it was made with, not where it stands."""
+    """A sequence."""
 
     oid: int
     name: str
+    schema: str
     type: str
+    owner: int | None  # the table that it goes with
+    owner_column: int | None
+    last: int | None  # its position, where the session may read it and it was used
+    readable: bool
     start: int
     increment: int
     least: int
@@ -107,8 +118,23 @@ class Reference:
     kind: str  # system catalog of what it needs: pg_class, pg_proc, pg_type, …
     oid: int
     column: int  # of a table, else 0
-    portable: bool  # comes with PostgreSQL
+    schema: str | None
+    extension: str | None  # that it is part of
     identity: str
+
+    @property
+    def portable(self) -> bool:
+        """Whether it comes with PostgreSQL or with an extension."""
+        return self.extension is not None or self.schema in (None, "pg_catalog")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRest:
+    """Something of a table that no package carries."""
+
+    relation: int
+    what: str
+    reason: str
 
 
 _ATTRIBUTES = """
@@ -116,7 +142,10 @@ SELECT a.attrelid::bigint AS relation, a.attnum::int AS number, a.attname AS nam
        format_type(a.atttypid, a.atttypmod) AS type, a.atttypid::bigint AS type_oid,
        CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END AS collation,
        coalesce(k.collnamespace = 'pg_catalog'::regnamespace, true) AS collation_portable,
-       a.attnotnull AS not_null, t.typcategory = 'A' AS array, d.oid::bigint AS default_oid,
+       a.attnotnull AS not_null,
+       EXISTS (SELECT FROM pg_constraint n WHERE n.conrelid = a.attrelid AND n.contype = 'n'
+               AND n.conkey = ARRAY[a.attnum] AND NOT n.convalidated) AS unproved,
+       t.typcategory = 'A' AS array, d.oid::bigint AS default_oid,
        pg_get_expr(d.adbin, d.adrelid, true) AS expression, a.attgenerated::text AS generated,
        a.attidentity::text AS identity,
        (SELECT s.objid::bigint FROM pg_depend s WHERE s.classid = 'pg_class'::regclass
@@ -133,7 +162,11 @@ _CONSTRAINTS = """
 SELECT oid::bigint, conrelid::bigint AS relation, contypid::bigint AS domain, conname AS name,
        quote_ident(conname) AS quoted, contype::text AS kind, pg_get_constraintdef(oid, true) AS definition,
        coalesce(conkey::int[], '{}') AS columns, confrelid::bigint AS references,
-       coalesce(confkey::int[], '{}') AS referenced_columns, conindid::bigint AS index
+       coalesce(confkey::int[], '{}') AS referenced_columns, conindid::bigint AS index,
+       ARRAY(SELECT format('OPERATOR(%%I.%%s)', n.nspname, o.oprname)
+             FROM unnest(conpfeqop) WITH ORDINALITY AS equal(oid, place)
+             JOIN pg_operator o ON o.oid = equal.oid JOIN pg_namespace n ON n.oid = o.oprnamespace
+             ORDER BY equal.place) AS operators
 FROM pg_constraint
 WHERE (conrelid = ANY(%(oids)s) OR contypid = ANY(%(types)s)) AND contype IN ('p', 'u', 'x', 'c', 'f')
   AND conparentid = 0
@@ -165,24 +198,35 @@ WITH RECURSIVE needed(oid) AS (
 )
 SELECT t.oid::bigint, format_type(t.oid, NULL) AS name, n.nspname AS schema, t.typtype::text AS kind,
        e.extname AS extension,
-       ARRAY(SELECT p.oid::bigint FROM pg_type p WHERE p.oid IN (t.typelem, t.typbasetype, r.rngsubtype)
-             UNION SELECT a.atttypid::bigint FROM pg_attribute a
-                   WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS needs,
+       ARRAY(SELECT CASE WHEN p.typcategory = 'A' AND p.typelem <> 0 THEN p.typelem ELSE p.oid END::bigint
+             FROM pg_type p WHERE p.oid IN (t.typelem, t.typbasetype, r.rngsubtype)
+             OR p.oid IN (SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid
+                          AND a.attnum > 0 AND NOT a.attisdropped)) AS needs,
        ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder) AS labels,
-       ARRAY(SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+       ARRAY(SELECT quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod)
+                    || coalesce(' COLLATE ' || k.oid::regcollation::text, '')
+             FROM pg_attribute a JOIN pg_type own ON own.oid = a.atttypid
+             LEFT JOIN pg_collation k ON k.oid = a.attcollation AND k.oid <> own.typcollation
+                                     AND k.collnamespace = 'pg_catalog'::regnamespace
              WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
              ORDER BY a.attnum) AS attributes,
        CASE WHEN t.typbasetype <> 0 THEN format_type(t.typbasetype, t.typtypmod) END AS base,
-       CASE WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN t.typcollation::regcollation::text
-       END AS collation,
-       t.typnotnull AS not_null, t.typdefault AS default,
-       CASE WHEN r.rngsubtype IS NOT NULL THEN format_type(r.rngsubtype, NULL) END AS subtype,
-       CASE WHEN r.rngmultitypid IS NOT NULL THEN format_type(r.rngmultitypid, NULL) END AS multirange
+       CASE WHEN k.oid <> coalesce(b.typcollation, u.typcollation) THEN k.oid::regcollation::text END AS collation,
+       coalesce(k.collnamespace = 'pg_catalog'::regnamespace, true) AS collation_portable,
+       t.typnotnull AS not_null, t.typdefault AS default, format_type(r.rngsubtype, NULL) AS subtype,
+       CASE WHEN NOT c.opcdefault THEN
+           CASE WHEN NOT pg_opclass_is_visible(c.oid) THEN c.opcnamespace::regnamespace::text || '.' ELSE '' END
+           || quote_ident(c.opcname) END AS opclass,
+       nullif(r.rngsubdiff, 0)::regproc::text AS difference, nullif(r.rngcanonical, 0)::regproc::text AS canonical,
+       format_type(r.rngmultitypid, NULL) AS multirange
 FROM (SELECT DISTINCT oid FROM needed) AS wanted
 JOIN pg_type t ON t.oid = wanted.oid
 JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type b ON b.oid = t.typbasetype
 LEFT JOIN pg_range r ON r.rngtypid = t.oid
+LEFT JOIN pg_type u ON u.oid = r.rngsubtype
+LEFT JOIN pg_opclass c ON c.oid = r.rngsubopc
+LEFT JOIN pg_collation k ON k.oid = CASE t.typtype WHEN 'd' THEN t.typcollation WHEN 'r' THEN r.rngcollation END
 LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
 LEFT JOIN pg_extension e ON e.oid = d.refobjid
 WHERE n.nspname <> 'pg_catalog' AND t.typtype <> 'm' AND NOT (t.typtype = 'b' AND t.typcategory = 'A')
@@ -190,22 +234,65 @@ ORDER BY n.nspname, t.typname
 """
 
 _SEQUENCES = """
-SELECT seqrelid::bigint AS oid, seqrelid::regclass::text AS name, format_type(seqtypid, NULL) AS type,
+SELECT seqrelid::bigint AS oid, seqrelid::regclass::text AS name, n.nspname AS schema,
+       format_type(seqtypid, NULL) AS type, d.refobjid::bigint AS owner, d.refobjsubid AS owner_column,
+       CASE WHEN has_sequence_privilege(seqrelid, 'SELECT') THEN pg_sequence_last_value(seqrelid) END AS last,
+       has_sequence_privilege(seqrelid, 'SELECT') AS readable,
        seqstart AS start, seqincrement AS increment, seqmin AS least, seqmax AS greatest, seqcache AS cache,
        seqcycle AS cycle
-FROM pg_sequence WHERE seqrelid = ANY(%(oids)s) ORDER BY 2
+FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = seqrelid AND d.deptype IN ('a', 'i')
+                     AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+WHERE seqrelid = ANY(%(oids)s) ORDER BY 2
 """
 
+# An array's type and a type's own array are part of no extension; what they consist of is.
 _REFERENCES = """
 SELECT d.objid::bigint AS owner, d.refclassid::regclass::text AS kind, d.refobjid::bigint AS oid,
-       d.refobjsubid AS column, coalesce(o.schema, 'pg_catalog') = 'pg_catalog' AS portable,
-       o.type || ' ' || o.identity AS identity
-FROM pg_depend d CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) AS o
+       d.refobjsubid AS column, o.schema, e.extname AS extension, o.type || ' ' || o.identity AS identity
+FROM pg_depend d
+CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) AS o
+LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid AND t.typcategory = 'A'
+LEFT JOIN pg_depend p ON p.classid = d.refclassid AND p.deptype = 'e'
+                     AND p.objid = CASE WHEN t.typelem <> 0 THEN t.typelem ELSE d.refobjid END
+LEFT JOIN pg_extension e ON e.oid = p.refobjid
 WHERE (d.classid, d.objid) IN (
     SELECT 'pg_attrdef'::regclass, unnest(%(defaults)s::oid[])
     UNION ALL SELECT 'pg_constraint'::regclass, unnest(%(constraints)s::oid[])
-    UNION ALL SELECT 'pg_class'::regclass, unnest(%(indexes)s::oid[])
-)
+    UNION ALL SELECT 'pg_class'::regclass, unnest(%(relations)s::oid[])
+    UNION ALL SELECT 'pg_type'::regclass, unnest(%(types)s::oid[])
+) AND d.deptype <> 'e'
+"""
+
+_OWN_POLICIES = ("export_keep_access", "export_keep_owner")  # as `catalog rls` calls those for everybody else
+_REST = """
+SELECT tgrelid::bigint AS relation, 'trigger ' || tgname AS what, 'calls a function of the application' AS reason
+FROM pg_trigger WHERE tgrelid = ANY(%(oids)s) AND NOT tgisinternal AND tgparentid = 0
+UNION ALL
+SELECT polrelid, 'policy ' || polname, 'names roles of the source' FROM pg_policy
+WHERE polrelid = ANY(%(oids)s) AND polname <> ALL(%(own_policies)s)
+  AND NOT polroles <@ ARRAY(SELECT oid FROM pg_roles WHERE rolname = ANY(%(roles)s))
+UNION ALL
+SELECT ev_class, 'rule ' || rulename, 'rewrites statements of the application' FROM pg_rewrite
+WHERE ev_class = ANY(%(oids)s) AND rulename <> '_RETURN'
+UNION ALL
+SELECT stxrelid, 'statistics ' || stxname, 'only speeds up queries' FROM pg_statistic_ext WHERE stxrelid = ANY(%(oids)s)
+UNION ALL
+SELECT DISTINCT objoid, 'comments', 'are notes of those who keep the source' FROM pg_description
+WHERE classoid = 'pg_class'::regclass AND objoid = ANY(%(oids)s)
+UNION ALL
+SELECT c.oid, CASE relkind WHEN 'p' THEN 'partitioning by ' || pg_get_partkeydef(c.oid) WHEN 'f' THEN 'server'
+              ELSE 'query of the view' END, 'becomes a plain table'
+FROM pg_class c WHERE c.oid = ANY(%(oids)s) AND relkind IN ('p', 'v', 'm', 'f')
+UNION ALL
+SELECT inhrelid, 'inheritance from ' || inhparent::regclass::text, 'becomes a table of its own' FROM pg_inherits
+JOIN pg_class c ON c.oid = inhrelid WHERE inhrelid = ANY(%(oids)s) AND NOT relispartition
+UNION ALL
+SELECT c.oid, 'rights', 'name roles of the source' FROM pg_class c
+WHERE c.oid = ANY(%(oids)s) AND EXISTS (
+    SELECT FROM aclexplode(relacl) AS given WHERE given.grantee <> c.relowner
+    AND NOT given.grantee = ANY(ARRAY(SELECT oid FROM pg_roles WHERE rolname = ANY(%(roles)s))))
+ORDER BY 1, 2
 """
 
 
@@ -235,14 +322,24 @@ class DdlReader:
         return {found.oid: found for found in self._records(LiveSequence, _SEQUENCES, {"oids": list(oids)})}
 
     def references(
-        self, *, defaults: Iterable[int], constraints: Iterable[int], indexes: Iterable[int]
+        self,
+        *,
+        defaults: Iterable[int] = (),
+        constraints: Iterable[int] = (),
+        relations: Iterable[int] = (),
+        types: Iterable[int] = (),
     ) -> dict[int, list[Reference]]:
         """By whoever needs it. Oids of different catalogs may be the same number; those asked for together are not."""
         found = defaultdict(list)
-        asked = {"defaults": list(defaults), "constraints": list(constraints), "indexes": list(indexes)}
-        for reference in self._records(Reference, _REFERENCES, asked):
+        asked = {"defaults": defaults, "constraints": constraints, "relations": relations, "types": types}
+        for reference in self._records(Reference, _REFERENCES, {name: list(oids) for name, oids in asked.items()}):
             found[reference.owner].append(reference)
         return found
+
+    def rest(self, oids: Iterable[int], roles: Iterable[str]) -> list[LiveRest]:
+        """What is never carried; ``roles`` are this program's own, and so are their policies and rights."""
+        values = {"oids": list(oids), "roles": list(roles), "own_policies": list(_OWN_POLICIES)}
+        return self._records(LiveRest, _REST, values)
 
     def relation(self, schema: str, name: str) -> tuple[int, str]:
         """Its oid, and how it is called on this search path."""

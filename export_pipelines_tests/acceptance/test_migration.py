@@ -159,6 +159,8 @@ def test_foreign_keys_to_what_is_not_in_the_package_are_named_and_left_out(
     assert left == {
         ("pets", "foreign key pets_clinic_id_fkey"),
         ("clients", "foreign key clients_clinic_id_fkey"),
+        ("pets", "comments"),
+        ("clients", "comments"),
     }
     assert "clients_clinic_id_fkey" in (folder / "README.md").read_text()
     kinds = [row[1:3] for row in target.execute(CONSTRAINTS, ("restored", ["pets", "clients"]))]
@@ -171,7 +173,7 @@ def schemas_of(url: str) -> set[str]:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["restore", *arguments])
+    return CliRunner().invoke(app, ["restore", "--trust-unsigned", *arguments])
 
 
 def test_the_command_tells_what_it_would_do_does_it_and_refuses_to_do_it_twice(
@@ -200,23 +202,32 @@ def test_a_damaged_package_is_not_restored(workshop: Workshop, database: Databas
     assert schemas_of(url) == before
 
 
+MEDDLING = """
+CREATE FUNCTION public.meddle() RETURNS event_trigger LANGUAGE plpgsql SET search_path = clinic AS $$
+BEGIN {} END $$;
+CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION public.meddle();
+"""
+
+
 @pytest.mark.parametrize(
-    ("script", "statement", "kind"),
+    ("script", "statement", "meddling", "kind"),
     [
-        ("constraints.sql", "DELETE FROM payments", "integrity_violation"),
-        ("constraints.sql", "UPDATE invoices SET total = total + 1", "integrity_violation"),
-        ("constraints.sql", "ALTER TABLE pets ADD CONSTRAINT small CHECK (name = '')", "integrity_violation"),
-        ("schema.sql", "CREATE TABLE needs (place no_such_type)", "request_rejected"),
+        ("constraints.sql", "", "DELETE FROM payments;", "integrity_violation"),
+        ("constraints.sql", "", "UPDATE invoices SET total = total + 1;", "integrity_violation"),
+        ("constraints.sql", "ALTER TABLE pets ADD CONSTRAINT small CHECK (name = '')", "", "integrity_violation"),
+        ("schema.sql", "CREATE SEQUENCE needs AS no_such_type", "", "request_rejected"),
     ],
 )
 def test_a_failure_leaves_the_target_as_it_was(
-    workshop: Workshop, database: Database, tmp_path: Path, script: str, statement: str, kind: str
+    workshop: Workshop, database: Database, tmp_path: Path, script: str, statement: str, meddling: str, kind: str
 ) -> None:
-    """The package was verified before, so these files stand for a target that does not do what it should."""
+    """Triggers of the target and scripts that do not fit the rows stand for a target that does not do what it should."""
     folder, url = tmp_path / "package", database("of_failure")
     shutil.copytree(workshop.package(migrated(workshop)), folder)
     with (folder / script).open("a") as written:
-        written.write(f"{statement};\n")
+        written.write(f"{statement};\n" if statement else "")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(MEDDLING.format(meddling).encode() if meddling else b"")
     before = schemas_of(url)
     with pytest.raises(Exception, match="nothing was kept") as refused:
         restore_package(folder, url, find_format)
@@ -301,8 +312,8 @@ def test_the_how_to_of_the_documentation_moves_a_tenant(workshop: Workshop, data
     """The commands of docs/bulk.md as they stand there, with this test's tenant and target."""
     page = (ROOT / "docs" / "bulk.md").read_text()
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    moving = [line for line in lines if " moved" in line]
-    assert [line.split()[1] for line in moving] == ["bulk", "restore", "restore"]
+    moving = [line for line in lines if " moved" in line or "signing public" in line]
+    assert [line.split()[1] for line in moving] == ["bulk", "signing", "restore", "restore"]
     url = database("moved")
     script = "\n".join(moving).replace("4711", OURS).replace("postgresql://me@new-server/empty", url)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -217,6 +217,10 @@ def test_what_needs_the_application_or_a_hidden_column_is_named_and_left_out(sho
         "check margin",
         "check hidden",
         "index coded",
+        "partitioning by RANGE (at)",
+        "position of sequence numbers",
+        'position of sequence "Items_id_seq"',
+        'position of sequence "Items_serial_seq"',
     }
     assert "shop.price_code" in reasons["generation of code"]
     assert "not exported" in reasons["check hidden"]
