@@ -85,6 +85,10 @@ class Source(Protocol):
         """Ids of all tenants that can be exported, sorted."""
         ...
 
+    def ping(self) -> None:
+        """`Unavailable` unless the server answers; reads no rows."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:

@@ -113,6 +113,7 @@ def scene(store: ObjectStore, control_url: str, tmp_path: Path) -> Iterator[Scen
             signing=unused,
             links=unused,
             retention=RetentionStore(control),
+            state=unused,
             formats=unused,
             find_format=unused,
             mailer=None,
