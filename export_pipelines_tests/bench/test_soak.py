@@ -59,8 +59,12 @@ def test_the_table_names_each_process_and_how_often_it_started(tmp_path: Path) -
 def test_a_process_is_known_by_its_command_line_and_counts_without_its_copies() -> None:
     with (
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as database,
-        subprocess.Popen([sys.executable, "-c", "input()", "dagster._daemon"], stdin=subprocess.PIPE) as daemon,
-        subprocess.Popen([sys.executable, "-c", "input()", "dagster._daemon"], stdin=subprocess.PIPE) as copy,
+        subprocess.Popen(
+            [sys.executable, "-c", "input()", "export_pipelines.orchestration.daemon"], stdin=subprocess.PIPE
+        ) as daemon,
+        subprocess.Popen(
+            [sys.executable, "-c", "input()", "export_pipelines.orchestration.daemon"], stdin=subprocess.PIPE
+        ) as copy,
     ):
         try:
             found = held(os.getpid(), database.pid)

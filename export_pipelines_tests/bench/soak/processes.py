@@ -21,7 +21,7 @@ LABELS = {
 _COMMANDS = {  # what only this process has in its command line
     "template": "multiprocessing.forkserver",
     "code": "export_pipelines.orchestration.code_server",
-    "daemon": "dagster._daemon",
+    "daemon": "export_pipelines.orchestration.daemon",
     "webserver": "dagster_webserver",
     "api": "export_pipelines api",
 }
