@@ -66,7 +66,7 @@ lock: ## Renew the lock files (needs uv)
 docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
 
-.PHONY: bench bench-api bench-scale bench-quick bench-peers
+.PHONY: bench bench-api bench-scale bench-soak bench-quick bench-peers
 BENCH := $(BIN)/python -m export_pipelines_tests.bench
 PEERS := .venv-bench
 QUICK := build/bench
@@ -81,6 +81,10 @@ bench-api: $(DEVELOPMENT) ## Measure the whole service with 50 users at once (te
 
 bench-scale: $(DEVELOPMENT) ## Measure Dagster with 1,000 and 10,000 tenants (a quarter of an hour), renew docs/benchmarks.md
 	@$(BENCH) scale
+	@$(BENCH) report
+
+bench-soak: $(DEVELOPMENT) ## Run the service for two hours and 3,000 exports, sample its memory, renew docs/benchmarks.md
+	@$(BENCH) soak --exports 3000 --hours 2
 	@$(BENCH) report
 
 bench-quick: $(DEVELOPMENT) bench-peers ## Measure with 100,000 rows (some minutes) into build/bench

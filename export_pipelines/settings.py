@@ -271,6 +271,13 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_STALE_SECONDS"),
         description="Silence after which a run is checked.",
     )
+    outage_deadline_seconds: int = Field(
+        default=14_400,
+        ge=60,
+        validation_alias=_named("EXPORT_OUTAGE_DEADLINE_SECONDS"),
+        description="How long an export waits for a source, object store or control database that does not answer, "
+        "without using up attempts, before it fails.",
+    )
 
     schedule_min_seconds: int = Field(
         default=900,
@@ -333,6 +340,10 @@ class Settings(BaseSettings):
     @property
     def schedule_late_after(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.schedule_late_seconds)
+
+    @property
+    def outage_deadline(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.outage_deadline_seconds)
 
     @property
     def keep(self) -> dt.timedelta:

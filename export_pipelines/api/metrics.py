@@ -34,6 +34,7 @@ from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.stores.figures import FigureStore, QueueNow, ScheduleFigures
 from export_pipelines.stores.schedules import LATE_AFTER
+from export_pipelines.stores.service_state import Need, ServiceState, ServiceStateStore
 
 PREFIX = "export_pipelines_"
 OTHER = "other"
@@ -65,11 +66,18 @@ def metrics(call: Calling, accept: Annotated[str, Header(include_in_schema=False
     """Counters, histograms and gauges as text, for operators; as OpenMetrics where `Accept` asks for it."""
     with call.acting(Action.SEE_METRICS) as work:
         late_after = call.services.settings.schedule_late_after
-        content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after)
+        state = ServiceStateStore(work.control).read()
+        content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after, state=state)
     return Response(content, headers={"Content-Type": media_type})
 
 
-def exposition(store: FigureStore, accept: str = "", *, late_after: dt.timedelta = LATE_AFTER) -> tuple[bytes, str]:
+def exposition(
+    store: FigureStore,
+    accept: str = "",
+    *,
+    late_after: dt.timedelta = LATE_AFTER,
+    state: ServiceState | None = None,
+) -> tuple[bytes, str]:
     """(content, media type); `NotAllowed` for whoever may not count everything."""
     started = time.perf_counter()
     now = store.queue_now() if store.sees_all() else None
@@ -81,6 +89,7 @@ def exposition(store: FigureStore, accept: str = "", *, late_after: dt.timedelta
         *_histograms(totals),
         *_gauges(now),
         *_of_schedules(store.schedules(late_after)),
+        *_of_service(state),
         _build(),
     ]
     families.append(
@@ -173,6 +182,31 @@ def _of_schedules(found: ScheduleFigures) -> Iterator[Metric]:
     yield _gauge(
         "schedule_overdue_seconds", "How long the oldest fire waits to become an export.", found.overdue_seconds
     )
+
+
+def _of_service(state: ServiceState | None) -> Iterator[Metric]:
+    """Nothing before the daemon's first look."""
+    if state is None:
+        return
+    yield _gauge("sensor_silence_seconds", "Since sensors were evaluated last.", max(0.0, state.looked_seconds_ago))
+    silence = GaugeMetricFamily(
+        f"{PREFIX}daemon_silence_seconds", "Since each of Dagster's daemons gave a sign of life.", labels=["daemon"]
+    )
+    for name, seconds in sorted(state.daemon_seconds_ago.items()):
+        silence.add_metric([name.lower()], max(0.0, seconds + state.looked_seconds_ago))
+    yield silence
+    yield _gauge(
+        "clock_ahead_seconds",
+        "By how much the clock is ahead of the time that counts for schedules.",
+        state.step_seconds,
+    )
+    yield _gauge("clock_skew_seconds", "From the database's clock to the service's.", state.skew_seconds)
+    steps = {"forward": float(state.steps_forward), "back": float(state.steps_back)}
+    yield _counter("clock_steps", "How often the clock was set by half a minute or more.", ("direction",), steps)
+    down = GaugeMetricFamily(f"{PREFIX}outage", "1 while exports wait because it does not answer.", labels=["of"])
+    for need, since in ((Need.SOURCE, state.source_down_since), (Need.STORE, state.store_down_since)):
+        down.add_metric([need], float(since is not None))
+    yield down
 
 
 def _build() -> Metric:

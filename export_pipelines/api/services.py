@@ -12,6 +12,7 @@ from export_pipelines.core.access import Caller
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import ObjectStore, Source
 from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store, open_source
+from export_pipelines.pipeline.probing import Probe, probe_store
 from export_pipelines.settings import Settings
 from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.secrets import SecretBox
@@ -25,6 +26,7 @@ class ApiServices:
     pool: ControlPool
     catalog: Catalog
     store: ObjectStore
+    store_probe: Probe  # whether it takes objects
     source: Source | None  # None: this process is not told where it is, and makes no estimates
     secrets: SecretBox
     launcher: Launcher
@@ -43,12 +45,13 @@ class ApiServices:
 def open_services(settings: Settings) -> ApiServices:
     """Connects to nothing yet."""
     pool = ControlPool(settings.require_api_url())
-    catalog = open_catalog(settings)
+    catalog, store = open_catalog(settings), open_object_store(settings)
     return ApiServices(
         settings=settings,
         pool=pool,
         catalog=catalog,
-        store=open_object_store(settings),
+        store=store,
+        store_probe=Probe(lambda: probe_store(store)),
         source=_source(settings, catalog),
         secrets=open_box(settings),
         launcher=Launcher(settings.launch_url),

@@ -135,6 +135,16 @@ def lake_run(key: str) -> str | None:
     return run if slash and key.startswith(f"{lake_stage_prefix()}/") else None
 
 
+def probe_prefix() -> str:
+    """Folder of the objects that are written to see whether the store takes any."""
+    return "stage/probe"
+
+
+def probe_key(name: str) -> str:
+    """Such an object, of one process."""
+    return f"{probe_prefix()}/{segment(name)}"
+
+
 def part_name(name: str, part: int, extension: str, *, period: str | None = None) -> str:
     """``invoices.csv``, ``invoices.0002.csv``, ``invoices.2024-03.csv``, ``invoices.2024-03.0002.csv``."""
     number = "" if part == 1 else f".{part:04d}"

@@ -85,6 +85,10 @@ class Source(Protocol):
         """Ids of all tenants that can be exported, sorted."""
         ...
 
+    def ping(self) -> None:
+        """`Unavailable` unless the server answers; reads no rows."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
@@ -134,7 +138,10 @@ class ObjectStore(Protocol):
         ...
 
     def drop_unfinished(self, prefix: str, *, before: dt.datetime, dry_run: bool = False) -> Freed:
-        """Remove writes below a prefix that began, and grew last, before an instant and were never finished."""
+        """Remove writes below a prefix that began, and grew last, before an instant and were never finished.
+
+        Where there are folders, those that are empty since then go as well.
+        """
         ...
 
     def delete(self, prefix: str) -> int:

@@ -204,7 +204,7 @@ def describe(workplace: Workplace, code_socket: Path) -> Services:
         "code": _code_server(settings, code_socket),
         "api": ["export_pipelines", "api", "--host", HOST, "--port", str(api_port)],
         "webserver": ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(ui_port)],
-        "daemon": ["dagster._daemon", "run", "-w", str(workspace)],
+        "daemon": ["export_pipelines.orchestration.daemon", "run", "-w", str(workspace)],
     }
     environments = {"api": _for_the_api(environment, settings)}
     children = tuple(

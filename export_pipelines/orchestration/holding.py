@@ -137,6 +137,12 @@ def _cancel(request: ExportRequest, message: str, requests: RequestStore) -> Non
 
 def _fail(request: ExportRequest, kind: str, message: str, requests: RequestStore, *, final: bool) -> None:
     attempt, run_id = request.attempt, request.run_id
+    if kind == Unavailable.error_type and requests.postpone(
+        request.id, attempt=attempt, run_id=run_id, error_type=kind, message=message
+    ):
+        return
+    if kind == Unavailable.error_type and request.launched_by == "sensor":
+        message, final = f"{message}; nothing answered until the deadline for outages", True
     if final or not requests.requeue(request.id, attempt=attempt, run_id=run_id, error_type=kind, message=message):
         requests.fail(request.id, attempt=attempt, run_id=run_id, error_type=kind, message=message)
 

@@ -134,6 +134,10 @@ def _again(request: ExportRequest, run_id: str | None, requests: RequestStore, m
             request.id, attempt=request.attempt, run_id=run_id, message="cancelled on request"
         )
         return "cancelled" if done else None
+    if requests.lost_in_outage(request.id) and requests.postpone(
+        request.id, attempt=request.attempt, run_id=run_id, error_type=_LOST, message=message, lost=True
+    ):
+        return "queued again"
     if requests.requeue(request.id, attempt=request.attempt, run_id=run_id, error_type=_LOST, message=message):
         return "queued again"
     why = "a command line has one attempt" if request.launched_by == "cli" else "attempts are used up"

@@ -29,6 +29,7 @@ from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import open_secret_box
+from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
 
@@ -118,6 +119,7 @@ class ExportResource(ConfigurableResource):
     public_url: str
     heartbeat_seconds: float = 1.0
     stale_seconds: int = 60
+    outage_deadline_seconds: int = 14_400
     max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
     max_attachment_bytes: int = Field(default=10_000_000, description="Of all files of a mail together.")
     lake_snapshots: int = Field(default=3, description="Newest snapshots kept of each partition.")
@@ -152,7 +154,8 @@ class ExportResource(ConfigurableResource):
             catalog=source.catalog,
             source=source,
             store=self.store.open(),
-            requests=RequestStore(control, secrets),
+            requests=RequestStore(control, secrets, outage_deadline=dt.timedelta(seconds=self.outage_deadline_seconds)),
+            state=ServiceStateStore(control),
             deliveries=DeliveryStore(control),
             measures=MeasureStore(control),
             signing=SigningKeyStore(control, secrets),
@@ -215,6 +218,7 @@ def export_resource(settings: Settings) -> ExportResource:
         public_url=settings.pages_url,
         heartbeat_seconds=settings.heartbeat_seconds,
         stale_seconds=settings.stale_seconds,
+        outage_deadline_seconds=settings.outage_deadline_seconds,
         max_file_bytes=settings.max_file_size,
         max_attachment_bytes=settings.max_attachment,
         lake_snapshots=settings.lake_snapshots,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 from dagster import (
+    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
     RunRequest,
@@ -20,6 +21,7 @@ from dagster import (
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.orchestration.jobs import DELIVERY_JOB, REQUEST_JOBS
+from export_pipelines.orchestration.outages import outage
 from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_partitions_name
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
 from export_pipelines.orchestration.resources import ExportResource
@@ -62,8 +64,11 @@ def request_sensor(name: str, job: str) -> SensorDefinition:
     @sensor(name=name, job_name=job, minimum_interval_seconds=5, default_status=_RUNNING)
     def ask(context: SensorEvaluationContext, export: ExportResource) -> Iterator[RunRequest | SkipReason]:
         """A run for every queued request, asked for again and again until it exists; the run key makes it one."""
-        requests = export.services.requests
-        queued = requests.launchable(conversions=job == CONVERT_JOB)
+        requests, conversions = export.services.requests, job == CONVERT_JOB
+        if problem := outage(export.services, conversions=conversions):
+            yield SkipReason(f"exports wait for an outage to end: {problem}")
+            return
+        queued = requests.launchable(conversions=conversions)
         wanted = [request for request in queued if not _has_run(request, context, export)]
         for request in wanted:
             yield RunRequest(
@@ -124,6 +129,8 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
 def silent_requests(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
     """Finds requests and runs that lost each other and fails, requeues or closes them."""
     requests, instance = export.services.requests, context.instance
+    if export.services.state.look().stepped_within(export.stale_after):
+        return SkipReason("the clock was stepped; what it says of heartbeats counts again when all are newer than that")
     done: list[str] = []
     for request in requests.silent(older_than=export.stale_after):
         outcome = reconcile(request, instance, requests)
@@ -154,10 +161,17 @@ def due_deliveries(export: ExportResource) -> RunRequest | SkipReason:
 @sensor(minimum_interval_seconds=5, default_status=_RUNNING)
 def due_schedules(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
     """Makes requests of the tenants' schedules that are due; the request sensors ask for their runs."""
-    done = export.services.schedules.dispatch(dt.datetime.now(dt.UTC))
+    look = export.services.state.look(daemons=_heartbeats(context.instance))
+    done = export.services.schedules.dispatch(look.now)
     if done.paused:
         context.log.warning(f"{done.paused} schedules cannot fire as they are and were paused")
     return SkipReason(f"{done.requests} exports due, {done.skipped} missed fires skipped")
+
+
+def _heartbeats(instance: DagsterInstance) -> dict[str, float]:
+    """When each of Dagster's daemons that this instance needs gave its last sign of life, in Unix seconds."""
+    found, needed = instance.get_daemon_heartbeats(), instance.get_required_daemon_types()
+    return {name: heartbeat.timestamp for name, heartbeat in found.items() if name in needed}
 
 
 def all_sensors(catalog: Catalog) -> list[SensorDefinition]:

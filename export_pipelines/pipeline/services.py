@@ -22,6 +22,7 @@ from export_pipelines.stores.links import LinkStore
 from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
+from export_pipelines.stores.service_state import ServiceStateStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class ExportServices:
     links: LinkStore
     schedules: Dispatcher  # fires into requests
     retention: RetentionStore
+    state: ServiceStateStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
     mailer: Mailer | None  # None: no SMTP server is configured

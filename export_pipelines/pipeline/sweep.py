@@ -17,7 +17,14 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from export_pipelines.core.naming import Area, RequestFolder, lake_run, lake_stage_prefix, request_folder
+from export_pipelines.core.naming import (
+    Area,
+    RequestFolder,
+    lake_run,
+    lake_stage_prefix,
+    probe_prefix,
+    request_folder,
+)
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.core.retention import Patience, is_leftover
 from export_pipelines.pipeline.lake import retire_all
@@ -65,6 +72,7 @@ def sweep(
     for area in (Area.STAGE, Area.CANONICAL, Area.EXPORTS):
         swept.add(area, _request_folders(area, services, patience, dry_run=dry_run))
     swept.add("stage of the lake", _lake_stage(services, patience, at_work, dry_run=dry_run))
+    swept.add("probes", _probes(services, patience, dry_run=dry_run))
     for area in Area:
         unfinished = services.store.drop_unfinished(area, before=patience.before, dry_run=dry_run)
         swept.add("unfinished writes", unfinished)
@@ -126,6 +134,17 @@ def _lake_stage(
             freed += Freed(items=1, size_bytes=folder.size_bytes)
             if not dry_run:
                 services.store.delete(folder.prefix)
+    return freed
+
+
+def _probes(services: ExportServices, patience: Patience, *, dry_run: bool) -> Freed:
+    """Of processes that were killed while they asked whether the store takes objects."""
+    freed = Freed()
+    for found in list(services.store.scan(probe_prefix())):
+        if found.modified_at < patience.before:
+            freed += Freed(items=1, size_bytes=found.size_bytes)
+            if not dry_run:
+                services.store.delete(found.key)
     return freed
 
 

@@ -87,6 +87,11 @@ class PostgresSource:
             begin(connection, self._catalog, None)
             return [row[0] for row in connection.execute(query)]
 
+    def ping(self) -> None:
+        """`Unavailable` unless the server takes a connection and answers."""
+        with connected(self._url) as connection, _translated(self._url):
+            connection.execute("SELECT 1")
+
     def _require_tenant(self, connection: psycopg.Connection, scope: TenantScope) -> None:
         root = self._catalog.tenant
         query = sql.SQL("SELECT {canary} FROM {table} WHERE {key}::text = {value}").format(

@@ -11,23 +11,34 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from export_pipelines.core.errors import Unavailable
 from export_pipelines.core.model import EmailDelivery, Package
 from export_pipelines.stores.control import Control
 
 BACKOFF_SECONDS = 15  # doubled with each attempt
+LONGEST_PAUSE_SECONDS = 300  # of one that waits for an outage to end; that is noticed sooner (`release`)
+OUTAGE_DEADLINE = dt.timedelta(hours=4)
+_OUTAGES, _LOST_RUNS = (
+    10_000,
+    5,
+)  # attempts that may meet one: the deadline ends it, unless runs vanish with the service
 
 # The change is meant for this attempt, and no other run has it meanwhile.
 _OF_ATTEMPT = """
     id = %(id)s AND attempt = %(attempt)s
     AND (status = 'queued' OR (status = 'processing' AND run_id = %(run_id)s))
 """
+_PAUSE = "make_interval(secs => least(%(first)s * power(2, least(outages, 10)), %(longest)s))"
+_INSTANT = "to_char(({}) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')"
+_SLACK = dt.timedelta(seconds=30)  # a run and the look after it need not end in the same second
 
 
 class Attempts:
     """Guarded changes of one attempt at one request."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, *, outage_deadline: dt.timedelta = OUTAGE_DEADLINE) -> None:
         self._control = control
+        self._outage_deadline = outage_deadline
 
     def claim(self, request_id: str, *, attempt: int, run_id: str, parent_run_id: str | None = None) -> bool:
         """Give the request to a run. False when another run has it, or it is no longer queued for this attempt.
@@ -55,7 +66,7 @@ class Attempts:
             """
             UPDATE export_control.export_requests
             SET status = 'queued', attempt = attempt + 1, run_id = NULL, asked_at = now(), cancel_requested = false,
-                error_type = NULL, error_message = NULL, completed_at = NULL
+                error_type = NULL, error_message = NULL, completed_at = NULL, unavailable_since = NULL, outages = 0
             WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND run_id = %(parent_run_id)s
             RETURNING id
             """,
@@ -178,12 +189,16 @@ class Attempts:
         )
 
     def requeue(self, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str) -> bool:
-        """Another attempt after a pause that doubles each time; False when attempts are used up."""
+        """Another attempt after a pause that doubles each time; False when attempts are used up.
+
+        For faults of the export itself; `postpone` is for those of what it needs.
+        """
         return self._changed(
             f"""
             UPDATE export_control.export_requests
             SET status = 'queued', attempt = attempt + 1, run_id = NULL, asked_at = NULL, current_table = NULL,
-                not_before = now() + make_interval(secs => %(pause)s * power(2, attempt - 1)),
+                not_before = now() + make_interval(secs => %(pause)s * power(2, attempt - 1 - outages)),
+                unavailable_since = NULL,
                 error_type = %(error_type)s, error_message = left(%(message)s, 4000)
             WHERE {_OF_ATTEMPT} AND attempt < max_attempts AND launched_by = 'sensor' AND NOT cancel_requested
             RETURNING id
@@ -194,6 +209,79 @@ class Attempts:
             pause=BACKOFF_SECONDS,
             error_type=error_type,
             message=message,
+        )
+
+    def postpone(
+        self, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str, lost: bool = False
+    ) -> bool:
+        """Something that the export needs does not answer: try again later, with one more attempt than before.
+
+        The pause doubles up to `LONGEST_PAUSE_SECONDS`; the message says when it is over. False when it has lasted
+        until the deadline. ``lost``: the run vanished together with the service, which may be the export's own doing,
+        so that happens a few times only.
+        """
+        return self._changed(
+            f"""
+            UPDATE export_control.export_requests
+            SET status = 'queued', attempt = attempt + 1, max_attempts = max_attempts + 1, run_id = NULL,
+                asked_at = NULL, current_table = NULL, outages = outages + 1,
+                unavailable_since = coalesce(unavailable_since, now()),
+                not_before = now() + {_PAUSE},
+                error_type = %(error_type)s,
+                error_message = left(%(message)s, 3800) || format(
+                    '; this uses up no attempt: the next one is due at %%s, the last one before %%s',
+                    {_INSTANT.format(f"now() + {_PAUSE}")},
+                    {_INSTANT.format("coalesce(unavailable_since, now()) + %(deadline)s")})
+            WHERE {_OF_ATTEMPT} AND launched_by = 'sensor' AND NOT cancel_requested AND outages < %(most)s
+              AND coalesce(unavailable_since, now()) + %(deadline)s > now()
+            RETURNING id
+            """,  # noqa: S608 - constants of this module
+            id=request_id,
+            attempt=attempt,
+            run_id=run_id,
+            first=BACKOFF_SECONDS,
+            longest=LONGEST_PAUSE_SECONDS,
+            deadline=self._outage_deadline,
+            most=_LOST_RUNS if lost else _OUTAGES,
+            error_type=error_type,
+            message=message,
+        )
+
+    def lost_in_outage(self, request_id: str) -> bool:
+        """Whether a silent run fell silent while the control database was restarted, or nobody looked after runs."""
+        rows = self._control.rows(
+            """
+            SELECT r.heartbeat_at < pg_postmaster_start_time() OR coalesce(
+                       r.heartbeat_at BETWEEN s.silent_from - %(slack)s AND s.silent_until, false) AS lost
+            FROM export_control.export_requests AS r LEFT JOIN export_control.service_state AS s ON true
+            WHERE r.id = %(id)s AND r.status = 'processing'
+            """,
+            {"id": request_id, "slack": _SLACK},
+        )
+        return bool(rows and rows[0]["lost"])
+
+    def awaiting(self) -> int:
+        """Requests that wait for an outage to end."""
+        rows = self._control.rows(
+            """
+            SELECT count(*) AS waiting FROM export_control.export_requests
+            WHERE status = 'queued' AND unavailable_since IS NOT NULL AND not_before > now()
+            """
+        )
+        return int(rows[0]["waiting"])
+
+    def release(self) -> int:
+        """What they wait for answers again: all are due at once, so that they go on in their order. How many."""
+        return len(
+            self._control.rows(
+                """
+                UPDATE export_control.export_requests SET not_before = now()
+                WHERE status = 'queued' AND unavailable_since IS NOT NULL AND error_type = %(kind)s
+                  AND not_before > now()
+                RETURNING id
+                """,
+                {"kind": Unavailable.error_type},
+            )
         )
 
     def give_back(self, request_id: str, *, run_id: str, message: str) -> bool:

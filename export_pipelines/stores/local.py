@@ -47,8 +47,10 @@ class LocalStore:
             with _explained(target):
                 temporary.replace(target)
                 _sync_folder(target.parent)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            self._remove_empty(temporary.parent)
+            raise
 
     @contextmanager
     def reading(self, key: str) -> Iterator[BinaryIO]:
@@ -65,11 +67,12 @@ class LocalStore:
         yield self._existing(key)
 
     def move(self, key: str, to: str) -> None:
-        """Rename, replacing what is there."""
+        """Rename, replacing what is there. A folder that is empty then goes."""
         source, target = self._existing(key), self._path(to)
         with _explained(target):
             _in_folder(target, partial(source.replace, target))
             _sync_folder(target.parent)
+        self._remove_empty(source.parent)
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of an object or of everything below a prefix, sorted; unfinished writes are none."""
@@ -83,7 +86,10 @@ class LocalStore:
                 yield StoredObject(key=key, size_bytes=status.st_size, modified_at=_instant(status))
 
     def drop_unfinished(self, prefix: str, *, before: dt.datetime, dry_run: bool = False) -> Freed:
-        """Remove the temporary files of killed writers that nobody has written to since ``before``."""
+        """Remove the temporary files of killed writers that nobody has written to since ``before``.
+
+        Folders in which nothing was or is since then go with them; they are not counted.
+        """
         freed = Freed()
         for path, status in self._files(prefix):
             if path.name.startswith(UNFINISHED) and _instant(status) < before:
@@ -92,6 +98,9 @@ class LocalStore:
                     with _explained(path, "delete"):
                         path.unlink(missing_ok=True)
                     self._remove_empty(path.parent)
+        top = self._path(prefix) if checked_prefix(prefix) else self._root
+        if not dry_run and top.is_dir():
+            _drop_empty_folders(top, before, keep=self._root)
         return freed
 
     def delete(self, prefix: str) -> int:
@@ -184,6 +193,26 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _drop_empty_folders(folder: Path, before: dt.datetime, *, keep: Path) -> None:
+    """From below, so that a folder of empty folders goes as a whole; none in which something changed lately."""
+    old = folder != keep and _changed_before(folder, before)  # asked first: what goes below changes it
+    try:
+        below = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for each in below:
+        _drop_empty_folders(each, before, keep=keep)
+    if old:
+        _remove_if_empty(folder)
+
+
+def _changed_before(folder: Path, before: dt.datetime) -> bool:
+    try:
+        return _instant(folder.stat()) < before
+    except FileNotFoundError:
+        return False
 
 
 def _remove_if_empty(folder: Path) -> bool:

@@ -20,7 +20,7 @@ from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.stores.attempts import Attempts
+from export_pipelines.stores.attempts import OUTAGE_DEADLINE, Attempts
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.passwords import is_sealed, sealed_config
 from export_pipelines.stores.secrets import SecretBox
@@ -106,8 +106,14 @@ def _canonical(config: dict[str, Any]) -> dict[str, Any]:
 class RequestStore(Attempts):
     """Reads and guarded changes of the request table. Without a box it takes and tells no passwords."""
 
-    def __init__(self, control: Control, secrets: SecretBox | None = None) -> None:
-        super().__init__(control)
+    def __init__(
+        self,
+        control: Control,
+        secrets: SecretBox | None = None,
+        *,
+        outage_deadline: dt.timedelta = OUTAGE_DEADLINE,
+    ) -> None:
+        super().__init__(control, outage_deadline=outage_deadline)
         self._secrets = secrets
 
     # Orders ---------------------------------------------------------------------------------------------------------
@@ -321,7 +327,8 @@ class RequestStore(Attempts):
             UPDATE export_control.export_requests
             SET status = 'queued', attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + 1),
                 run_id = NULL, asked_at = NULL, cancel_requested = false, launched_by = 'sensor', not_before = now(),
-                error_type = NULL, error_message = NULL, completed_at = NULL, sealed_secrets = %(sealed)s
+                error_type = NULL, error_message = NULL, completed_at = NULL, unavailable_since = NULL, outages = 0,
+                sealed_secrets = %(sealed)s
             WHERE id = %(id)s AND status IN ('failed', 'cancelled') AND deleted_at IS NULL
             RETURNING attempt
             """,

@@ -3,6 +3,7 @@
 python -m export_pipelines_tests.bench run --suite stages,peers --rows 100k --repeat 1
 python -m export_pipelines_tests.bench api --minutes 3
 python -m export_pipelines_tests.bench scale --case tenants buckets
+python -m export_pipelines_tests.bench soak --exports 3000 --hours 2
 python -m export_pipelines_tests.bench report
 """
 
@@ -27,6 +28,10 @@ from export_pipelines_tests.bench.machine import busy, describe
 from export_pipelines_tests.bench.measuring import tell
 from export_pipelines_tests.bench.results import FULL_ROWS, RESULTS, Measurement, SuiteResult, load, save
 from export_pipelines_tests.bench.scale.cases import CASES, Case, cases
+from export_pipelines_tests.bench.soak.suite import NAME as SOAK
+from export_pipelines_tests.bench.soak.suite import Size as SoakSize
+from export_pipelines_tests.bench.soak.suite import measure as measure_soak
+from export_pipelines_tests.bench.soak.tables import soak as soak_table
 from export_pipelines_tests.bench.suites import SUITES, Sizes, suite
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -43,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     signal.signal(signal.SIGTERM, _stop)
     try:
-        return {"api": _api, "scale": _scale, "run": _suites_of}[parsed.command](parsed)
+        return {"api": _api, "scale": _scale, "soak": _soak, "run": _suites_of}[parsed.command](parsed)
     except KeyboardInterrupt:
         tell("stopped; `run --resume` goes on with the suites that are not saved yet")
         return _INTERRUPTED
@@ -77,6 +82,21 @@ def _scale(parsed: argparse.Namespace) -> int:
         result = _result(SCALE, size.rows, size.repeat, machine, found, started_at, started, full_rows=full_rows)
         save(result, parsed.results)
     return 0
+
+
+def _soak(parsed: argparse.Namespace) -> int:
+    """The service for hours; its result is a suite like the others, and is there after every sample."""
+    size = SoakSize(exports=parsed.exports, hours=parsed.hours, every_seconds=parsed.every)
+    machine, started_at, started = described(), dt.datetime.now(dt.UTC), time.monotonic()
+
+    def keep(found: tuple[Measurement, ...]) -> None:
+        save(_result(SOAK, size.exports, 1, machine, found, started_at, started), parsed.results)
+
+    with tempfile.TemporaryDirectory(prefix="export-bench-") as folder:
+        home = Path(folder).resolve() / "home"
+        found = measure_soak(home, size, parsed.samples or parsed.results / f"{SOAK}.csv", keep)
+    tell(soak_table(load(parsed.results)[SOAK]))
+    return int(bool(found.clock.errors))
 
 
 def described() -> dict[str, Any]:
@@ -173,9 +193,14 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--share", type=float, default=1.0, help="of the tenants, for a trial")
     scale.add_argument("--months", type=int, default=Case.months)
     scale.add_argument("--repeat", type=int, default=3)
+    soak = commands.add_parser("soak", help="run the service for hours and sample the memory of its processes")
+    soak.add_argument("--exports", type=int, default=SoakSize.exports)
+    soak.add_argument("--hours", type=float, default=SoakSize.hours, help="over which the orders are spread")
+    soak.add_argument("--every", type=float, default=SoakSize.every_seconds, help="seconds between two samples")
+    soak.add_argument("--samples", type=Path, help="CSV of all samples; default: soak.csv beside the results")
     report = commands.add_parser("report", help="write the page and the plots")
     report.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
-    for command in (run, api, scale, report):
+    for command in (run, api, scale, soak, report):
         command.add_argument("--results", type=Path, default=RESULTS, help="folder of the saved results")
     return parser
 

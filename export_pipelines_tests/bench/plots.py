@@ -14,6 +14,7 @@ from export_pipelines_tests.bench import floor
 from export_pipelines_tests.bench.results import Measurement, SuiteResult
 
 THROUGHPUT, MEMORY, SMALL = "bench-throughput.svg", "bench-memory.svg", "bench-small.svg"
+SOAK = "bench-soak.svg"
 _INK = "#808890"
 _OURS, _FLOOR, _OTHERS = "#2f81f7", "#8b949e", "#d29922"
 _SIZES = ("#7ee0c0", "#35a57c", "#2f81f7", "#a371f7")
@@ -45,6 +46,8 @@ def draw(results: Mapping[str, SuiteResult], folder: Path) -> list[Path]:
         made.append(_memory(results["memory"], folder / MEMORY))
     if "small" in results and "growth" in results:
         made.append(_small(results["small"], results["growth"], folder / SMALL))
+    if "soak" in results:
+        made.append(_soak(results["soak"], folder / SOAK))
     return made
 
 
@@ -131,4 +134,20 @@ def _small(small: SuiteResult, growth: SuiteResult, path: Path) -> Path:
         right.set_ylabel("ms each")
         right.set_ylim(bottom=0)
         right.legend()
+    return path
+
+
+def _soak(result: SuiteResult, path: Path) -> Path:
+    """Memory of each long-lived process over the hours."""
+    found = [m for m in result.measurements if m.runs and "rss" in m.runs[0].detail]
+    with _figure(path, columns=1, height=3.2) as (axes,):
+        for each in found:
+            curve = each.runs[0].curve or []
+            hours, sizes = [at / 3600 for at, _ in curve], [size / 1e6 for _, size in curve]
+            axes.plot(hours, sizes, linewidth=1.2, label=each.label.replace("`", ""))
+        axes.set_title(f"{result.measurements[0].rows:,} exports")
+        axes.set_xlabel("hours")
+        axes.set_ylabel("proportional set size, MB")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return path

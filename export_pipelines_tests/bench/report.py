@@ -11,6 +11,7 @@ from export_pipelines_tests.bench.load import suite as load_suite
 from export_pipelines_tests.bench.load import tables as load_tables
 from export_pipelines_tests.bench.results import SuiteResult, load
 from export_pipelines_tests.bench.scale import tables as scale_tables
+from export_pipelines_tests.bench.soak import tables as soak_tables
 
 _PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _SUITES: Mapping[str, Callable[[SuiteResult], str]] = {
@@ -23,8 +24,9 @@ _SUITES: Mapping[str, Callable[[SuiteResult], str]] = {
     "memory": tables.memory,
     "api": load_tables.api,
     "scale": scale_tables.scale,
+    "soak": soak_tables.soak,
 }
-_COMMANDS = (load_suite.NAME, "scale")  # suites that are commands of their own
+_COMMANDS = (load_suite.NAME, "scale", "soak")  # suites that are commands of their own
 
 
 def write(results: Path, page: Path) -> list[Path]:

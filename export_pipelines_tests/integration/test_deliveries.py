@@ -76,6 +76,7 @@ def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> Exp
         links=publisher.links,
         schedules=unused,
         retention=unused,
+        state=unused,
         formats=unused,
         find_format=unused,
         mailer=mailer,

@@ -26,7 +26,7 @@ TABLES = {
     "export_requests", "export_request_events", "export_files", "export_deliveries", "export_links",
     "export_schedules", "export_templates", "export_batches",
     "api_replies", "api_keys", "rate_limits", "audit_log", "signing_keys", "export_measures", "metric_counters",
-    "metric_histograms", "schema_version",
+    "metric_histograms", "schema_version", "service_state",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from export_pipelines.core.model import LakeRetention, Package, TenantScope
-from export_pipelines.core.naming import canonical_prefix, export_prefix, lake_stage_prefix, stage_prefix
+from export_pipelines.core.naming import canonical_prefix, export_prefix, lake_stage_prefix, probe_key, stage_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.services import ExportServices
@@ -113,6 +113,7 @@ def scene(store: ObjectStore, control_url: str, tmp_path: Path) -> Iterator[Scen
             signing=unused,
             links=unused,
             retention=RetentionStore(control),
+            state=unused,
             formats=unused,
             find_format=unused,
             mailer=None,
@@ -149,6 +150,8 @@ def filled(scene: Scene) -> tuple[set[str], set[str]]:
     goes |= {stage}
     others_own = {"notes.txt", "exports/readme.txt", "lake/clinic/pets/tenant=t/part-00000.parquet"}
     scene.put(*others_own, f"{lake_stage_prefix('run-1')}/part", f"{lake_stage_prefix('run-2')}/part")
+    scene.put(probe_key("of-a-killed-process"))
+    goes |= {probe_key("of-a-killed-process")}
     return stays | others_own | {f"{lake_stage_prefix('run-1')}/part"}, goes | {f"{lake_stage_prefix('run-2')}/part"}
 
 

@@ -45,6 +45,7 @@ from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import SecretBox
+from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
@@ -97,6 +98,7 @@ def services_on(
         links=LinkStore(control),
         schedules=Dispatcher(control, SecretBox(lambda: bytes(32))),
         retention=RetentionStore(control),
+        state=ServiceStateStore(control),
         formats=all_formats,
         find_format=find_format,
         mailer=None,

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ class User:
     key: str
     follows: bool
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
 
 async def load(base_url: str, users: Sequence[User], seconds: float, clock: Clock) -> None:
     """All users at once until the time is over; exports that are open then are seen to their end."""
@@ -45,12 +49,11 @@ async def load(base_url: str, users: Sequence[User], seconds: float, clock: Cloc
 async def one_after_another(base_url: str, user: User, count: int) -> list[float]:
     """Seconds from POST to completed, by the service's own note, of exports that have the machine to themselves."""
     found, clock = [], Clock()
-    headers = {"Authorization": f"Bearer {user.key}"}
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=60) as client:
         for _ in range(count):
             began = time.time()
-            job = await _ordered(client, clock)
-            status = await _polled(client, job, clock, every_seconds=_LOOK_SECONDS)
+            job = await _ordered(client, user, clock, ORDER)
+            status = await _polled(client, user, job, clock, every_seconds=_LOOK_SECONDS)
             if status["status"] != "completed":
                 raise clock.wrong("export", status["status"])
             found.append(dt.datetime.fromisoformat(status["completed_at"]).timestamp() - began)
@@ -58,42 +61,42 @@ async def one_after_another(base_url: str, user: User, count: int) -> list[float
     return found
 
 
-async def _ordered(client: httpx.AsyncClient, clock: Clock) -> str:
+async def _ordered(client: httpx.AsyncClient, user: User, clock: Clock, order: Mapping[str, object]) -> str:
     with clock.timing("order"):
-        return str(_expect(await client.post(JOBS, json=ORDER), 202).json()["job_id"])
+        return str(_expect(await client.post(JOBS, json=order, headers=user.headers), 202).json()["job_id"])
 
 
 async def _work(base_url: str, user: User, until: float, clock: Clock) -> None:
-    headers = {"Authorization": f"Bearer {user.key}"}
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=60) as client:
         while time.perf_counter() < until:
             try:
-                await _export(client, user, clock)
+                await export(client, user, clock)
             except WentWrong:
                 await asyncio.sleep(1)  # it is counted; a user would try again
 
 
-async def _export(client: httpx.AsyncClient, user: User, clock: Clock) -> None:
+async def export(client: httpx.AsyncClient, user: User, clock: Clock, order: Mapping[str, object] = ORDER) -> None:
+    """One export to its end, downloaded and checked; `WentWrong` after the clock has counted an error."""
     began = time.perf_counter()
-    job = await _ordered(client, clock)
-    status = await (_followed if user.follows else _polled)(client, job, clock)
+    job = await _ordered(client, user, clock, order)
+    status = await (_followed if user.follows else _polled)(client, user, job, clock)
     if status["status"] != "completed":
         raise clock.wrong("export", f"{status['status']} {(status['error'] or {}).get('type')}")
     clock.exports.append(time.perf_counter() - began)
     for file in status["files"]:
-        await _download(client, file, clock)
+        await _download(client, user, file, clock)
     with clock.timing("history"):
-        _expect(await client.get(JOBS, params={"limit": 10}), 200)
+        _expect(await client.get(JOBS, params={"limit": 10}, headers=user.headers), 200)
 
 
 async def _polled(
-    client: httpx.AsyncClient, job: str, clock: Clock, *, every_seconds: float | None = None
+    client: httpx.AsyncClient, user: User, job: str, clock: Clock, *, every_seconds: float | None = None
 ) -> dict[str, Any]:
     """As often as told, unless the caller knows better."""
     deadline = time.perf_counter() + _PATIENCE_SECONDS
     while True:
         with clock.timing("status"):
-            answer = _expect(await client.get(f"{JOBS}/{job}/status"), 200)
+            answer = _expect(await client.get(f"{JOBS}/{job}/status", headers=user.headers), 200)
             status: dict[str, Any] = answer.json()
             if status["status"] in _ENDED:
                 return status
@@ -102,9 +105,10 @@ async def _polled(
         await asyncio.sleep(every_seconds or float(answer.headers["Retry-After"]))
 
 
-async def _followed(client: httpx.AsyncClient, job: str, clock: Clock) -> dict[str, Any]:
+async def _followed(client: httpx.AsyncClient, user: User, job: str, clock: Clock) -> dict[str, Any]:
     with clock.timing("events"):  # as long as the export takes; its latency is not told
-        async with client.stream("GET", f"{JOBS}/{job}/events", timeout=_PATIENCE_SECONDS) as answer:
+        events = client.stream("GET", f"{JOBS}/{job}/events", timeout=_PATIENCE_SECONDS, headers=user.headers)
+        async with events as answer:
             _expect(answer, 200)
             async for status in _told(answer):
                 if status["status"] in _ENDED:
@@ -118,9 +122,9 @@ async def _told(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
             yield json.loads(line.removeprefix("data:"))
 
 
-async def _download(client: httpx.AsyncClient, file: dict[str, Any], clock: Clock) -> None:
+async def _download(client: httpx.AsyncClient, user: User, file: dict[str, Any], clock: Clock) -> None:
     with clock.timing("download"):
-        answer = _expect(await client.get(file["download_url"], follow_redirects=True), 200)
+        answer = _expect(await client.get(file["download_url"], follow_redirects=True, headers=user.headers), 200)
         if hashlib.sha256(answer.content).hexdigest() != file["checksum"]:
             raise WentWrong("another checksum")
     clock.size_bytes += len(answer.content)

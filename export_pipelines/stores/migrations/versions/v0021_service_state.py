@@ -1,0 +1,16 @@
+"""The service's own state for readiness and metrics; requests wait for outages without using up attempts."""
+
+from __future__ import annotations
+
+from export_pipelines.stores.migrations.scripts import run_script_of
+
+revision = "0021"
+down_revision = "0018"
+
+
+def upgrade() -> None:
+    run_script_of(__file__)
+
+
+def downgrade() -> None:
+    raise RuntimeError("going back would drop the history of exports; restore a backup instead")
