@@ -19,6 +19,7 @@ from export_pipelines.packaging.manifest_reading import ReadManifest, SealedMani
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.packaging.signing import check_signature
 from export_pipelines.pipeline.content_checks import check_content
+from export_pipelines.pipeline.omission_checks import check_omissions
 from export_pipelines.pipeline.unpacking import is_archive, unpacked
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
 
@@ -84,6 +85,8 @@ def _verify_folder(folder: Path, means: _Means) -> Verification:
     manifest = _manifest_in(folder)
     found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
     _check_files(folder, manifest, found, means.told)
+    found.looked_at(Check.OMISSIONS)
+    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
         spec = means.find_format(manifest.format.name)
         rows = means.sample_rows
