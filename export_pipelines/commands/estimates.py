@@ -64,7 +64,10 @@ def estimate(
     include_deleted: IncludeDeleted = False,
     as_json: AsJson = False,
 ) -> None:
-    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported or scanned."""
+    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported.
+
+    Rows that would be left out are counted where that takes milliseconds, else they are the planner's estimate.
+    """
     with output.reported(as_json=as_json):
         # Which password it will be does not matter here, so none is asked for.
         password = {} if recipient else {"password": {"sealed": True}}
