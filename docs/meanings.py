@@ -31,7 +31,8 @@ CATALOG = {
     "Catalog.timezone": "Where a day begins when a request gives dates; IANA name.",
     "Catalog.history_start": "First period of the lake; older rows and rows without a time are in it.",
     "Catalog.drift": "Tables and columns that the catalog does not know: `warn` in `catalog check`, or `fail`, which "
-    "also refuses exports of a table with a new column.",
+    "also refuses exports of a table with a new column. Every package "
+    "[names them](packages.md#what-is-left-out) either way.",
     "Catalog.reader_role": "Role that extraction becomes. The role that lists tenants is its name with `_directory`.",
     "Catalog.tenant": "Where tenants live.",
     "Catalog.tenant_buckets": "So many hash buckets of tenants are the lake's partitions in Dagster, instead of the "

@@ -14,7 +14,7 @@ from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
 from export_pipelines.api.ordering import checked, order, take_turn
-from export_pipelines.api.payloads import JobSummary, Progress, summary_of
+from export_pipelines.api.payloads import JobSummary, LeftOut, Progress, left_out_of, summary_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
@@ -35,6 +35,9 @@ class BulkCreated(BaseModel):
     total_tables: int
     estimated_total_size_gb: float | None = Field(description="Of all jobs; 1 GB is 1,000,000,000 bytes.")
     tracking_url: str
+    left_out: LeftOut | None = Field(
+        description="What each job will leave out, as estimated; None where the source was not asked."
+    )
 
 
 class BatchOut(BaseModel):
@@ -75,13 +78,15 @@ def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, k
                 requests.append(order(call, work, config, expected, batch_id=batch_id)[0])
             work.target = batch_id
             work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
-            sizes = [expected.size_bytes for expected in foreseen if isinstance(expected, Estimate)]
+            estimates = [expected for expected in foreseen if isinstance(expected, Estimate)]
+            sizes = [expected.size_bytes for expected in estimates]
             created = BulkCreated(
                 batch_id=batch_id,
                 job_ids=[request.id for request in requests],
                 total_tables=total_tables,
                 estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(foreseen) else None,
                 tracking_url=f"{call.services.base_url}{BATCHES}/{batch_id}",
+                left_out=left_out_of(estimates[0].omissions) if estimates else None,
             )
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)

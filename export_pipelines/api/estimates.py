@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -12,17 +11,16 @@ from pydantic import BaseModel, Field
 
 from export_pipelines.api.calls import Call, Calling, Work, body_of
 from export_pipelines.api.ordering import checked, keeper
-from export_pipelines.api.payloads import SelectionOut, megabytes, selections_of
+from export_pipelines.api.payloads import LeftOut, SelectionOut, left_out_of, megabytes, selections_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.catalog import Classification
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
-from export_pipelines.core.model import ExportPlan, PlannerGuess
-from export_pipelines.pipeline.estimate import grounds_of, kept_rows, planned_rows, weigh
+from export_pipelines.core.model import ExportPlan
+from export_pipelines.pipeline.estimate import ExpectedRows, audited_rows, grounds_of, kept_rows, planned_rows, weigh
 from export_pipelines.pipeline.lake import at_point
-from export_pipelines.pipeline.service_stage import service_rows
 from export_pipelines.stores.measures import MeasureStore
 
 _asking = threading.BoundedSemaphore(4)  # of a process: each takes a connection of the tenants' database
@@ -52,7 +50,7 @@ class PastErrorOut(BaseModel):
 
 
 class EstimateOut(BaseModel):
-    """Nothing was read or made for it."""
+    """Nothing was made for it, and no row read; rows left out were counted where that is cheap."""
 
     estimated_rows: int
     estimated_size_mb: float = Field(description="Of the whole package.")
@@ -63,6 +61,7 @@ class EstimateOut(BaseModel):
     basis: Basis = Field(description="The weakest of the tables'.")
     past_error: PastErrorOut | None = Field(description="None until an estimate could be compared with its export.")
     resolved: list[SelectionOut]
+    left_out: LeftOut = Field(description="What the export would leave out.")
 
 
 @router.post("/estimate", summary="What an export would be", response_model=EstimateOut)
@@ -96,6 +95,7 @@ def estimate(
         basis=found.basis,
         past_error=_past(found.past_error),
         resolved=selections_of(plan),
+        left_out=left_out_of(found.omissions),
     )
 
 
@@ -108,20 +108,20 @@ def _past(error: PastError | None) -> PastErrorOut | None:
 
 def expected(call: Call, raw: dict[str, Any], *, saved: bool = False) -> tuple[ExportPlan, Estimate]:
     """The plan and its estimate. The source is asked when the transaction has ended: it may keep us waiting."""
-    guesses: Mapping[str, PlannerGuess] | None = None
+    rows: ExpectedRows | None = None
     with call.services.pool.acting(call.caller) as control:
         work = Work.on(control, call.services)
         plan = checked(call, work, raw, saved=saved)
         grounds = grounds_of(plan, MeasureStore(control))
         if plan.converted_from:
-            guesses = kept_rows(keeper(call, work)(plan.converted_from))
+            rows = kept_rows(keeper(call, work)(plan.converted_from))
         elif plan.export_type == "audit":
-            guesses = service_rows(plan, control)
+            rows = audited_rows(plan, control)
     if plan.point_in_time is not None:  # a look at the object store; without its snapshots there is nothing to export
         at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
-    if guesses is None:
-        guesses = _planned(call, plan)
-    return plan, weigh(plan, call.services.catalog, grounds, guesses)
+    if rows is None:
+        rows = _planned(call, plan)
+    return plan, weigh(plan, call.services.catalog, grounds, rows)
 
 
 def foresee(
@@ -140,7 +140,7 @@ def foresee(
         return None
 
 
-def _planned(call: Call, plan: ExportPlan) -> dict[str, PlannerGuess]:
+def _planned(call: Call, plan: ExportPlan) -> ExpectedRows:
     if call.services.source is None:
         raise Unavailable("estimates need EXPORT_SOURCE_URL where the API runs")
     if not _asking.acquire(timeout=_PATIENCE_SECONDS):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Calling
 from export_pipelines.api.downloads import completed
-from export_pipelines.api.payloads import JOBS, JobEvent
+from export_pipelines.api.payloads import JOBS, JobEvent, LeftOut, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Action
@@ -21,6 +21,7 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, To
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.rates import Rate
 from export_pipelines.formats.registry import find_format
+from export_pipelines.packaging.omissions import omissions_in
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.inspection import inspect_package, published_manifest
 from export_pipelines.pipeline.verification import Check, Depth, Verification
@@ -56,6 +57,9 @@ class Checks(BaseModel):
     checksum_valid: bool | None
     schema_valid: bool | None
     row_count_match: bool | None
+    omissions_stated: bool | None = Field(
+        description="That the manifest states what was left out, and agrees with itself on it."
+    )
     no_corruption: bool = Field(description="No problem of any kind, values that do not add up included.")
     signature_valid: bool = Field(description="By a key of this service that is not revoked.")
 
@@ -88,6 +92,7 @@ class Metadata(BaseModel):
     tables: list[dict[str, Any]] = Field(
         alias="schema", serialization_alias="schema", description="Tables with columns, types, filters and key."
     )
+    left_out: LeftOut | None = Field(description="What of the source is not in it, and why.")
     statistics: dict[str, Any] = Field(description="Rows, bytes, files; for each table what the database counted.")
     lineage: Lineage
 
@@ -130,6 +135,7 @@ def get_metadata(call: Calling, job_id: UUID) -> Metadata:
         encrypted=bool(_encryption(export)),
         note=note,
         schema=[_schema(table) for table in manifest.get("tables", [])],
+        left_out=_left_out(manifest),
         statistics={
             "rows": export.package_rows,
             "size_bytes": export.package_bytes,
@@ -147,6 +153,11 @@ def _manifest(export: ExportRequest, store: ObjectStore) -> tuple[dict[str, Any]
     except IntegrityViolation as error:
         return {}, f"{error}; this is what the service itself knows."
     return manifest, "Schema and figures are inside the encrypted archive." if "sealed" in manifest else None
+
+
+def _left_out(manifest: dict[str, Any]) -> LeftOut | None:
+    stated = omissions_in(manifest)
+    return left_out_of(stated) if stated else None
 
 
 def _lineage(export: ExportRequest, manifest: dict[str, Any], events: list[JobEvent]) -> Lineage:
@@ -198,6 +209,7 @@ def _told(found: Verification) -> Validation:
             checksum_valid=found.checks.get(Check.BYTES),
             schema_valid=found.checks.get(Check.SCHEMA),
             row_count_match=found.checks.get(Check.ROWS),
+            omissions_stated=found.checks.get(Check.OMISSIONS),
             no_corruption=found.valid,
             signature_valid=found.signature.trusted,
         ),

@@ -33,7 +33,11 @@ from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action, Role
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
+from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.omissions import Omissions
+from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.inspection import published_omissions
 from export_pipelines.pipeline.removal import remove_objects
 from export_pipelines.stores.history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
@@ -135,7 +139,14 @@ def get_job(call: Calling, job_id: UUID) -> Job:
         files, deliveries = work.deliveries.files_of(request.id), work.deliveries.of_request(request.id)
         events = work.requests.events(request.id)
     base = call.services.base_url
-    return Job(**status_of(request, files, deliveries, base), **details_of(request, events, base))
+    stated = _left_out(request, call.services.store)
+    return Job(**status_of(request, files, deliveries, base), **details_of(request, events, base, stated=stated))
+
+
+def _left_out(request: ExportRequest, store: ObjectStore) -> Omissions | str:
+    if request.status is RequestStatus.COMPLETED:
+        return published_omissions(request, store)
+    return "The export is not completed."
 
 
 @router.get("/{job_id}/status", summary="How far it is", response_model=JobStatus)
@@ -238,7 +249,8 @@ def ordered(
             request, plan = order(call, work, raw, foreseen)
             made.append(request)
             also(work)
-            created = created_of(request, plan, call.services.base_url)
+            expected = foreseen.omissions if isinstance(foreseen, Estimate) else None
+            created = created_of(request, plan, call.services.base_url, expected)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 

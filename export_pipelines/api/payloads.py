@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field
 
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.model import ExportPlan
+from export_pipelines.core.omissions import Omissions, OmittedTable, TableOmissions
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
+from export_pipelines.packaging.omissions import summary
 from export_pipelines.stores.requests import ExportRequest
 
 JOBS = "/api/v1/exports/jobs"
@@ -116,6 +118,19 @@ class Job(JobStatus):
     estimated_time_seconds: float | None
     tracking_url: str
     events: list[JobEvent]
+    left_out: LeftOut | None = Field(description="What it leaves out, as its manifest states it.")
+    left_out_note: str | None = Field(description="Why `left_out` is None.")
+
+
+class LeftOut(BaseModel):
+    """What of the source is not in an export, and why."""
+
+    tables: tuple[TableOmissions, ...] = Field(description="Those that are exported, in their order.")
+    other_tables: tuple[OmittedTable, ...] = Field(description="Those that are not.")
+    compared_with_database: bool = Field(
+        description="Whether the database was searched for tables and columns that the catalog lacks."
+    )
+    summary: list[str] = Field(description="The same in sentences, as they are in the package's README.md.")
 
 
 class SelectionOut(BaseModel):
@@ -138,6 +153,9 @@ class JobCreated(BaseModel):
     estimated_time_seconds: float | None
     tracking_url: str
     resolved: list[SelectionOut]
+    left_out: LeftOut | None = Field(
+        description="What it will leave out, as estimated; None where the source was not asked."
+    )
 
 
 class JobPage(BaseModel):
@@ -170,8 +188,23 @@ def status_of(
     }
 
 
-def details_of(request: ExportRequest, events: Sequence[Mapping[str, Any]], base: str) -> dict[str, Any]:
-    """Fields of `Job` beyond its status."""
+def left_out_of(omissions: Omissions) -> LeftOut:
+    return LeftOut(
+        tables=omissions.tables,
+        other_tables=omissions.other_tables,
+        compared_with_database=omissions.compared_with_database,
+        summary=list(summary(omissions)),
+    )
+
+
+def details_of(
+    request: ExportRequest,
+    events: Sequence[Mapping[str, Any]],
+    base: str,
+    *,
+    stated: Omissions | str,
+) -> dict[str, Any]:
+    """Fields of `Job` beyond its status; ``stated`` is what its manifest leaves out, or why nobody can tell."""
     return {
         "name": str(request.config.get("name") or ""),
         "config": request.config,
@@ -189,6 +222,8 @@ def details_of(request: ExportRequest, events: Sequence[Mapping[str, Any]], base
         "estimated_time_seconds": request.estimated_seconds,
         "tracking_url": tracking_url(request.id, base),
         "events": [JobEvent(**event) for event in events],
+        "left_out": left_out_of(stated) if isinstance(stated, Omissions) else None,
+        "left_out_note": stated if isinstance(stated, str) else None,
     }
 
 
@@ -211,7 +246,7 @@ def summary_of(request: ExportRequest, base: str) -> JobSummary:
     )
 
 
-def created_of(request: ExportRequest, plan: ExportPlan, base: str) -> JobCreated:
+def created_of(request: ExportRequest, plan: ExportPlan, base: str, expected: Omissions | None = None) -> JobCreated:
     return JobCreated(
         job_id=request.id,
         status=request.status,
@@ -220,6 +255,7 @@ def created_of(request: ExportRequest, plan: ExportPlan, base: str) -> JobCreate
         estimated_time_seconds=request.estimated_seconds,
         tracking_url=tracking_url(request.id, base),
         resolved=selections_of(plan),
+        left_out=left_out_of(expected) if expected else None,
     )
 
 

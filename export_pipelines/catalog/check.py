@@ -20,6 +20,7 @@ from export_pipelines.catalog.measures import check_measures
 from export_pipelines.catalog.partition_counts import check_partition_counts
 from export_pipelines.catalog.policies import policies_hash
 from export_pipelines.catalog.probe import probe_isolation
+from export_pipelines.catalog.unknown import exclusions_of, unknown_columns, unknown_tables
 from export_pipelines.core.catalog import Catalog, Column, Table
 from export_pipelines.core.types import normalize
 
@@ -71,9 +72,8 @@ def _table_drift(
             yield error(message, "remove it from the catalog", table=name, column=key)
         else:
             yield from _column_drift(catalog, name, key, column, live.columns[key])
-    for key in live.columns:
-        if key not in table.columns:
-            yield _new(catalog, "is new in the database", "add it, or add it with `exclude: <reason>`", name, key)
+    for key in unknown_columns(catalog, name, live):
+        yield _new(catalog, "is new in the database", "add it, or add it with `exclude: <reason>`", name, key)
     yield from _key_drift(name, table, live)
     yield from _relation_drift(catalog, name, live, all_live)
 
@@ -124,14 +124,8 @@ def _relation_drift(
 
 def _coverage(catalog: Catalog, live: list[LiveTable]) -> Iterator[Finding]:
     """F2: every table of the source is exported or kept back with a reason."""
-    exported = {catalog.relation_name(name) for name in catalog.tables}
-    met: set[str] = set()
-    for table in live:
-        names = {table.label, f"{table.schema}.*", *([table.name] if table.schema == catalog.schema_ else [])}
-        reasons = names & catalog.excluded.keys()
-        met |= reasons
-        if (table.schema, table.name) in exported or reasons or table.extension is not None:
-            continue
+    met = {name for table in live for name in exclusions_of(catalog, table)}
+    for table in unknown_tables(catalog, live):
         what = {Kind.VIEW: "view", Kind.MATERIALIZED: "materialized view"}.get(table.kind, "table")
         yield _new(catalog, f"is a new {what} in the database", _DECIDE, table.label, None)
     for name in catalog.excluded.keys() - met:

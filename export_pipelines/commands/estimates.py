@@ -33,6 +33,7 @@ from export_pipelines.commands.ordering import (
 from export_pipelines.core.estimating import Estimate, TableEstimate
 from export_pipelines.core.model import TenantScope
 from export_pipelines.embedded.workplace import Workplace, prepared
+from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
 from export_pipelines.pipeline.estimate import estimate_export
 from export_pipelines.pipeline.kept import find_kept
@@ -63,7 +64,10 @@ def estimate(
     include_deleted: IncludeDeleted = False,
     as_json: AsJson = False,
 ) -> None:
-    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported or scanned."""
+    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported.
+
+    Rows that would be left out are counted where that takes milliseconds, else they are the planner's estimate.
+    """
     with output.reported(as_json=as_json):
         # Which password it will be does not matter here, so none is asked for.
         password = {} if recipient else {"password": {"sealed": True}}
@@ -88,7 +92,8 @@ def estimate(
         with prepared(load_settings()) as workplace:
             found = estimated(config, tenant, workplace)
         if as_json:
-            output.say_json(asdict(found))
+            told = {name: value for name, value in asdict(found).items() if name != "omissions"}
+            output.say_json({**told, "left_out": account(found.omissions)})
         else:
             _tell(found)
 
@@ -111,6 +116,8 @@ def estimated(config: dict[str, Any], tenant: str, workplace: Workplace) -> Esti
 def _tell(found: Estimate) -> None:
     for table in found.tables:
         output.say(f"  {table.table:44} {table.rows:>12,} rows  {output.size(table.size_bytes):>9}  {_ground(table)}")
+    for line in notable(found.omissions):
+        output.say(f"  {line}")
     output.say(f"about {found.rows:,} rows, {output.size(found.size_bytes)}, {found.seconds:.1f} s once it runs")
     classes = ", ".join(f"{count} {name}" for name, count in found.classes.items())
     output.say(f"columns: {classes or 'none'}")

@@ -46,7 +46,9 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
+from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.inspection import published_omissions
 from export_pipelines.pipeline.plan import check_order
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
@@ -160,8 +162,10 @@ def _tell(
     deliveries = DeliveryStore(ControlDatabase(workplace.settings.require_control_url()))
     files, sent = deliveries.files_of(request.id), deliveries.of_request(request.id)
     where = str(folder) if folder else store.url(str(request.package_prefix))
+    stated = published_omissions(request, store)
     if as_json:
-        output.say_json({**asdict(request), "files": files, "deliveries": sent, "package": where})
+        listed = {"files": files, "deliveries": sent, "package": where}
+        output.say_json({**asdict(request), **listed, "left_out": account(stated)})
         return
     for file in files:
         rows = f"{file['rows']:,} rows" if file["rows"] else ""
@@ -169,4 +173,6 @@ def _tell(
     for delivery in sent:
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
         output.say(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}")
+    for line in notable(stated):
+        output.say(f"  {line}")
     output.say(f"{request.package_rows:,} rows, verified against the source, in {where}")

@@ -14,7 +14,9 @@ from export_pipelines.commands.control import at_work, open_control, record
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
 from export_pipelines.core.access import Action
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.assembly import open_requests
+from export_pipelines.packaging.omissions import account, notable
+from export_pipelines.pipeline.assembly import open_object_store, open_requests
+from export_pipelines.pipeline.inspection import published_omissions
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.passwords import is_sealed
@@ -67,8 +69,12 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
             deliveries.files_of(request_id),
             deliveries.of_request(request_id),
         )
+        stated = None
+        if request.status is RequestStatus.COMPLETED:
+            stated = published_omissions(request, open_object_store(load_settings()))
         if as_json:
-            output.say_json({**asdict(request), "events": events, "files": files, "deliveries": sent})
+            listed = {"events": events, "files": files, "deliveries": sent}
+            output.say_json({**asdict(request), **listed, "left_out": account(stated)})
             return
         for name, value in asdict(request).items():
             if value is not None:
@@ -78,6 +84,8 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
             output.say(f"{line} attempt {event['attempt']} {event['detail'] or ''}")
         for file in files:
             output.say(f"{file['path']:50} {file['rows']:>12,} rows {output.size(file['size_bytes'])}")
+        for line in notable(stated) if stated else ():
+            output.say(line)
         for delivery in sent:
             line = f"{delivery['method']} to {delivery['recipient']}: {delivery['status']}"
             output.say(f"{line} {delivery['error_message'] or ''}")

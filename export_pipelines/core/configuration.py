@@ -108,7 +108,10 @@ class Filters(_Part):
     __pydantic_extra__: dict[str, FilterValues] = Field(init=False)
 
     date_range: DateRange | None = Field(default=None, description="Of the table's time column.")
-    include_deleted: bool = Field(default=False, description="Also rows that are marked as deleted.")
+    include_deleted: bool = Field(
+        default=False,
+        description="Also rows that are marked as deleted; without them the package says how many they are.",
+    )
 
     @property
     def values(self) -> dict[str, tuple[Scalar, ...]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from export_pipelines.core.model import PlannerGuess, TableSelection
+from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import FormatSpec
 
 START_SECONDS = 0.3  # of a run, whatever it exports: plan, papers, publishing
@@ -115,6 +116,7 @@ class Estimate:
     recipients: tuple[str, ...]  # of mails; whoever ordered it can download it, too
     basis: Basis  # the weakest of the tables'
     past_error: PastError | None  # None: no estimate could be compared with an export yet
+    omissions: Omissions  # what the export would leave out
 
 
 def volume(rows: float, width_bytes: int) -> float:

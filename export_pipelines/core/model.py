@@ -9,6 +9,7 @@ from typing import Any, Literal
 from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.migration import MigrationScripts
+from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.windows import Period, Window
 
 
@@ -46,11 +47,15 @@ class TableSelection:
     aggregation: Aggregation | None = None  # figures for each period in the place of rows; then columns are theirs
     as_text: tuple[str, ...] = ()  # columns with values that files cannot hold as what they are; found while reading
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether a window or a filter by value keeps rows out."""
+        return bool(self.conditions) or (self.window is not None and not self.window.unbounded)
+
     def narrow(self, exported: tuple[str, ...]) -> bool:
         """Whether it is anything but the whole table, so that it may neither become nor be taken from a partition."""
-        windowed = self.window is not None and not self.window.unbounded
-        chosen = bool(self.conditions) or self.aggregation is not None or self.columns != exported
-        return windowed or chosen or not self.include_deleted
+        chosen = self.aggregation is not None or self.columns != exported
+        return self.narrowed or chosen or not self.include_deleted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,7 @@ class ExportPlan:
     expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found
     parallel_jobs: int = 1  # connections that read tables at the same time
     point_in_time: dt.datetime | None = None  # read the lake as it was then, not the source
+    withheld: tuple[str, ...] = ()  # tables that the role of whoever asked may not export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +216,7 @@ class Stage:
 
     snapshot: SnapshotInfo  # with parts, the newest of theirs
     tables: tuple[StagedTable, ...]
+    omissions: Omissions
     isolation: IsolationAccount | None = None  # None: kept by a version that did not attest it, or not from the source
     parts: tuple[LakePart, ...] = ()
     migration: MigrationScripts | None = None

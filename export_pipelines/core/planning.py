@@ -19,7 +19,7 @@ from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
 from export_pipelines.core.notifying import check_line, emails_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
-from export_pipelines.core.selecting import require_role, selections_of
+from export_pipelines.core.selecting import require_role, selections_of, withheld_from
 from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
@@ -72,6 +72,7 @@ def plan_export(
         converted_from=kept.request_id if kept else None,
         parallel_jobs=config.parallel_jobs or 1,
         point_in_time=_point_in_time(config.point_in_time, catalog, requested_at),
+        withheld=withheld_from(role, catalog),
     )
 
 

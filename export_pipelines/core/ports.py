@@ -16,6 +16,7 @@ from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.omissions import NotInCatalog, OtherRows
 
 
 class Snapshot(Protocol):
@@ -45,6 +46,18 @@ class Snapshot(Protocol):
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the database's policies alone, to compare with what was read."""
+        ...
+
+    def count_other_rows(self, selection: TableSelection) -> OtherRows:
+        """The rows that the selection leaves out, counted by the database."""
+        ...
+
+    def expect_other_rows(self, selection: TableSelection) -> OtherRows:
+        """The same by the planner, and counted where that is cheap."""
+        ...
+
+    def not_in_catalog(self) -> NotInCatalog:
+        """What the source has and the catalog does not know, in the tables that it covers and beside them."""
         ...
 
     def attest(self, tables: Iterable[str]) -> SessionIsolation:

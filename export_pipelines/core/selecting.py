@@ -44,6 +44,11 @@ def require_role(role: Role | None, selections: Iterable[TableSelection], catalo
             raise NotAllowed(f"table {selection.table!r} may be exported by {roles} only", field="tables")
 
 
+def withheld_from(role: Role | None, catalog: Catalog) -> tuple[str, ...]:
+    """The tables that a role may not export."""
+    return tuple(name for name, table in catalog.tables.items() if not _may(role, table))
+
+
 def _may(role: Role | None, table: Table) -> bool:
     return role is None or role in table.roles
 

@@ -1,7 +1,8 @@
 """What the service itself knows of a tenant's exports, described as a catalog, so that an audit package is made by the
 same steps as any other.
 
-Not here: queue positions, heartbeats, sealed secrets, hashes of tokens; nothing of them says what was done.
+Queue positions, heartbeats, sealed secrets and hashes of tokens are excluded, with reasons; nothing of them says what
+was done.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ def _columns(required: str, optional: str = "", **classes: str) -> dict[str, dic
     return found
 
 
+def _excluded(reason: str, listed: str) -> dict[str, dict[str, Any]]:
+    """Columns that never leave, named as for `_columns`."""
+    return {name: {**column, "exclude": reason} for name, column in _columns("", listed).items()}
+
+
 _INSTANT = "timestamp~with~time~zone"
 _STATUS = "export_control.request_status"
 
@@ -36,6 +42,20 @@ SERVICE_CATALOG = Catalog.model_validate(
         "title": "Exports and who asked for them",
         "schema": "export_control",
         "tenant": {"table": "export_control.export_requests", "key": "tenant_id"},
+        "excluded": {
+            "api_keys": "Hashes of credentials of callers",
+            "api_replies": "Answers that are repeated to a caller who asks twice",
+            "export_batches": "Which exports were ordered together; the exports themselves are here",
+            "export_links": "Hashes of tokens that open exports",
+            "export_measures": "Sizes of past exports, for estimates",
+            "export_schedules": "Settings that the API shows; the audit log has their changes",
+            "export_templates": "Settings that the API shows; the audit log has their changes",
+            "metric_counters": "Figures of the service over all tenants",
+            "metric_histograms": "Figures of the service over all tenants",
+            "rate_limits": "How often a caller has asked lately",
+            "schema_version": "Which migrations this database has had",
+            "signing_keys": "Secrets of the service; their public halves are published",
+        },
         "tables": {
             "exports": {
                 "source": "export_control.export_requests",
@@ -51,7 +71,20 @@ SERVICE_CATALOG = Catalog.model_validate(
                     "manifest_sha256:text "
                     f"started_at:{_INSTANT} completed_at:{_INSTANT} expires_at:{_INSTANT} deleted_at:{_INSTANT}",
                     requested_by="identifier",
-                ),
+                )
+                | _excluded(
+                    "How the service plans and runs its work; says nothing of what was done",
+                    "priority:smallint max_attempts:integer percentage:numeric rows_processed:bigint "
+                    "total_rows:bigint current_table:text files_created:integer cancel_requested:boolean "
+                    "estimated_bytes:bigint estimated_seconds:double~precision "
+                    f"not_before:{_INSTANT} asked_at:{_INSTANT} heartbeat_at:{_INSTANT}",
+                )
+                | _excluded(
+                    "Which schedule asked; the API shows it with the export",
+                    f"schedule_id:uuid scheduled_for:{_INSTANT} window_end:{_INSTANT}",
+                )
+                | _excluded("Where the service stores things", f"package_prefix:text objects_removed_at:{_INSTANT}")
+                | _excluded("A secret of the caller or the service", "idempotency_key:text sealed_secrets:bytea"),
             },
             "export_events": {
                 "source": "export_control.export_request_events",
@@ -74,7 +107,8 @@ SERVICE_CATALOG = Catalog.model_validate(
                 "columns": _columns(
                     "request_id:uuid position:integer path:text media_type:text rows:bigint size_bytes:bigint "
                     "sha256:text"
-                ),
+                )
+                | _excluded("Where the service stores things", "key:text"),
             },
             "export_deliveries": {
                 "description": "Who was told of an export or of a paused schedule, and what came of it",
@@ -87,6 +121,11 @@ SERVICE_CATALOG = Catalog.model_validate(
                     f"attempts:integer created_at:{_INSTANT}",
                     f"request_id:uuid schedule_id:uuid error_message:text receipt:text delivered_at:{_INSTANT}",
                     recipient="personal",
+                )
+                | _excluded("The text of a mail, with a link that opens the export", "message:jsonb")
+                | _excluded(
+                    "How the service plans and runs its work; says nothing of what was done",
+                    f"max_attempts:integer due_at:{_INSTANT}",
                 ),
             },
             "audit_log": {

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from export_pipelines.core.catalog import Grain
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.types import Kind
 
 EARLIEST = dt.date(1, 1, 2)  # one day inside what every zone offset can still express
 LATEST = dt.date(9999, 12, 30)
@@ -69,6 +70,16 @@ def in_utc(instant: dt.datetime, *, timezone: str, field: str) -> dt.datetime:
 def _check_range(day: dt.date, field: str) -> None:
     if not EARLIEST <= day <= LATEST:
         raise RequestRejected(f"{day} is outside {EARLIEST} to {LATEST}", field=field)
+
+
+def as_compared(instant: dt.datetime, kind: Kind, timezone: str) -> dt.date | dt.datetime:
+    """An edge of a window in the terms of a column: an instant, a local time, or a local day (rounded up)."""
+    if kind is Kind.INSTANT:
+        return instant
+    local = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
+    if kind is not Kind.DATE:
+        return local
+    return local.date() if local.time() == dt.time() else local.date() + dt.timedelta(days=1)
 
 
 def parse_window(start: str | None, end: str | None, *, timezone: str, field: str = "filters.date_range") -> Window:

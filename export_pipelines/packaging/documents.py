@@ -14,6 +14,7 @@ from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.fidelity import carried_as_text
 from export_pipelines.packaging.migration import has_load_script
+from export_pipelines.packaging.omissions import sentences, sentences_beside
 from export_pipelines.packaging.selections import narrowing
 
 _FRICTIONLESS = {
@@ -26,6 +27,7 @@ _FRICTIONLESS = {
     Kind.TIMESTAMP: "datetime",
     Kind.INSTANT: "datetime",
 }
+_EVERY_TABLE = "No table of the database is left out."
 _ANY_FORMAT = {Kind.TIMESTAMP, Kind.INSTANT}
 
 
@@ -40,6 +42,7 @@ def datapackage(plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterabl
         "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
         "name": f"export-{plan.request_id}",
         "title": plan.name,
+        "description": " ".join(sentences_beside(stage.omissions)) or _EVERY_TABLE,
         "created": plan.requested_at.isoformat(),
         "resources": [resource for file in files for resource in _resources(file, plan, catalog, stage)],
     }
@@ -61,8 +64,8 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stag
             "hash": f"sha256:{file.sha256}",
             "encoding": "utf-8",
         }
-        if chosen[part.table]:
-            resource["description"] = f"Holds {chosen[part.table]}."
+        holds = [f"Holds {chosen[part.table]}."] if chosen[part.table] else []
+        resource["description"] = " ".join([*holds, *sentences(stage.omissions.of(part.table))])
         if plan.format == "csv":
             resource |= {"type": "table", "schema": table_schema(table, staged[part.table])}
             if plan.compression in CODECS:
@@ -117,11 +120,15 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         lines += [f"### {selection.table}", "", table.description or "", ""]
         if chosen := narrowing(selection, catalog):
             lines += [f"Holds {chosen}.", ""]
+        lines += ["What is left out:", "", *_bullets(sentences(stage.omissions.of(selection.table))), ""]
+        lines += ["Columns:", ""]
         lines += [
             f"- `{name}` ({table.columns[name].type}) {table.columns[name].description or ''}".rstrip()
             for name in selection.columns
         ]
         lines.append("")
+    beside = list(sentences_beside(stage.omissions))
+    lines += ["## Tables that are not in it", "", *_bullets(beside or [_EVERY_TABLE]), ""]
     if stage.migration is not None:
         lines += _loading(plan, stage.migration)
     lines += [
@@ -134,10 +141,15 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "",
         "- `sha256sum -c SHA256SUMS` checks every file.",
         "- `export-pipelines verify .` also counts and re-reads every row.",
-        "- `manifest.json` says where each row came from; `datapackage.json` describes the files to tools.",
+        "- `manifest.json` says where each row came from and, under `left_out`, what is not here; `datapackage.json`",
+        "  describes the files to tools.",
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _bullets(lines: Iterable[str]) -> Iterable[str]:
+    return (f"- {line}" for line in lines)
 
 
 def _moment(plan: ExportPlan, stage: Stage) -> str:

@@ -19,12 +19,14 @@ from export_pipelines.core.model import (
     TableSelection,
     TableVerdict,
 )
+from export_pipelines.core.omissions import TableOmissions
 from export_pipelines.core.packing import period_column
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
 from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
 from export_pipelines.packaging.isolation import isolation_account
 from export_pipelines.packaging.migration import migration_account
+from export_pipelines.packaging.omissions import LEFT_OUT, account_beside, table_account
 from export_pipelines.packaging.selections import figures_account, filters_account
 
 MANIFEST_VERSION = 1
@@ -66,7 +68,14 @@ def build_manifest(
             **_state_of(plan, stage),
         },
         "tables": [
-            _table(plan, selection, catalog, staged[selection.table], found[selection.table])
+            _table(
+                plan,
+                selection,
+                catalog,
+                staged[selection.table],
+                found[selection.table],
+                stage.omissions.of(selection.table),
+            )
             | {
                 "fidelity": fidelity_notes(
                     spec,
@@ -77,6 +86,7 @@ def build_manifest(
             }
             for selection in plan.selections
         ],
+        LEFT_OUT: account_beside(stage.omissions),
         "isolation": isolation_account(stage, found.values()),
         **({"migration": migration_account(stage.migration)} if stage.migration else {}),
         "files": [_file(file) for file in files],
@@ -124,7 +134,12 @@ def sealed_manifest(plan: ExportPlan, sealing: Sealing, archive: ExportFile) -> 
 
 
 def _table(
-    plan: ExportPlan, selection: TableSelection, catalog: Catalog, staged: StagedTable, verdict: TableVerdict
+    plan: ExportPlan,
+    selection: TableSelection,
+    catalog: Catalog,
+    staged: StagedTable,
+    verdict: TableVerdict,
+    omissions: TableOmissions,
 ) -> dict[str, Any]:
     table = catalog.shape(selection.table, selection.aggregation)
     return {
@@ -144,11 +159,7 @@ def _table(
             }
             for field in table.arrow_schema(staged.columns, staged.as_text)
         ],
-        "left_out": {
-            name: column.exclude or "not asked for"
-            for name, column in table.columns.items()
-            if name not in selection.columns
-        },
+        LEFT_OUT: table_account(omissions),
         "primary_key": list(table.primary_key),
         "split_column": period_column(selection.columns, table) if plan.split.period else None,
         "filters": filters_account(selection),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,6 +37,7 @@ class ReadColumn(_Part):
     kind: Name
     nullable: bool
     label: str | None = None
+    masked: str | None = None
 
 
 class ReadFigures(_Part):
@@ -48,11 +49,24 @@ class ReadFigures(_Part):
     high: float | None = None
 
 
+class ReadFilters(_Part):
+    """What narrowed a table, as it was asked for."""
+
+    time_column: str | None = None
+    start: str | None = None
+    end: str | None = None
+    include_deleted: bool = True
+    columns: dict[str, tuple[str | None, ...]] = Field(default_factory=dict)
+
+
 class ReadTable(_Part):
     """A table with the source's own figures."""
 
     name: Name
     rows: Count
+    filters: ReadFilters = ReadFilters()
+    aggregation: dict[str, Any] | None = None
+    left_out: Any = None  # what is no statement is a problem of the package, and no reason to refuse it
     columns: tuple[ReadColumn, ...] = Field(min_length=1)
     aggregates: dict[str, ReadFigures]
 
@@ -81,6 +95,19 @@ class ReadFile(_Part):
     parts: tuple[ReadRows, ...] = ()
 
 
+class ReadLakePart(_Part):
+    """A partition that rows of a table come from."""
+
+    table: Name
+    rows: Count
+
+
+class ReadSource(_Part):
+    """Where the rows come from."""
+
+    parts: tuple[ReadLakePart, ...] = ()
+
+
 class ReadMigration(_Part):
     """How the tables are made again."""
 
@@ -106,6 +133,8 @@ class ReadManifest(_Part):
     export: _Export
     format: _Format
     tables: tuple[ReadTable, ...]
+    left_out: Any = None
+    source: ReadSource = ReadSource()
     files: tuple[ReadFile, ...] = Field(min_length=1, max_length=MAX_FILES)
     migration: ReadMigration | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog
@@ -58,11 +59,17 @@ def narrowing(selection: TableSelection, catalog: Catalog) -> str:
 
 
 def _sentence(condition: Condition) -> str:
-    named = [f"`{_plain(value)}`" for value in condition.values[:_NAMED]] + (["NULL"] if condition.or_null else [])
-    more = len(condition.values) - _NAMED
-    return f"rows with `{condition.column}` {' or '.join(named)}{f' or one of {more} more' if more > 0 else ''}"
+    return f"rows with `{condition.column}` {listed_values(condition.wanted)}"
 
 
-def _plain(value: str) -> str:
+def listed_values(wanted: Sequence[str | None]) -> str:
+    """The values that a column may have, as part of a sentence; None is NULL."""
+    values = [value for value in wanted if value is not None]
+    named = [f"`{plain(value)}`" for value in values[:_NAMED]] + (["NULL"] if None in wanted else [])
+    more = len(values) - _NAMED
+    return f"{' or '.join(named)}{f' or one of {more} more' if more > 0 else ''}"
+
+
+def plain(value: str) -> str:
     """On one line, and unable to end the code that it is shown as."""
     return " ".join(value.replace("`", "'").split())

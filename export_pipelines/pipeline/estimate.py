@@ -1,13 +1,14 @@
 """What an export would be, before there is one; and what it was, for the estimates of those that follow.
 
-Nothing is scanned: the planner is asked, in a session like the one that would read the rows, and past exports are.
+Rows are not read: the planner is asked, in a session like the one that would read them, and past exports are. Rows that
+would be left out are counted where the planner expects that to take milliseconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -28,12 +29,15 @@ from export_pipelines.core.estimating import (
     weakest,
 )
 from export_pipelines.core.model import ExportFile, ExportPlan, KeptStage, PlannerGuess, Stage, TenantScope
+from export_pipelines.core.omissions import NotInCatalog, Omissions, OtherRows, Precision, RowCount
 from export_pipelines.core.packing import ARCHIVE, NO_COMPRESSION
 from export_pipelines.core.ports import Source
 from export_pipelines.core.service_catalog import catalog_of
 from export_pipelines.formats.registry import find_format
+from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.plan import check_order
-from export_pipelines.pipeline.service_stage import service_rows
+from export_pipelines.pipeline.service_stage import not_described, service_rows
+from export_pipelines.stores.control import Control
 from export_pipelines.stores.measures import MeasureStore
 
 _UNKNOWN_WIDTH = 100  # of a row that was kept before widths were
@@ -71,7 +75,7 @@ def estimate_plan(
     if kept and plan.converted_from:
         return weigh(plan, catalog, grounds, kept_rows(kept(plan.converted_from)))
     if plan.export_type == "audit":
-        return weigh(plan, catalog, grounds, service_rows(plan, measures.control))
+        return weigh(plan, catalog, grounds, audited_rows(plan, measures.control))
     return weigh(plan, catalog, grounds, planned_rows(plan, source))
 
 
@@ -98,35 +102,73 @@ def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
     )
 
 
-def planned_rows(plan: ExportPlan, source: Source) -> dict[str, PlannerGuess]:
+@dataclass(frozen=True, kw_only=True)
+class ExpectedRows:
+    """What is known of an export's rows before they are read."""
+
+    guesses: Mapping[str, PlannerGuess]
+    others: Mapping[str, OtherRows] = field(default_factory=dict)
+    unknown: NotInCatalog | None = None
+    omissions: Omissions | None = None  # of a conversion, whose rows are there already
+
+
+def planned_rows(plan: ExportPlan, source: Source) -> ExpectedRows:
     """By the source's planner, in a session like the one that would read the rows."""
     with source.snapshot(plan.scope) as snapshot:
         snapshot.require_sound(selection.table for selection in plan.selections)
-        return {selection.table: snapshot.guess(selection) for selection in plan.selections}
+        guesses = {selection.table: snapshot.guess(selection) for selection in plan.selections}
+        others = {selection.table: snapshot.expect_other_rows(selection) for selection in plan.selections}
+        if plan.point_in_time is None:
+            return ExpectedRows(guesses=guesses, others=others, unknown=snapshot.not_in_catalog())
+        past = {table: replace(found, deleted=_guessed(found.deleted)) for table, found in others.items()}
+        return ExpectedRows(guesses=guesses, others=past)
 
 
-def kept_rows(kept: KeptStage) -> dict[str, PlannerGuess]:
+def _guessed(count: RowCount | None) -> RowCount | None:
+    """A count of now as a guess of what was."""
+    return replace(count, precision=Precision.ESTIMATE) if count else None
+
+
+def kept_rows(kept: KeptStage) -> ExpectedRows:
     """As many as there are."""
     widths = {table.table: table.guess.width_bytes if table.guess else _UNKNOWN_WIDTH for table in kept.stage.tables}
-    return {table.table: PlannerGuess(rows=table.rows, width_bytes=widths[table.table]) for table in kept.stage.tables}
+    guesses = {
+        table.table: PlannerGuess(rows=table.rows, width_bytes=widths[table.table]) for table in kept.stage.tables
+    }
+    return ExpectedRows(guesses=guesses, omissions=kept.stage.omissions)
 
 
-def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, guesses: Mapping[str, PlannerGuess]) -> Estimate:
+def audited_rows(plan: ExportPlan, control: Control) -> ExpectedRows:
+    """Of an audit package, counted."""
+    return ExpectedRows(guesses=service_rows(plan, control), unknown=not_described(control))
+
+
+def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, expected: ExpectedRows) -> Estimate:
     """The estimate that follows; rows of a conversion are known and need no correction."""
+    guesses = expected.guesses
     converted, archived = plan.converted_from is not None, made_by(plan) == ARCHIVE
     history = replace(grounds.history, ratios={}) if converted else grounds.history
     rates = built_in(find_format(plan.format), made_by(plan), converted=converted)
     tables = tuple(estimate_table(name, guess, history, rates) for name, guess in guesses.items())
     columns = sum(len(selection.columns) for selection in plan.selections)
+    catalog = catalog_of(plan.export_type, catalog)
+    omissions = expected.omissions or omissions_of(
+        plan,
+        catalog,
+        rows={table.table: RowCount(rows=table.rows, precision=Precision.ESTIMATE) for table in tables},
+        others={table.table: expected.others.get(table.table, OtherRows()) for table in tables},
+        unknown=expected.unknown,
+    )
     return Estimate(
         rows=sum(table.rows for table in tables),
         size_bytes=sum(table.size_bytes for table in tables) + papers_bytes(columns, archived=archived),
         seconds=START_SECONDS + sum(table.seconds for table in tables),
         tables=tables,
-        classes=classes_of(plan, catalog_of(plan.export_type, catalog)),
+        classes=classes_of(plan, catalog),
         recipients=tuple(dict.fromkeys(address for email in plan.emails for address in email.recipients)),
         basis=weakest(table.basis for table in tables),
         past_error=grounds.past_error,
+        omissions=omissions,
     )
 
 

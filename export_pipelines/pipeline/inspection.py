@@ -20,10 +20,12 @@ from typing import Any
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
+from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.package_paths import MAX_FILES, shown
 from export_pipelines.core.ports import FormatSpec, ObjectStore
 from export_pipelines.core.signing import PublicKey
 from export_pipelines.packaging.manifest_reading import MAX_BYTES, ReadManifest, manifest_content, parse_manifest
+from export_pipelines.packaging.omissions import omissions_in
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.unpacking import copy_within_space
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
@@ -44,6 +46,17 @@ def published_manifest(export: ExportRequest, store: ObjectStore) -> dict[str, A
         raise IntegrityViolation(_OTHER_MANIFEST)
     manifest: dict[str, Any] = json.loads(content)
     return manifest
+
+
+def published_omissions(export: ExportRequest, store: ObjectStore) -> Omissions | str:
+    """What a completed export leaves out, as its manifest states it; else why that cannot be told."""
+    try:
+        manifest = published_manifest(export, store)
+    except (IntegrityViolation, Unavailable) as error:
+        return str(error)
+    if "sealed" in manifest:
+        return f"It is inside the encrypted package: {MANIFEST} and README.md there state it."
+    return omissions_in(manifest) or f"{MANIFEST} does not state it."
 
 
 def inspect_package(

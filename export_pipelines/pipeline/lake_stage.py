@@ -8,7 +8,7 @@ source when they were written.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 
 import pyarrow as pa
@@ -18,9 +18,11 @@ from export_pipelines.core.catalog import Table
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportPlan, LakePart, Stage, StagedTable, TableSelection
 from export_pipelines.core.naming import segment, stage_prefix
+from export_pipelines.core.omissions import OtherRows, RowCount
 from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
 from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer
+from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.validation.account import account
 
@@ -34,10 +36,18 @@ def stage_lake(plan: ExportPlan, at: dt.datetime, services: ExportServices, prog
     tables = tuple(
         _staged(plan, selection, chosen[selection.table], services, progress) for selection in plan.selections
     )
-    _require_rows(plan, tables, parts)
+    left_out = {table.table: sum(part.rows for part in parts[table.table]) - table.rows for table in tables}
+    _require_rows(plan, left_out)
     listed = tuple(part for found in parts.values() for part in found)
     newest = max((part.snapshot for part in listed), key=attrgetter("taken_at"))
-    return Stage(snapshot=newest, tables=tables, parts=listed)
+    omissions = omissions_of(
+        plan,
+        services.catalog,
+        rows={table.table: RowCount(rows=table.rows) for table in tables},
+        others={table: OtherRows(deleted=RowCount(rows=rows)) for table, rows in left_out.items()},
+        unknown=None,  # a database of now says nothing of the one that the parts were read from
+    )
+    return Stage(snapshot=newest, tables=tables, omissions=omissions, parts=listed)
 
 
 def _described(table: str, found: Iterable[Generation], services: ExportServices) -> Iterator[LakePart]:
@@ -101,8 +111,8 @@ def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_
         yield batch
 
 
-def _require_rows(plan: ExportPlan, tables: Iterable[StagedTable], parts: dict[str, list[LakePart]]) -> None:
-    for selection, table in zip(plan.selections, tables, strict=True):
-        held = sum(part.rows for part in parts[table.table])
-        if selection.include_deleted and table.rows != held:
-            raise IntegrityViolation(f"{table.table}: {table.rows} rows were read from the lake, which holds {held}")
+def _require_rows(plan: ExportPlan, left_out: Mapping[str, int]) -> None:
+    for selection in plan.selections:
+        rows = left_out[selection.table]
+        if rows < 0 or (rows and selection.include_deleted):
+            raise IntegrityViolation(f"{selection.table}: {-rows:+} rows were read from the lake beside those it holds")

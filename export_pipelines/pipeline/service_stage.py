@@ -6,7 +6,7 @@ does, and every batch is checked for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,11 @@ import pyarrow as pa
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportPlan, PlannerGuess, Stage, StagedTable, TableSelection
 from export_pipelines.core.naming import segment, stage_prefix
+from export_pipelines.core.omissions import NotInCatalog, OtherRows, RowCount
 from export_pipelines.core.ports import Progress
 from export_pipelines.core.service_catalog import SERVICE_CATALOG
 from export_pipelines.pipeline.canonical import write_canonical
+from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
@@ -28,6 +30,12 @@ from export_pipelines.sources.relation import from_where
 from export_pipelines.sources.session import SETTINGS, share_snapshot
 from export_pipelines.stores.control import Control
 
+_COLUMNS = """
+SELECT c.relname::text AS place, array_agg(a.attname::text ORDER BY a.attnum) AS columns
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'export_control'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+GROUP BY 1 ORDER BY 1
+"""
 _BATCH_ROWS = 2000
 _ROW_BYTES = 300  # of an entry; only an estimate needs it
 
@@ -40,7 +48,32 @@ def stage_service(plan: ExportPlan, services: ExportServices, progress: Progress
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
         snapshot = share_snapshot(connection).info
         tables = [_staged(plan, selection, services, connection, progress) for selection in plan.selections]
-    return Stage(snapshot=snapshot, tables=tuple(tables))
+        unknown = _not_described(dict(connection.execute(_COLUMNS).fetchall()))
+    omissions = omissions_of(
+        plan,
+        services.catalog,
+        rows={table.table: RowCount(rows=table.rows) for table in tables},
+        others={table.table: OtherRows() for table in tables},
+        unknown=unknown,
+    )
+    return Stage(snapshot=snapshot, tables=tuple(tables), omissions=omissions)
+
+
+def not_described(control: Control) -> NotInCatalog:
+    """What a migration added to the service's state and nobody described."""
+    return _not_described({row["place"]: row["columns"] for row in control.rows(_COLUMNS)})
+
+
+def _not_described(found: Mapping[str, Sequence[str]]) -> NotInCatalog:
+    known = {SERVICE_CATALOG.relation_name(name)[1]: name for name in SERVICE_CATALOG.tables}
+    columns = {
+        name: tuple(column for column in found.get(place, ()) if column not in SERVICE_CATALOG.tables[name].columns)
+        for place, name in known.items()
+    }
+    return NotInCatalog(
+        tables=tuple(place for place in found if place not in known and place not in SERVICE_CATALOG.excluded),
+        columns={name: listed for name, listed in columns.items() if listed},
+    )
 
 
 def service_rows(plan: ExportPlan, control: Control) -> dict[str, PlannerGuess]:

@@ -19,8 +19,10 @@ from export_pipelines.core.model import (
     TableSelection,
 )
 from export_pipelines.core.naming import segment, stage_prefix
+from export_pipelines.core.omissions import RowCount
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
 from export_pipelines.pipeline.canonical import write_canonical
+from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.progress import Rereading, Together
 from export_pipelines.pipeline.services import ExportServices
 
@@ -40,6 +42,10 @@ def stage_tables(
         progress.expect(plan.expected_rows or sum(guess.rows for guess in guesses.values()))
         figures = [counting.submit(snapshot.aggregate, selection) for selection in plan.selections]
         attested = counting.submit(_attest, snapshot, plan, services.catalog)
+        others = {
+            selection.table: counting.submit(snapshot.count_other_rows, selection) for selection in plan.selections
+        }
+        unknown = counting.submit(snapshot.not_in_catalog)
         described = counting.submit(snapshot.ddl, plan.selections) if plan.export_type == "migration" else None
         stager = _Stager(plan=plan, snapshot=snapshot, guesses=guesses, services=services, counting=counting)
         try:
@@ -51,6 +57,13 @@ def stage_tables(
         return Stage(
             snapshot=snapshot.shared.info,
             tables=tuple(tables),
+            omissions=omissions_of(
+                plan,
+                services.catalog,
+                rows={table.table: RowCount(rows=table.rows) for table in tables},
+                others={table: counted.result() for table, counted in others.items()},
+                unknown=unknown.result(),
+            ),
             isolation=attested.result(),
             migration=described.result() if described else None,
         )

@@ -27,6 +27,7 @@ class Check(StrEnum):
     SCHEMA = "schema"
     ROWS = "rows"  # their number
     VALUES = "values"  # the totals of their columns
+    OMISSIONS = "omissions"  # that the manifest states what was left out, and agrees with itself on it
 
 
 @dataclass(kw_only=True)

@@ -20,6 +20,7 @@ from export_pipelines.packaging.manifest_reading import ReadManifest, SealedMani
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.packaging.signing import check_signature
 from export_pipelines.pipeline.content_checks import check_content
+from export_pipelines.pipeline.omission_checks import check_omissions
 from export_pipelines.pipeline.package_folders import FolderContent, content_of
 from export_pipelines.pipeline.unpacking import unpacked
 from export_pipelines.pipeline.verification import Check, Depth, Verification, words_of
@@ -101,6 +102,8 @@ def _verify_folder(folder: Path, described: _Described, present: FolderContent, 
         raise RequestRejected(f"{folder} holds an encrypted package inside another", field="PACKAGE")
     found = Verification(export_id=described.export_id, signature=means.signature_on(described))
     _check_files(folder, manifest, present, found, means.told)
+    found.looked_at(Check.OMISSIONS)
+    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
         spec = means.find_format(manifest.format.name)
         rows = means.sample_rows

@@ -21,12 +21,14 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Un
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.omissions import NotInCatalog, OtherRows
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
+from export_pipelines.sources.omitted import count_other_rows, expect_other_rows
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
@@ -35,6 +37,7 @@ from export_pipelines.sources.stream import RowReader, first_line
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 """Raises `RequestRejected` unless the session's role sees only its tenant's rows and the tables are as described."""
+Comparison = Callable[[psycopg.Connection, Catalog], NotInCatalog]
 
 
 class PostgresSource:
@@ -47,12 +50,14 @@ class PostgresSource:
         *,
         check_tables: TableCheck,
         report: SessionReport,
+        compare: Comparison,
         engine: Engine | None = None,
     ) -> None:
         self._url = url
         self._catalog = catalog
         self._check_tables = check_tables
         self._report = report
+        self._compare = compare
         self._engine = engine or choose_engine()
 
     @property
@@ -68,7 +73,15 @@ class PostgresSource:
                 begin(connection, self._catalog, scope, join.exported_id if join else None)
                 shared = share_snapshot(connection, join.info if join else None)
                 snapshot = PostgresSnapshot(
-                    self._url, self._catalog, scope, connection, shared, self._check_tables, self._report, self._engine
+                    self._url,
+                    self._catalog,
+                    scope,
+                    connection,
+                    shared,
+                    self._check_tables,
+                    self._report,
+                    self._compare,
+                    self._engine,
                 )
             try:
                 yield snapshot
@@ -127,6 +140,7 @@ class PostgresSnapshot:
         shared: SharedSnapshot,
         check_tables: TableCheck,
         report: SessionReport,
+        compare: Comparison,
         engine: Engine,
     ) -> None:
         self._url = url
@@ -135,6 +149,7 @@ class PostgresSnapshot:
         self._connection = connection
         self._check_tables = check_tables
         self._report = report
+        self._compare = compare
         self._engine = engine
         self._lock = threading.Lock()  # psycopg answers one statement at a time
         self._checked: set[str] = set()
@@ -178,6 +193,21 @@ class PostgresSnapshot:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
         self.require_sound([selection.table])
         return int(self._one(sql.SQL("SELECT count(*) {}").format(from_where(self._catalog, selection, None)))[0])
+
+    def count_other_rows(self, selection: TableSelection) -> OtherRows:
+        """Rows marked as deleted, behind figures, and of the whole table; safe to call from another thread."""
+        self._require_asked(selection)
+        return count_other_rows(self._catalog, selection, self._scope, self._one)
+
+    def expect_other_rows(self, selection: TableSelection) -> OtherRows:
+        """As `count_other_rows`, in some milliseconds whatever the table's size."""
+        self._require_asked(selection)
+        return expect_other_rows(self._catalog, selection, self._scope, self._one)
+
+    def not_in_catalog(self) -> NotInCatalog:
+        """By the system catalogs, as the snapshot shows them."""
+        with self._lock, _translated(self._url):
+            return self._compare(self._connection, self._catalog)
 
     def attest(self, tables: Iterable[str]) -> SessionIsolation:
         """Role, policies and row security of this session."""

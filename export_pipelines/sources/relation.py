@@ -8,7 +8,6 @@ policies: either alone is enough.
 from __future__ import annotations
 
 import datetime as dt
-from zoneinfo import ZoneInfo
 
 from psycopg import sql
 
@@ -16,6 +15,7 @@ from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.filtering import compared_as
 from export_pipelines.core.model import Condition, TableSelection, TenantScope
 from export_pipelines.core.types import Kind, value_type
+from export_pipelines.core.windows import as_compared
 from export_pipelines.sources.figures import select_agreement, select_figures
 from export_pipelines.sources.names import EQUALS, ROW
 
@@ -47,11 +47,16 @@ def _rows(catalog: Catalog, selection: TableSelection, scope: TenantScope | None
     if selection.window is not None and selection.window_column is not None:
         conditions.append(_window_condition(catalog, selection))
     if not selection.include_deleted and table.deleted_column is not None:
-        conditions.append(sql.SQL("{} IS NULL").format(sql.Identifier(ROW, table.deleted_column)))
+        conditions.append(alive(table))
     conditions += [_value_condition(condition, table) for condition in selection.conditions]
     return sql.SQL("FROM {} AS {} WHERE {}").format(
         table_name(catalog, selection.table), sql.Identifier(ROW), sql.SQL(" AND ").join(conditions)
     )
+
+
+def alive(table: Table) -> sql.Composed:
+    """That a row of a table with soft delete is not marked as deleted."""
+    return sql.SQL("{} IS NULL").format(sql.Identifier(ROW, str(table.deleted_column)))
 
 
 def tenant_condition(catalog: Catalog, table: str, scope: TenantScope) -> sql.Composable:
@@ -108,12 +113,7 @@ def _window_condition(catalog: Catalog, selection: TableSelection) -> sql.Compos
 
 
 def _bound(instant: dt.datetime, pg_type: str, timezone: str) -> sql.Composable:
-    """An edge of a window in the terms of the column: an instant, a local time, or a local day (rounded up)."""
+    """An edge of a window as a literal of the column's type."""
     kind = value_type(pg_type).kind
-    if kind is Kind.INSTANT:
-        return sql.SQL("{}::timestamptz").format(sql.Literal(instant.isoformat()))
-    local = instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None)
-    if kind is Kind.DATE:
-        day = local.date() if local.time() == dt.time() else local.date() + dt.timedelta(days=1)
-        return sql.SQL("{}::date").format(sql.Literal(day.isoformat()))
-    return sql.SQL("{}::timestamp").format(sql.Literal(local.isoformat()))
+    cast = {Kind.INSTANT: "timestamptz", Kind.DATE: "date"}.get(kind, "timestamp")
+    return sql.SQL("{}::{}").format(sql.Literal(as_compared(instant, kind, timezone).isoformat()), sql.SQL(cast))

@@ -25,6 +25,15 @@ from export_pipelines.pipeline.verify import verify_package
 
 Manifest = dict[str, Any]
 COLUMN = {"name": "a", "type": "integer", "kind": "integer", "nullable": True}
+NOTHING_LEFT_OUT = {
+    "table": "t",
+    "exported_rows": {"rows": 2},
+    "all_rows": {"rows": 2},
+    "deleted": None,
+    "window": None,
+    "filters": {},
+    "columns": [],
+}
 GOOD = b"a\r\n1\r\n2\r\n"
 
 
@@ -43,8 +52,10 @@ def manifest_of(folder: Path, data: str, format_name: str = "csv") -> Manifest:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST, CHECKSUMS)
     ]
-    table = {"name": "t", "rows": 2, "columns": [COLUMN], "aggregates": {"a": {"non_null": 2, "total": "3"}}}
+    figures = {"a": {"non_null": 2, "total": "3"}}
+    table = {"name": "t", "rows": 2, "columns": [COLUMN], "aggregates": figures, "left_out": NOTHING_LEFT_OUT}
     return {
+        "left_out": {"other_tables": [], "compared_with_database": True},
         "manifest_version": 1,
         "export": {"id": "x"},
         "format": {"name": format_name},

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Canary, Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.isolation import RowSecurityState
@@ -71,7 +72,7 @@ class LeakySource(PostgresSource):
 
 def leaking(url: str, folder: Path, catalog: Catalog = CATALOG) -> ExportServices:
     services = services_on(url, folder, checked=False, catalog=catalog)
-    source = LeakySource(url, catalog, check_tables=lambda *_: None, report=attest_session)
+    source = LeakySource(url, catalog, check_tables=lambda *_: None, report=attest_session, compare=find_unknown)
     return replace(services, source=source)
 
 
@@ -222,7 +223,9 @@ def test_the_canary_is_no_tenant_to_list_and_none_to_export(workshop: Workshop) 
 def test_another_spelling_of_its_id_in_the_catalog_does_not_set_the_canary_free(clinic: ClinicSource) -> None:
     spelled = Canary(tenant=CANARY.tenant.upper(), marker=CANARY.marker)
     catalog = CATALOG.model_copy(update={"canary": spelled})
-    source = PostgresSource(clinic.url, catalog, check_tables=assembly.require_sound, report=attest_session)
+    source = PostgresSource(
+        clinic.url, catalog, check_tables=assembly.require_sound, report=attest_session, compare=find_unknown
+    )
     assert source.tenants() == list(TENANTS)
     with pytest.raises(RequestRejected, match="is the catalog's canary"):
         source.snapshot(TenantScope(tenant_id=CANARY.tenant)).__enter__()

@@ -18,6 +18,7 @@ import pytest
 from psycopg import sql
 
 from export_pipelines.catalog.attestation import attest_session
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, LakeRetention, Stage, TableSelection, TenantScope
@@ -89,7 +90,9 @@ def services_on(
     control = ControlDatabase(url)  # never connected here
     return ExportServices(
         catalog=catalog,
-        source=PostgresSource(url, catalog, check_tables=check, report=attest_session, engine=engine),
+        source=PostgresSource(
+            url, catalog, check_tables=check, report=attest_session, compare=find_unknown, engine=engine
+        ),
         store=LocalStore(folder),
         requests=RequestStore(control),
         deliveries=DeliveryStore(control),
