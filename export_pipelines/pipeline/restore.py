@@ -28,8 +28,8 @@ from export_pipelines.packaging.migration import ARRAY_FUNCTION, READING, after_
 from export_pipelines.pipeline.content_checks import head_of
 from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
-from export_pipelines.sources.session import SETTINGS, connected, describe
+from export_pipelines.sources.aggregates import read_aggregates
+from export_pipelines.sources.session import administering, describe, encoding_of, pin
 from export_pipelines.validation.account import differences
 
 Told = Callable[[str], None]
@@ -77,7 +77,7 @@ def restore_package(
         )
     target = migration.schema_ if schema is None else _schema_name(schema)
     restorer = _Restorer(manifest, migration, folder, find_format, target)
-    with connected(url, what="target database") as connection, _explained(url):
+    with administering(url, what="target database") as connection, _explained(url):
         try:
             with connection.transaction():
                 restorer.restore(connection, told, dry_run=dry_run)
@@ -124,8 +124,7 @@ class _Restorer:
     def _prepare(self, connection: psycopg.Connection[Any]) -> None:
         for name in (self._schema, *self._migration.other_schemas):
             _require_empty(connection, name)
-        for name, value in {**SETTINGS, "search_path": sql.Identifier(self._schema).as_string()}.items():
-            connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        pin(connection, {"search_path": sql.Identifier(self._schema).as_string()})
         for statement in READING:
             connection.execute(statement.encode())
 
@@ -155,10 +154,15 @@ class _Restorer:
         problems: list[str] = []
         for table in self._manifest.tables:
             selection = _all_of(table, catalog)
-            row = connection.execute(select_aggregates(catalog, selection, _NOBODY)).fetchone()
-            assert row is not None
             expected = TableAggregates(rows=table.rows, columns=_expected(table))
-            found = differences(expected, read_aggregates(selection, row), head_of(table).schema)
+            restored = read_aggregates(
+                lambda query: connection.execute(query).fetchone() or (),
+                catalog,
+                selection,
+                _NOBODY,
+                encoding=encoding_of(connection),
+            )
+            found = differences(expected, restored, head_of(table).schema)
             problems += [f"{table.name}: {problem}" for problem in found]
         if problems:
             raise IntegrityViolation(

@@ -21,7 +21,7 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Un
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
-from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
@@ -29,7 +29,7 @@ from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
-from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
+from export_pipelines.sources.session import begin, begin_statements, connected, describe, encoding_of, share_snapshot
 from export_pipelines.sources.stream import RowReader, first_line
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
@@ -191,8 +191,8 @@ class PostgresSnapshot:
         self._require_asked(selection)
         if selection.aggregation is not None:
             self._require_agreement(selection)
-        row = self._one(select_aggregates(self._catalog, selection, self._scope))
-        return read_aggregates(selection, row)
+        encoding = encoding_of(self._connection)
+        return read_aggregates(self._one, self._catalog, selection, self._scope, encoding=encoding)
 
     def _require_agreement(self, selection: TableSelection) -> None:
         """That nothing was lost or counted twice on the way from rows to figures."""
