@@ -25,6 +25,7 @@ from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
+from export_pipelines.sources.encoding import Unencodable, locate
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
@@ -163,7 +164,7 @@ class PostgresSnapshot:
         schema = shape.arrow_schema(selection.columns, selection.as_text)
         owned = self._catalog.tables[selection.table].tenant.column is not None
         query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
-        with self._reader() as reader:
+        with self._located(selection), self._reader() as reader:
             for received in reader.read(query, schema, selection.table):
                 if owned:
                     require_tenant(received, self._scope.tenant_id, selection.table)
@@ -192,7 +193,17 @@ class PostgresSnapshot:
         if selection.aggregation is not None:
             self._require_agreement(selection)
         encoding = encoding_of(self._connection)
-        return read_aggregates(self._one, self._catalog, selection, self._scope, encoding=encoding)
+        with self._located(selection):
+            return read_aggregates(self._one, self._catalog, selection, self._scope, encoding=encoding)
+
+    @contextmanager
+    def _located(self, selection: TableSelection) -> Iterator[None]:
+        """A text that is no UTF-8 is refused with the column it is in."""
+        try:
+            yield
+        except Unencodable as error:
+            with _translated(self._url):
+                raise locate(self._url, self._catalog, selection, self._scope) from error
 
     def _require_agreement(self, selection: TableSelection) -> None:
         """That nothing was lost or counted twice on the way from rows to figures."""
@@ -261,7 +272,11 @@ def _translated(url: str) -> Iterator[None]:
     """psycopg's errors as ours, once, at the edge."""
     try:
         yield
+    except psycopg.errors.CharacterNotInRepertoire as error:
+        raise Unencodable("a value is no valid UTF-8") from error
     except psycopg.errors.UntranslatableCharacter as error:
+        if "UTF8" in (error.diag.message_primary or "")[-8:]:  # in … has no equivalent in encoding "UTF8"
+            raise Unencodable("a value is no valid UTF-8") from error
         raise RequestRejected(
             "a value has a character that the source's encoding does not have, so no row has it; leave it out",
             field="filters",

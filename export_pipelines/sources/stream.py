@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
+from export_pipelines.sources.encoding import SQLSTATES, Unencodable
 from export_pipelines.sources.session import describe
 
 BATCH_BYTES = 4 * 1024 * 1024
@@ -66,6 +67,9 @@ def _translate(error: Exception, url: str) -> ExportError:
         return RequestRejected(
             f"the source refuses the query ({first_line(error)}); run `export-pipelines catalog check`", field="catalog"
         )
+    # What ADBC meets while rows arrive is an OSError with nothing but a text, in the server's language.
+    if state in SQLSTATES or (isinstance(error, OSError) and "UTF8" in str(error)):
+        return Unencodable("a value is no valid UTF-8")
     if state[:2] == "22":
         return RequestRejected(
             f"the source cannot evaluate a value as the catalog describes it (SQLSTATE {state}); "
