@@ -31,7 +31,7 @@ from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, encoding_of, share_snapshot
-from export_pipelines.sources.stream import RowReader, first_line
+from export_pipelines.sources.stream import RowReader, SnapshotGone, first_line
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
@@ -137,6 +137,7 @@ class PostgresSnapshot:
         self._idle: list[RowReader] = []
         self._closed = False
         self._shared = shared
+        self._ended: RequestRejected | Unavailable | None = None  # what ended the transaction, and with it the snapshot
 
     @property
     def shared(self) -> SharedSnapshot:
@@ -249,7 +250,7 @@ class PostgresSnapshot:
             reader = self._idle.pop()
         except IndexError:
             begin_sql = begin_statements(self._catalog, self._scope, self._shared.exported_id)
-            reader = self._engine.open(self._url, [statement.as_string() for statement in begin_sql])
+            reader = self._opened([statement.as_string() for statement in begin_sql])
         usable = False
         try:
             yield reader
@@ -260,9 +261,22 @@ class PostgresSnapshot:
             else:
                 reader.close()
 
+    def _opened(self, statements: list[str]) -> RowReader:
+        """A reader cannot join when another thread's statement failed: then that is what went wrong."""
+        try:
+            return self._engine.open(self._url, statements)
+        except SnapshotGone:
+            if self._ended is not None:
+                raise self._ended from None
+            raise
+
     def _one(self, query: sql.Composed) -> tuple[Any, ...]:
-        with self._lock, _translated(self._url):
-            row = self._connection.execute(query).fetchone()
+        try:
+            with self._lock, _translated(self._url):
+                row = self._connection.execute(query).fetchone()
+        except (RequestRejected, Unavailable) as error:
+            self._ended = self._ended or error  # later ones are only told that the transaction was aborted
+            raise
         assert row is not None
         return row
 

@@ -27,6 +27,10 @@ _LIES = {
 }
 
 
+class SnapshotGone(Unavailable):
+    """The transaction that exported the snapshot has ended."""
+
+
 class RowReader(Protocol):
     """A connection inside the snapshot. A read that did not end well leaves it fit for nothing but closing."""
 
@@ -55,7 +59,7 @@ def joining_snapshot(url: str, statement: str) -> Iterator[None]:
         yield
     except (adbc_driver_manager.Error, psycopg.Error) as error:
         if statement.startswith(SNAPSHOT_STATEMENT):  # SQLSTATE 42704 or 22023, but nobody asked for too much
-            raise Unavailable(
+            raise SnapshotGone(
                 f"source database {describe(url)} no longer holds the snapshot: {first_line(error)}"
             ) from error
         raise

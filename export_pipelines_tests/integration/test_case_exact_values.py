@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from psycopg import sql
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.formats.registry import all_formats
@@ -80,3 +79,30 @@ def test_a_text_that_is_no_utf8_is_refused_with_its_column(
             assert "Ã" not in str(refused.value)
             assert isinstance(refused.value, RequestRejected)
     assert chain.read(engine, "bad", tenant="2")[0].num_rows == 1
+
+
+@pytest.mark.parametrize("case", ["numeric_precision_is_scale", "extreme_values"])
+def test_figures_rest_on_no_spelling(chain_of: Callable[..., Chain], engine: Engine, tmp_path: Path, case: str) -> None:
+    chain = chain_of(case)
+    for table in chain.catalog.tables:
+        if table != "firms":
+            require_exact(chain, engine, table, tmp_path)
+
+
+@pytest.mark.parametrize(("case", "columns"), [("many_columns", 600), ("widest_table", 1598)])
+def test_a_table_has_as_many_columns_as_postgresql_allows(
+    chain_of: Callable[..., Chain], engine: Engine, tmp_path: Path, case: str, columns: int
+) -> None:
+    rows = require_exact(chain_of(case), engine, f"wide_{columns}", tmp_path)
+    assert rows[f"c{columns}"].to_pylist() == [7]
+
+
+def test_a_reader_that_cannot_join_says_what_ended_the_snapshot(chain_of: Callable[..., Chain], engine: Engine) -> None:
+    chain = chain_of("many_columns")
+    with chain.snapshot(engine) as snapshot:
+        for ask in (
+            lambda: snapshot._one(sql.SQL("SELECT 1 / 0")),
+            lambda: next(snapshot.read(chain.selection("firms"))),
+        ):  # noqa: SLF001
+            with pytest.raises(RequestRejected, match="SQLSTATE 22012"):
+                ask()
