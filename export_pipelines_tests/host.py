@@ -97,15 +97,21 @@ class Host:
         return dict(json.loads((self.folder / to / "manifest.json").read_text()))
 
 
-def host_of(script: str, *, server: Server, control_url: str, folder: Path, encoding: str = "UTF8") -> Host:
-    """A new database of the server with the tables of a case (`cases/<script>.sql`); no catalog yet."""
-    name = f"{script}_{os.getpid()}_{next(_numbers)}"
+def create_database(server: Server, name: str, encoding: str = "UTF8") -> str:
+    """An empty database of that encoding; its superuser URL."""
+    unique = f"{name}_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         locale = sql.SQL(" TEMPLATE template0 ENCODING {} LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'")
         suffix = sql.SQL("") if encoding == "UTF8" else locale.format(sql.Literal(encoding))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + suffix)
-    admin_url = server.url(name)
-    assert urlsplit(admin_url).path == f"/{name}"
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(unique)) + suffix)
+    url = server.url(unique)
+    assert urlsplit(url).path == f"/{unique}"
+    return url
+
+
+def host_of(script: str, *, server: Server, control_url: str, folder: Path, encoding: str = "UTF8") -> Host:
+    """A new database of the server with the tables of a case (`cases/<script>.sql`); no catalog yet."""
+    admin_url = create_database(server, script, encoding)
     with psycopg.connect(admin_url, autocommit=True, client_encoding="UTF8") as connection:
         connection.execute((CASES / f"{script}.sql").read_bytes())
     environment = {"EXPORT_CONTROL_URL": control_url, "EXPORT_HOME": str(folder / "home")}

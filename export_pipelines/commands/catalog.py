@@ -20,7 +20,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.settings import Settings, load_settings
-from export_pipelines.sources.session import connected
+from export_pipelines.sources.session import administering
 
 app = typer.Typer(no_args_is_help=True, help="What can be exported: make, check and protect the catalog.")
 
@@ -50,7 +50,7 @@ def init(
     with output.reported():
         if out is not None and out.exists():
             raise RequestRejected(f"{out} exists; choose another file or remove it", field="--out")
-        with connected(_admin_url(load_settings(), admin_url)) as connection:
+        with administering(_admin_url(load_settings(), admin_url)) as connection:
             reflection = reflect(
                 connection,
                 name=name,
@@ -78,7 +78,7 @@ def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_js
     with output.reported(as_json=as_json):
         settings = _settings(catalog)
         known = open_catalog(settings)
-        with _admin(settings, admin_url) as url, connected(url) as connection:
+        with _admin(settings, admin_url) as url, administering(url, known) as connection:
             findings = check(connection, known, role=known.reader_role)
         errors = [finding for finding in findings if finding.level == "error"]
         if as_json:
@@ -105,7 +105,7 @@ def rls(
     with output.reported():
         settings = _settings(catalog)
         known = open_catalog(settings)
-        with _admin(settings, admin_url) as url, connected(url) as connection:
+        with _admin(settings, admin_url) as url, administering(url) as connection:
             if not apply:
                 statements = [*rls_sql(connection, known, force=force), *(login_sql(known, login) if login else [])]
                 typer.echo("\n".join(f"{statement};" for statement in statements))

@@ -55,7 +55,7 @@ class Total(StrEnum):
     TRUES = "trues"
     DAYS = "days"  # since 1970-01-01, summed
     MICROSECONDS = "microseconds"  # since 1970-01-01 or midnight, summed
-    OCTETS = "octets"  # of the text or bytes, summed
+    OCTETS = "octets"  # of the text in UTF-8, or of the bytes, summed
     EXTREMES = "extremes"  # least and greatest finite value; float sums depend on order
 
 
@@ -69,7 +69,6 @@ _TOTALS = {
     Kind.TIMESTAMP: Total.MICROSECONDS,
     Kind.INSTANT: Total.MICROSECONDS,
 }
-_SUMMABLE_DIGITS = 24  # leaves 14 of a decimal128's 38 digits for adding up rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,12 @@ class ValueType:
     @property
     def total(self) -> Total:
         """How values of this type are summed up."""
-        return total_of(self.kind, self.arrow)
+        return total_of(self.kind)
+
+    @property
+    def padded(self) -> bool:
+        """Whether values have blanks at their end up to a length: character(n), as it is."""
+        return self.cast is None and base_type(self.pg_type) == "character"
 
 
 _SCALARS: dict[str, tuple[Kind, pa.DataType]] = {
@@ -96,6 +100,7 @@ _SCALARS: dict[str, tuple[Kind, pa.DataType]] = {
     "double precision": (Kind.FLOAT, pa.float64()),
     "text": (Kind.TEXT, pa.string()),
     "character varying": (Kind.TEXT, pa.string()),
+    "character": (Kind.TEXT, pa.string()),  # not as text, which has no blanks at its end
     "date": (Kind.DATE, pa.date32()),
     "time without time zone": (Kind.TIME, pa.time64("us")),
     "timestamp without time zone": (Kind.TIMESTAMP, pa.timestamp("us")),
@@ -121,7 +126,7 @@ _ALIASES = {
 }
 _JSON_ELEMENTS = (
     *(name for name in _SCALARS if name != "bytea"),
-    *("numeric", "uuid", "character", "interval", "time with time zone"),
+    *("numeric", "uuid", "interval", "time with time zone"),
 )
 # How values travel that no file holds as what they are: text in the place of their kind.
 _AS_TEXT = {
@@ -192,7 +197,8 @@ def as_text(pg_type: str) -> ValueType:
     Ordinary values read as formats write them (``2024-01-31T12:00:00.000000Z``), the others as PostgreSQL prints them
     (``infinity``, ``0044-03-15 00:00:00+00 BC``); PostgreSQL takes either for its type. Decimals stay numbers.
     """
-    kind, cast = _AS_TEXT.get(value_type(pg_type).kind, (Kind.TEXT, Cast.TEXT))
+    form = value_type(pg_type)
+    kind, cast = _AS_TEXT.get(form.kind, (Kind.TEXT, form.cast if form.kind is Kind.TEXT else Cast.TEXT))
     return ValueType(pg_type=normalize(pg_type), kind=kind, arrow=pa.string(), cast=cast)
 
 
@@ -208,10 +214,8 @@ def kind_of(field: pa.Field) -> Kind:
     return Kind((field.metadata or {})[KIND].decode())
 
 
-def total_of(kind: Kind, arrow: pa.DataType) -> Total:
-    """The figure of a column of that kind; decimals too wide to add up count the octets of their text."""
-    if kind is Kind.DECIMAL and arrow.precision > _SUMMABLE_DIGITS:
-        return Total.OCTETS
+def total_of(kind: Kind) -> Total:
+    """The figure of a column of that kind: never one of a text that each engine would spell in its own way."""
     return _TOTALS.get(kind, Total.OCTETS)
 
 

@@ -23,6 +23,7 @@ from export_pipelines.core.migration import (
 )
 from export_pipelines.core.model import ExportFile, ExportPlan
 from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.session_settings import SETTINGS
 from export_pipelines.packaging.codecs import codec_of_file
 from export_pipelines.packaging.ddl_statements import ScriptReader, Statement
 from export_pipelines.packaging.ddl_tokens import refused
@@ -34,14 +35,8 @@ _STAGING = "pg_temp.export_load"
 _DIALECT = "FORMAT csv, NULL '', ENCODING 'UTF8'"
 _PROGRAMS = {"gzip": "gzip -dc", "bz2": "bzip2 -dc", "zstd": "zstd -dc"}
 
-# What decides how the text of a value is read; `export_pipelines.sources.session` fixes how it was printed.
-READING = (
-    "SET LOCAL client_encoding = 'UTF8'",
-    "SET LOCAL DateStyle = 'ISO, YMD'",
-    "SET LOCAL IntervalStyle = 'postgres'",
-    "SET LOCAL TimeZone = 'UTC'",
-    "SET LOCAL standard_conforming_strings = on",
-)
+# What decides how the text of a value is read: the settings under which it was printed.
+READING = tuple(f"SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items() if name != "search_path")
 
 # A JSON array as PostgreSQL's own; a text stands for one with bounds of its own. Not jsonb: numbers keep their digits.
 ARRAY_FUNCTION = r"""CREATE FUNCTION pg_temp.export_array(value json)
@@ -168,7 +163,7 @@ def _load_script(scripts: MigrationScripts, files: list[ExportFile]) -> str:
         "-- made of, and compares the rows with the manifest.",
         "\\set ON_ERROR_STOP on",
         f"\\if :{{?schema}}\n\\else\n\\set schema {_in_psql(scripts.schema)}\n\\endif",
-        "BEGIN;",
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;",
         *(f"{statement};" for statement in READING),
         'CREATE SCHEMA IF NOT EXISTS :"schema";',
         *(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};" for schema in scripts.other_schemas),

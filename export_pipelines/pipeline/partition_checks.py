@@ -126,7 +126,10 @@ class Inspector:
             keys = ", ".join(_position(table, name) for name in table.primary_key)
             repeated = f"(SELECT count(*) FROM (SELECT 1 FROM part GROUP BY {keys} HAVING count(*) > 1))"  # noqa: S608
         if (column := _visible_tenant(table)) is not None:
-            foreign = f"count(*) FILTER (WHERE {_position(table, column)}::VARCHAR IS DISTINCT FROM $2)"
+            owner = f"{_position(table, column)}::VARCHAR"
+            if table.form_of(column).padded:  # a tenant's id is a text, which has no blanks at its end
+                owner = f"rtrim({owner}, ' ')"
+            foreign = f"count(*) FILTER (WHERE {owner} IS DISTINCT FROM $2)"
         # $2 is selected so that it is bound also where nothing compares with it.
         row = self._session.execute(
             f"WITH part({columns}) AS (SELECT * FROM {_PART}) "  # noqa: S608 - positions only

@@ -40,9 +40,9 @@ from export_pipelines.pipeline.content_checks import head_of
 from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.restored_objects import Objects, objects_in, require_columns, require_empty, require_own
 from export_pipelines.pipeline.validate import plain_copy, read_part
-from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.extensions import installed, search_path
-from export_pipelines.sources.session import SETTINGS, connected, describe
+from export_pipelines.sources.session import administering, describe, encoding_of, pin
 from export_pipelines.validation.account import differences
 
 Told = Callable[[str], None]
@@ -90,7 +90,7 @@ def restore_package(
     scripts = read_scripts({name: _text(folder / name) for name in (SCHEMA_FILE, CONSTRAINTS_FILE)}, migration)
     target = migration.schema_ if schema is None else _schema_name(schema)
     restorer = _Restorer(manifest, migration, scripts, folder, find_format, target)
-    with connected(url, what="target database") as connection, _explained(url):
+    with administering(url, what="target database") as connection, _explained(url):
         for warning in _warnings(connection):
             warned(warning)
         with connection.transaction(force_rollback=dry_run):
@@ -176,8 +176,7 @@ class _Restorer:
         for name in self._schemas:
             require_empty(connection, name)
         path = search_path([self._schema, *self._extensions.values()])
-        for name, value in {**SETTINGS, "search_path": path}.items():
-            connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        pin(connection, {"search_path": path})
         for statement in READING:
             connection.execute(statement.encode())
 
@@ -207,10 +206,15 @@ class _Restorer:
         problems: list[str] = []
         for table in self._manifest.tables:
             selection = _all_of(table, catalog)
-            row = connection.execute(select_aggregates(catalog, selection, _NOBODY)).fetchone()
-            assert row is not None
             expected = TableAggregates(rows=table.rows, columns=_expected(table))
-            found = differences(expected, read_aggregates(selection, row), head_of(table).schema)
+            restored = read_aggregates(
+                lambda query: connection.execute(query).fetchone() or (),
+                catalog,
+                selection,
+                _NOBODY,
+                encoding=encoding_of(connection),
+            )
+            found = differences(expected, restored, head_of(table).schema)
             problems += [f"{table.name}: {problem}" for problem in found]
         if problems:
             raise IntegrityViolation(

@@ -22,12 +22,12 @@ from export_pipelines.core.service_catalog import SERVICE_CATALOG
 from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.names import GUARD
 from export_pipelines.sources.query import select_rows
 from export_pipelines.sources.relation import from_where
-from export_pipelines.sources.session import SETTINGS, share_snapshot
+from export_pipelines.sources.session import encoding_of, pin, settings_of, share_snapshot
 from export_pipelines.stores.control import Control
 
 _COLUMNS = """
@@ -44,8 +44,7 @@ def stage_service(plan: ExportPlan, services: ExportServices, progress: Progress
     """Requests, their events, files and deliveries, and the audit log, of the plan's tenant."""
     services.store.delete(stage_prefix(plan.request_id, plan.attempt))
     with services.reading_control() as connection:
-        for name, value in SETTINGS.items():
-            connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        pin(connection, settings_of(SERVICE_CATALOG))
         snapshot = share_snapshot(connection).info
         tables = [_staged(plan, selection, services, connection, progress) for selection in plan.selections]
         unknown = _not_described(dict(connection.execute(_COLUMNS).fetchall()))
@@ -98,9 +97,13 @@ def _staged(
     schema = SERVICE_CATALOG.tables[selection.table].arrow_schema(selection.columns)
     batches = _batches(plan, selection, connection, schema)
     rows = write_canonical(services.store, key, batches, schema, table=selection.table, progress=progress)
-    row = connection.execute(select_aggregates(SERVICE_CATALOG, selection, plan.scope)).fetchone()
-    assert row is not None
-    aggregates = read_aggregates(selection, row)
+    aggregates = read_aggregates(
+        lambda query: connection.execute(query).fetchone() or (),
+        SERVICE_CATALOG,
+        selection,
+        plan.scope,
+        encoding=encoding_of(connection),
+    )
     if rows != aggregates.rows:
         raise IntegrityViolation(f"{selection.table}: {rows} rows arrived, the database counts {aggregates.rows}")
     size_bytes = sum(size for _, size in services.store.list(key))

@@ -17,6 +17,7 @@ from psycopg import errors, sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.core.session_settings import SETTINGS
 
 MAX_TENANTS = 10_000
 MAX_ROWS = 50_000_000
@@ -61,7 +62,7 @@ def load_sample(
     last = dt.datetime.now(dt.UTC).date() if until is None else until
     _check_numbers(tenants=tenants, rows=rows, seed=seed, invoices=invoices, until=last)
     root = _tenant_table(name)
-    settings = {
+    settings = SETTINGS | {
         "sample.tenants": str(tenants),
         "sample.rows": str(rows),
         "sample.seed": str(seed),
@@ -69,13 +70,13 @@ def load_sample(
         "sample.until": last.isoformat(),
     }
     with _transaction(admin_url, name) as connection:
+        for key, value in settings.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [key, value])
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample ' || %s, 0))", [name])
         if not _true(connection, sql.SQL("SELECT to_regclass({}) IS NOT NULL").format(sql.Literal(".".join(root)))):
             connection.execute(_file(name, "schema.sql").read_bytes())
         if _true(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*root))):
             return
-        for key, value in settings.items():
-            connection.execute("SELECT set_config(%s, %s, true)", [key, value])
         connection.execute(_file(name, "generate.sql").read_bytes())
 
 
@@ -125,10 +126,12 @@ def _transaction(admin_url: str, name: str) -> Iterator[psycopg.Connection]:
 
 def _connect(admin_url: str) -> psycopg.Connection:
     try:
-        return psycopg.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+        connection = psycopg.connect(admin_url, connect_timeout=CONNECT_TIMEOUT_SECONDS, client_encoding="UTF8")
     except psycopg.ProgrammingError as error:  # its text repeats the URL, which may hold a password
         message = "is not a PostgreSQL URL; write postgresql://user:password@host:port/database"
         raise RequestRejected(message, field="admin_url") from error
+    connection.read_only, connection.isolation_level = False, psycopg.IsolationLevel.READ_COMMITTED  # not the defaults
+    return connection
 
 
 def _first_line(error: psycopg.Error) -> str:

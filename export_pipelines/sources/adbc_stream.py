@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 from adbc_driver_postgresql import StatementOptions
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from export_pipelines.sources.stream import BATCH_BYTES, joining_snapshot, translated
+
+_QUOTING = "-c quote_all_identifiers=off"
 
 
 class AdbcReader:
@@ -17,7 +20,7 @@ class AdbcReader:
     def __init__(self, url: str, statements: Sequence[str]) -> None:
         self._url = url
         with translated(url):
-            self._connection = adbc.connect(url, autocommit=True)
+            self._connection = _opened(url)
             try:
                 with self._connection.cursor() as cursor:
                     for statement in statements:
@@ -40,3 +43,24 @@ class AdbcReader:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _opened(url: str) -> adbc.Connection:
+    """A connection that knows text for text.
+
+    ADBC finds out about types when it connects, by names that PostgreSQL prints quoted under quote_all_identifiers, and
+    takes every type for an unknown one. Then it is told at the start; not always, since poolers may refuse options.
+    """
+    connection = adbc.connect(url, autocommit=True)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT ''::pg_catalog.text")
+            known = cursor.fetch_arrow_table().schema.field(0).type == pa.string()
+    except BaseException:
+        connection.close()
+        raise
+    if known:
+        return connection
+    connection.close()
+    given = conninfo_to_dict(url).get("options", "")
+    return adbc.connect(make_conninfo(url, options=f"{given} {_QUOTING}".strip()), autocommit=True)

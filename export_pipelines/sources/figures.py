@@ -91,6 +91,8 @@ def _period(catalog: Catalog, selection: TableSelection) -> sql.Composable:
 def _dimension(name: str, column: Column) -> sql.Composable:
     """Texts by their bytes: a collation may take different ones for the same and leave to chance which is shown."""
     value = sql.Identifier(ROW, name)
+    if value_type(column.type).padded:
+        return sql.SQL('({} COLLATE "C")').format(value)
     if value_type(column.type).kind is Kind.TEXT and base_type(column.type) != "uuid":
         return sql.SQL('({}::text COLLATE "C")').format(value)
     return value

@@ -22,17 +22,18 @@ from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
-from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
+from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
+from export_pipelines.sources.encoding import Unencodable, locate
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.omitted import count_other_rows, expect_other_rows
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
 from export_pipelines.sources.relation import agreement, from_where
-from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
-from export_pipelines.sources.stream import RowReader, first_line
+from export_pipelines.sources.session import begin, begin_statements, connected, describe, encoding_of, share_snapshot
+from export_pipelines.sources.stream import RowReader, SnapshotGone, first_line
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
@@ -156,6 +157,7 @@ class PostgresSnapshot:
         self._idle: list[RowReader] = []
         self._closed = False
         self._shared = shared
+        self._ended: RequestRejected | Unavailable | None = None  # what ended the transaction, and with it the snapshot
 
     @property
     def shared(self) -> SharedSnapshot:
@@ -183,7 +185,7 @@ class PostgresSnapshot:
         schema = shape.arrow_schema(selection.columns, selection.as_text)
         owned = self._catalog.tables[selection.table].tenant.column is not None
         query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
-        with self._reader() as reader:
+        with self._located(selection), self._reader() as reader:
             for received in reader.read(query, schema, selection.table):
                 if owned:
                     require_tenant(received, self._scope.tenant_id, selection.table)
@@ -226,8 +228,18 @@ class PostgresSnapshot:
         self._require_asked(selection)
         if selection.aggregation is not None:
             self._require_agreement(selection)
-        row = self._one(select_aggregates(self._catalog, selection, self._scope))
-        return read_aggregates(selection, row)
+        encoding = encoding_of(self._connection)
+        with self._located(selection):
+            return read_aggregates(self._one, self._catalog, selection, self._scope, encoding=encoding)
+
+    @contextmanager
+    def _located(self, selection: TableSelection) -> Iterator[None]:
+        """A text that is no UTF-8 is refused with the column it is in."""
+        try:
+            yield
+        except Unencodable as error:
+            with _translated(self._url):
+                raise locate(self._url, self._catalog, selection, self._scope) from error
 
     def _require_agreement(self, selection: TableSelection) -> None:
         """That nothing was lost or counted twice on the way from rows to figures."""
@@ -273,7 +285,7 @@ class PostgresSnapshot:
             reader = self._idle.pop()
         except IndexError:
             begin_sql = begin_statements(self._catalog, self._scope, self._shared.exported_id)
-            reader = self._engine.open(self._url, [statement.as_string() for statement in begin_sql])
+            reader = self._opened([statement.as_string() for statement in begin_sql])
         usable = False
         try:
             yield reader
@@ -284,9 +296,22 @@ class PostgresSnapshot:
             else:
                 reader.close()
 
+    def _opened(self, statements: list[str]) -> RowReader:
+        """A reader cannot join when another thread's statement failed: then that is what went wrong."""
+        try:
+            return self._engine.open(self._url, statements)
+        except SnapshotGone:
+            if self._ended is not None:
+                raise self._ended from None
+            raise
+
     def _one(self, query: sql.Composed) -> tuple[Any, ...]:
-        with self._lock, _translated(self._url):
-            row = self._connection.execute(query).fetchone()
+        try:
+            with self._lock, _translated(self._url):
+                row = self._connection.execute(query).fetchone()
+        except (RequestRejected, Unavailable) as error:
+            self._ended = self._ended or error  # later ones are only told that the transaction was aborted
+            raise
         assert row is not None
         return row
 
@@ -296,7 +321,11 @@ def _translated(url: str) -> Iterator[None]:
     """psycopg's errors as ours, once, at the edge."""
     try:
         yield
+    except psycopg.errors.CharacterNotInRepertoire as error:
+        raise Unencodable("a value is no valid UTF-8") from error
     except psycopg.errors.UntranslatableCharacter as error:
+        if "UTF8" in (error.diag.message_primary or "")[-8:]:  # in … has no equivalent in encoding "UTF8"
+            raise Unencodable("a value is no valid UTF-8") from error
         raise RequestRejected(
             "a value has a character that the source's encoding does not have, so no row has it; leave it out",
             field="filters",

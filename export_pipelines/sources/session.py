@@ -1,14 +1,16 @@
-"""Connections to the source: who we are, which tenant, which snapshot.
+"""Connections to the source: who we are, which tenant, which snapshot, and settings that depend on nobody.
 
-A session is one read-only repeatable-read transaction as the catalog's reader role. Everything set here is local
-to that transaction.
+A reader's session is one read-only repeatable-read transaction as the catalog's reader role. Everything set for it is
+local to that transaction, so that a pooler may hand the connection to others. An administrator's session keeps its
+settings until it ends.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -16,21 +18,9 @@ from psycopg import sql
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.model import SharedSnapshot, SnapshotInfo, TenantScope
+from export_pipelines.core.session_settings import SETTINGS, TRANSACTION_DEFAULTS
 
 CONNECT_TIMEOUT_SECONDS = 10
-
-# What makes the text of values independent of the server's and the user's defaults.
-SETTINGS = {
-    "client_encoding": "UTF8",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "row_security": "on",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-}
 
 # What makes rows come in the order in which the table holds them, which one snapshot sees but one way: no scan that
 # joins another's half-way, no workers that race, no index whose use depends on statistics (a bitmap of it is in order).
@@ -43,6 +33,8 @@ PHYSICAL_ORDER = {
     "enable_indexonlyscan": "off",
 }
 
+_NEWER = """SELECT CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+THEN pg_catalog.set_config('transaction_timeout', '0', {}) END"""  # PostgreSQL 17
 _JOINING = 1  # place of SET TRANSACTION SNAPSHOT, which must come before any query
 
 
@@ -55,19 +47,61 @@ def begin_statements(
         statements.append(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
     role = catalog.reader_role if scope is not None else catalog.directory_role
     statements.append(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-    settings = SETTINGS if snapshot_id is None else SETTINGS | PHYSICAL_ORDER
+    settings = settings_of(catalog)
+    if snapshot_id is not None:
+        settings |= PHYSICAL_ORDER
     if scope is not None:
-        settings = settings | {catalog.tenant.setting: scope.tenant_id}
-    for name, value in settings.items():
-        statements.append(sql.SQL("SELECT set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value)))
-    return statements
+        settings |= {catalog.tenant.setting: scope.tenant_id}
+    return [*statements, *_setting(settings, local=True), sql.SQL(_NEWER).format(sql.Literal(True))]
+
+
+def settings_of(catalog: Catalog) -> dict[str, str]:
+    """For reading the catalog's tables: it may write types of its own schema, or of public, without a schema."""
+    return SETTINGS | {"search_path": f"pg_catalog, {sql.Identifier(catalog.schema_).as_string()}, public"}
+
+
+def _setting(settings: Mapping[str, str], *, local: bool) -> list[sql.Composed]:
+    """Statements that set them, the first alone: it may decide how the literals of the next are read."""
+    calls = [
+        sql.SQL("pg_catalog.set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
+        for name, value in settings.items()
+    ]
+    return [sql.SQL("SELECT {}").format(sql.SQL(", ").join(part)) for part in (calls[:1], calls[1:]) if part]
+
+
+def pin(connection: psycopg.Connection[Any], settings: Mapping[str, str], *, local: bool = True) -> None:
+    """Make ``settings`` those of the open transaction or, unless ``local``, of the session."""
+    for statement in _setting(settings, local=local):
+        connection.execute(statement)
+
+
+def encoding_of(connection: psycopg.Connection[Any]) -> str:
+    """The database's own, as PostgreSQL calls it: ``UTF8``, ``LATIN1``, ``SQL_ASCII``."""
+    return connection.info.parameter_status("server_encoding") or ""
+
+
+@contextmanager
+def administering(
+    url: str, catalog: Catalog | None = None, *, what: str = "source database"
+) -> Iterator[psycopg.Connection]:
+    """As `connected`, with settings pinned for the session, since what it does is not one transaction.
+
+    With a catalog names are looked up as for its readers, else in PostgreSQL's own schema only.
+    """
+    with connected(url, what=what) as connection:
+        pinned = SETTINGS if catalog is None else settings_of(catalog)
+        pin(connection, pinned | TRANSACTION_DEFAULTS, local=False)
+        connection.execute(sql.SQL(_NEWER).format(sql.Literal(False)))
+        yield connection
 
 
 @contextmanager
 def connected(url: str, *, what: str = "source database") -> Iterator[psycopg.Connection]:
     """An autocommit connection; `Unavailable` names server and database, never the password."""
     try:
-        connection = psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+        connection = psycopg.connect(
+            url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, client_encoding="UTF8"
+        )
     except psycopg.OperationalError as error:
         problem = "refuses the login" if "authentication failed" in str(error) else "does not answer"
         raise Unavailable(f"{what} {describe(url)} {problem}: {str(error).strip()}") from error

@@ -11,6 +11,7 @@ import psycopg
 import pyarrow as pa
 
 from export_pipelines.core.errors import ExportError, RequestRejected, Unavailable
+from export_pipelines.sources.encoding import SQLSTATES, Unencodable
 from export_pipelines.sources.session import describe
 
 BATCH_BYTES = 4 * 1024 * 1024
@@ -24,6 +25,10 @@ _LIES = {
     "22P02": "value",
     "22": "value",
 }
+
+
+class SnapshotGone(Unavailable):
+    """The transaction that exported the snapshot has ended."""
 
 
 class RowReader(Protocol):
@@ -54,7 +59,7 @@ def joining_snapshot(url: str, statement: str) -> Iterator[None]:
         yield
     except (adbc_driver_manager.Error, psycopg.Error) as error:
         if statement.startswith(SNAPSHOT_STATEMENT):  # SQLSTATE 42704 or 22023, but nobody asked for too much
-            raise Unavailable(
+            raise SnapshotGone(
                 f"source database {describe(url)} no longer holds the snapshot: {first_line(error)}"
             ) from error
         raise
@@ -66,6 +71,9 @@ def _translate(error: Exception, url: str) -> ExportError:
         return RequestRejected(
             f"the source refuses the query ({first_line(error)}); run `export-pipelines catalog check`", field="catalog"
         )
+    # What ADBC meets while rows arrive is an OSError with nothing but a text, in the server's language.
+    if state in SQLSTATES or (isinstance(error, OSError) and "UTF8" in str(error)):
+        return Unencodable("a value is no valid UTF-8")
     if state[:2] == "22":
         return RequestRejected(
             f"the source cannot evaluate a value as the catalog describes it (SQLSTATE {state}); "
