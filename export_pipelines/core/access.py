@@ -1,6 +1,6 @@
 """Who may do what: the roles of callers, in one place.
 
-The database repeats the part about rows as policies (``stores/migrations``): a member sees its own exports, an admin
+The database repeats the part about rows as policies (``stores/schema``): a member sees its own exports, an admin
 those of its tenant, an operator none.
 """
 

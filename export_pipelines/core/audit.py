@@ -1,6 +1,6 @@
 """Entries of the audit log: what one says, how it is hashed, and what it must never hold.
 
-The database appends and hashes (``stores/migrations``); this is the same encoding written down a second time, for those
+The database appends and hashes (``stores/schema``); this is the same encoding written down a second time, for those
 who verify. It changes nothing that is already in a log, so it must never change.
 """
 

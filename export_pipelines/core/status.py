@@ -1,6 +1,6 @@
 """Statuses of requests and deliveries and the transitions that are legal.
 
-The database holds the same table as a trigger (``stores/migrations``); a test compares the two.
+The database holds the same table as a trigger (``stores/schema``); a test compares the two.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.account import launched_by_root, make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.settings import Settings
-from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, migrate
+from export_pipelines.stores.control_schema import API_ROLE, DAGSTER_SCHEMA
+from export_pipelines.stores.migrate import migrate
 
 SOURCE_DATABASE, CONTROL_DATABASE = "app", "control"
 LOGIN_ROLE, SERVICE_ROLE, WEB_ROLE = "export_login", "export_service", "export_web"

@@ -1,7 +1,7 @@
 """Transactions in the name of a caller: what the API may do in the control database.
 
 Each runs as the role ``export_api`` with the caller's tenant, user and role set for the transaction only, so that the
-policies in ``stores/migrations`` decide about every row it touches, whatever the code above forgot.
+policies in ``stores/schema`` decide about every row it touches, whatever the code above forgot.
 """
 
 from __future__ import annotations

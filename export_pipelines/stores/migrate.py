@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import psycopg
 
 from export_pipelines.core.errors import Unavailable
-
-SCHEMA = "export_control"
-DAGSTER_SCHEMA = "dagster"
-API_ROLE = "export_api"
+from export_pipelines.stores.control_schema import head
 
 
 def migrate(url: str) -> tuple[str | None, str]:
@@ -28,13 +22,6 @@ def migrate(url: str) -> tuple[str | None, str]:
     return upgrade(url)
 
 
-@cache
-def head() -> str:
-    """The newest revision this version knows: the number in the last step's file name."""
-    steps = (Path(__file__).parent / "migrations" / "versions").glob("v[0-9]*.py")
-    return max(step.name.removeprefix("v").partition("_")[0] for step in steps)
-
-
 def _is_current(url: str) -> bool:
     """One look; whatever it cannot answer is for the upgrade to find and to explain."""
     try:
@@ -43,12 +30,7 @@ def _is_current(url: str) -> bool:
                 "SELECT version_num, to_regnamespace('dagster') IS NOT NULL FROM export_control.schema_version"
             ).fetchall()
     except psycopg.OperationalError as error:
-        raise unavailable(error) from error
+        raise Unavailable(f"control database does not answer: {str(error).strip()}") from error
     except psycopg.Error:
         return False
     return found == [(head(), True)]
-
-
-def unavailable(error: BaseException) -> Unavailable:
-    """What a server that does not answer is told as."""
-    return Unavailable(f"control database does not answer: {str(error).strip()}")

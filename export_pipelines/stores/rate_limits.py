@@ -49,7 +49,7 @@ class RateLimits:
 def subject_of(caller: Caller, what: str) -> str:
     """Whose bucket a caller's request is counted in: the user's, whatever credential it came with; else the key's.
 
-    A caller's own is the only one that the database gives its session (``may_count`` in ``stores/migrations``).
+    A caller's own is the only one that the database gives its session (``may_count`` in ``stores/schema``).
     """
     return json.dumps([what, caller.tenant_id, caller.name], ensure_ascii=True)
 

@@ -1,7 +1,7 @@
 """Schedules as people use them: save, look, pause, resume, run now, delete. Deleted ones stay for the history.
 
 What makes requests of their fires is `export_pipelines.stores.dispatch`; what the outcome of a request does to its
-schedule is a trigger in ``stores/migrations``.
+schedule is a trigger in ``stores/schema``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Applies alembic's steps to the control database; `export_pipelines.stores.migrate` decides whether there are any."""
+"""Makes the schema of a new control database, or applies alembic's steps to an old one.
+
+`export_pipelines.stores.migrate` decides whether there is anything to do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -16,8 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from export_pipelines.core.errors import RequestRejected
-from export_pipelines.stores.migrate import API_ROLE, DAGSTER_SCHEMA, SCHEMA, head, unavailable
+from export_pipelines.core.errors import RequestRejected, Unavailable
+from export_pipelines.stores.control_schema import API_ROLE, DAGSTER_SCHEMA, SCHEMA, head, schema_script
 
 _LOCK = 7_283_001  # any fixed number: two processes that migrate at once take turns
 _SETTING = "EXPORT_CONTROL_URL"
@@ -34,7 +37,12 @@ def upgrade(url: str) -> tuple[str | None, str]:
         before = _current(connection)
         _refuse_unknown(before)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if before is None:
+            with closing(connection.connection.cursor()) as cursor:  # the driver's: SQLAlchemy reads % as a placeholder
+                cursor.execute(schema_script())
+            command.stamp(config, "head")
+        else:
+            command.upgrade(config, "head")
     return before, head()
 
 
@@ -55,8 +63,8 @@ def _refuse_unknown(revision: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if revision is not None and revision not in known:
         raise RequestRejected(
-            f"the control database has schema version {revision}, this program knows up to {head()}; "
-            "install the newer program, or name another database",
+            f"the control database has schema version {revision}, which this program (up to {head()}) does not know; "
+            "install the version that made it, or name another database",
             field=_SETTING,
         )
 
@@ -77,7 +85,7 @@ def _explained() -> Iterator[None]:
                 field=_SETTING,
             ) from error
         if isinstance(cause, psycopg.OperationalError):
-            raise unavailable(cause) from error
+            raise Unavailable(f"control database does not answer: {message}") from error
         raise
 
 

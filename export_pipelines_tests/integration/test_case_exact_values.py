@@ -103,6 +103,6 @@ def test_a_reader_that_cannot_join_says_what_ended_the_snapshot(chain_of: Callab
         for ask in (
             lambda: snapshot._one(sql.SQL("SELECT 1 / 0")),
             lambda: next(snapshot.read(chain.selection("firms"))),
-        ):  # noqa: SLF001
+        ):
             with pytest.raises(RequestRejected, match="SQLSTATE 22012"):
                 ask()

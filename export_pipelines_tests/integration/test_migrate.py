@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.deliveries import DeliveryStore
-from export_pipelines.stores.migrate import DAGSTER_SCHEMA, SCHEMA, head, migrate
+from export_pipelines.stores.control_schema import DAGSTER_SCHEMA, SCHEMA, head
+from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.upgrade import _address, _config
 
@@ -28,6 +28,47 @@ TABLES = {
     "api_replies", "api_keys", "rate_limits", "audit_log", "signing_keys", "export_measures", "metric_counters",
     "metric_histograms", "schema_version", "service_state",
 }  # fmt: skip
+
+
+# Every part of the schema as a line of text, whatever order the parts and a table's columns were made in.
+DESCRIBED = """
+SELECT format('column %s.%s %s%s default %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+              CASE WHEN a.attnotnull THEN ' not null' END, pg_get_expr(d.adbin, d.adrelid),
+              a.attgenerated::text || a.attidentity::text, a.attacl::text)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
+WHERE c.relnamespace = 'export_control'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+UNION ALL
+SELECT format('%s %s %s %s row security %s %s rights %s', relkind, relname, relpersistence, reloptions, relrowsecurity,
+              relforcerowsecurity, relacl::text)
+FROM pg_class WHERE relnamespace = 'export_control'::regnamespace AND relkind IN ('r', 'S')
+UNION ALL
+SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+FROM pg_constraint WHERE connamespace = 'export_control'::regnamespace
+UNION ALL
+SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relnamespace = 'export_control'::regnamespace
+UNION ALL
+SELECT format('%s rights %s', pg_get_functiondef(oid), proacl::text)
+FROM pg_proc WHERE pronamespace = 'export_control'::regnamespace
+UNION ALL
+SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+WHERE c.relnamespace = 'export_control'::regnamespace AND NOT tgisinternal
+UNION ALL
+SELECT format('policy %s %s %s %s %s %s', tablename, policyname, cmd, roles, qual, with_check)
+FROM pg_policies WHERE schemaname = 'export_control'
+UNION ALL
+SELECT format('type %s %s', typname, enum_range_of.labels) FROM pg_type t, LATERAL (
+    SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder) AS labels FROM pg_enum WHERE enumtypid = t.oid
+) AS enum_range_of WHERE typnamespace = 'export_control'::regnamespace AND typtype = 'e'
+UNION ALL
+SELECT format('schema %s', nspacl::text) FROM pg_namespace WHERE nspname = 'export_control'
+"""
+
+
+def described(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        return sorted(line for (line,) in connection.execute(DESCRIBED))
 
 
 def tables_of(url: str) -> set[str]:
@@ -67,37 +108,18 @@ def test_migrating_again_changes_nothing(database: Callable[[str], str]) -> None
         assert RequestStore(control).get(request_id).tenant_id == "t"
 
 
-def test_a_notice_that_waits_meanwhile_is_carried_over(database: Callable[[str], str]) -> None:
-    url = database("waiting")
-    with create_engine(_address(url), poolclass=NullPool).begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+def test_the_steps_lead_to_the_schema_that_the_files_say(database: Callable[[str], str]) -> None:
+    """A new database is made of `stores/schema`, an old one goes through every step: both must end the same."""
+    new, old = database("made"), database("stepped")
+    migrate(new)
+    with create_engine(_address(old), poolclass=NullPool).begin() as connection:
+        for name in (SCHEMA, DAGSTER_SCHEMA):
+            connection.execute(text(f"CREATE SCHEMA {name}"))
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0015")
-    with psycopg.connect(url) as connection:
-        connection.execute(
-            """
-            WITH made AS (
-                INSERT INTO export_control.export_schedules
-                    (tenant_id, owner, name, config, cron, timezone, next_fire_at)
-                VALUES ('t', 'ann@example.com', 'Pets', '{}', '0 3 * * *', 'UTC', now()) RETURNING id
-            ), asked AS (
-                INSERT INTO export_control.export_requests (tenant_id, config, schedule_id)
-                SELECT 't', '{"tables": ["pets"], "format": "csv"}', id FROM made RETURNING id
-            )
-            INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
-            SELECT id, 'notice', 'ann@example.com', '{"schedule": "Pets", "failures": 3, "error": "gone"}'::jsonb
-            FROM asked
-            UNION ALL
-            SELECT id, 'email', 'ben@example.com', '{}' FROM asked
-            """
-        )
-    assert migrate(url) == ("0015", head())
-    with closing(ControlDatabase(url)) as control:
-        due = [DeliveryStore(control).take_due() for _ in range(2)]
-        found = {one.method: (one.tenant_id, one.request_id is None, one.message) for one in due if one}
-    told = {"schedule": "Pets", "reason": "3 exports in a row failed; the last one: gone"}
-    assert found == {"notice": ("t", True, told), "email": ("t", False, {})}
+        command.upgrade(config, "head")
+    assert described(old) == described(new)
+    assert migrate(old) == (head(), head())
 
 
 def test_two_processes_may_migrate_at_once(database: Callable[[str], str]) -> None:

@@ -1,11 +1,11 @@
-"""Passwords of requests: kept sealed in a column of their own, wiped with the end of the request, never in clear."""
+"""The schema of 0.1.0."""
 
 from __future__ import annotations
 
 from export_pipelines.stores.migrations.scripts import run_script_of
 
-revision = "0004"
-down_revision = "0003"
+revision = "0001"
+down_revision = None
 
 
 def upgrade() -> None:

@@ -1,164 +1,8 @@
--- Who asks: the service itself, which is bound by nothing here, or the API in somebody's name.
-CREATE FUNCTION export_control.acts_for_service() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT current_setting('role') <> 'export_api'
-       AND pg_has_role(session_user, (SELECT nspowner FROM pg_namespace WHERE nspname = 'export_control'), 'USAGE')
-$$;
+-- Counters for Prometheus and the state of the queue.
 
--- Whose exports the caller may count: everybody's, one tenant's, or (tenant NULL) nobody's.
-CREATE FUNCTION export_control.countable(wanted text, OUT everything boolean, OUT tenant text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT unbound AND wanted IS NULL,
-           CASE WHEN unbound OR (role = 'admin' AND own = coalesce(wanted, own)) THEN coalesce(wanted, own) END
-    FROM (SELECT export_control.acts_for_service() OR role = 'operator' AS unbound, role, own
-          FROM (SELECT current_setting('export_control.role', true) AS role,
-                       nullif(current_setting('export_control.tenant', true), '') AS own) AS told) AS caller
-$$;
-
--- Measures: what each table of a finished export was, for the estimates of the next ones.
-CREATE TABLE export_control.export_measures (
-    request_id    uuid NOT NULL REFERENCES export_control.export_requests (id) ON DELETE CASCADE,
-    table_name    text NOT NULL,
-    tenant_id     text NOT NULL,
-    catalog       text NOT NULL,
-    format        text NOT NULL,
-    compression   text NOT NULL,           -- how the bytes were made: a codec, zip, or none
-    converted     boolean NOT NULL,        -- from kept rows, without reading the source
-    selection     text NOT NULL,           -- which kind of selection: a guess errs alike on the same kind
-    planner_rows  bigint CHECK (planner_rows >= 0),
-    rows          bigint NOT NULL CHECK (rows >= 0),
-    volume_bytes  bigint NOT NULL CHECK (volume_bytes >= 0),  -- rows × planned width; what work is counted in
-    size_bytes    bigint NOT NULL CHECK (size_bytes >= 0),    -- the table's share of the data files as published
-    seconds       double precision NOT NULL CHECK (seconds >= 0),  -- the table's share of the run, by volume
-    completed_at  timestamptz NOT NULL,
-    PRIMARY KEY (request_id, table_name)
-);
-CREATE INDEX export_measures_tenant ON export_control.export_measures (tenant_id, catalog, table_name, completed_at DESC);
-CREATE INDEX export_measures_table
-    ON export_control.export_measures (catalog, table_name, format, compression, completed_at DESC);
-CREATE INDEX export_measures_format ON export_control.export_measures (format, compression, completed_at DESC);
-ALTER TABLE export_control.export_measures ENABLE ROW LEVEL SECURITY;
-
--- Sums over the newest exports of each table by this tenant, by anybody, and of any table in this format. Rows of other
--- tenants never leave: who acts for the API gets its own tenant's and sums over many.
-CREATE FUNCTION export_control.past_measures(
-    of_tenant text, of_catalog text, of_tables text[], of_format text, of_compression text, of_converted boolean
-) RETURNS TABLE (basis text, table_name text, exports bigint, volume_bytes numeric, size_bytes numeric,
-                 seconds double precision)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-    IF NOT export_control.acts_for_service() THEN
-        of_tenant := nullif(current_setting('export_control.tenant', true), '');
-    END IF;
-    IF of_tenant IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-    SELECT 'tenant', wanted, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
-    FROM unnest(of_tables) AS wanted, LATERAL (
-        SELECT * FROM export_control.export_measures AS e
-        WHERE e.tenant_id = of_tenant AND e.catalog = of_catalog AND e.table_name = wanted AND e.format = of_format
-          AND e.compression = of_compression AND e.converted = of_converted
-        ORDER BY e.completed_at DESC LIMIT 20
-    ) AS m GROUP BY wanted
-    UNION ALL
-    SELECT 'table', wanted, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
-    FROM unnest(of_tables) AS wanted, LATERAL (
-        SELECT * FROM export_control.export_measures AS e
-        WHERE e.catalog = of_catalog AND e.table_name = wanted AND e.format = of_format
-          AND e.compression = of_compression AND e.converted = of_converted
-        ORDER BY e.completed_at DESC LIMIT 20
-    ) AS m GROUP BY wanted
-    UNION ALL
-    SELECT 'format', NULL, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
-    FROM (
-        SELECT * FROM export_control.export_measures AS e
-        WHERE e.format = of_format AND e.compression = of_compression AND e.converted = of_converted
-        ORDER BY e.completed_at DESC LIMIT 50
-    ) AS m HAVING count(*) > 0;
-END $$;
-
--- How far the planner was off when this tenant's last five exports read the same kind of selection: rows over guess,
--- each counted one higher than it was.
-CREATE FUNCTION export_control.past_ratios(of_tenant text, of_catalog text, of_tables text[], of_selections text[])
-RETURNS TABLE (table_name text, ratio double precision)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-    IF NOT export_control.acts_for_service() THEN
-        of_tenant := nullif(current_setting('export_control.tenant', true), '');
-    END IF;
-    IF of_tenant IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-    SELECT wanted.name, percentile_cont(0.5) WITHIN GROUP (ORDER BY (m.rows + 1.0) / (m.planner_rows + 1.0))
-    FROM unnest(of_tables, of_selections) AS wanted (name, selection), LATERAL (
-        SELECT e.rows, e.planner_rows FROM export_control.export_measures AS e
-        WHERE e.tenant_id = of_tenant AND e.catalog = of_catalog AND e.table_name = wanted.name
-          AND e.selection = wanted.selection AND e.planner_rows IS NOT NULL
-        ORDER BY e.completed_at DESC LIMIT 5
-    ) AS m GROUP BY wanted.name;
-END $$;
-
--- The median relative error of the estimates of the last 50 completed exports: this tenant's in these formats if it has
--- five, else everybody's.
-CREATE FUNCTION export_control.past_error(of_tenant text, of_formats text[])
-RETURNS TABLE (own boolean, exports bigint, rows double precision, bytes double precision, seconds double precision)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-    IF NOT export_control.acts_for_service() THEN
-        of_tenant := nullif(current_setting('export_control.tenant', true), '');
-    END IF;
-    IF of_tenant IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-    WITH judged AS (
-        (SELECT true AS own, r.* FROM (
-            SELECT * FROM export_control.export_requests WHERE tenant_id = of_tenant ORDER BY created_at DESC LIMIT 500
-         ) AS r
-         WHERE r.status IN ('completed', 'expired') AND r.estimated_rows IS NOT NULL
-           AND lower(btrim(r.config ->> 'format')) = ANY(of_formats)
-         LIMIT 50)
-        UNION ALL
-        (SELECT false, r.* FROM (
-            SELECT * FROM export_control.export_requests WHERE completed_at IS NOT NULL
-            ORDER BY completed_at DESC LIMIT 500
-         ) AS r
-         WHERE r.status IN ('completed', 'expired') AND r.estimated_rows IS NOT NULL
-         LIMIT 50)
-    )
-    SELECT j.own, count(*),
-           percentile_cont(0.5) WITHIN GROUP (
-               ORDER BY abs(j.estimated_rows - j.package_rows) / greatest(j.package_rows, 1)::double precision),
-           percentile_cont(0.5) WITHIN GROUP (
-               ORDER BY abs(j.estimated_bytes - j.package_bytes) / greatest(j.package_bytes, 1)::double precision),
-           percentile_cont(0.5) WITHIN GROUP (
-               ORDER BY abs(j.estimated_seconds - x.seconds) / greatest(x.seconds, 0.1))
-    FROM judged AS j,
-         LATERAL (SELECT extract(epoch FROM j.completed_at - j.started_at)::double precision AS seconds) AS x
-    GROUP BY j.own HAVING NOT j.own OR count(*) >= 5
-    ORDER BY j.own DESC LIMIT 1;
-END $$;
-
--- The total is known from the first moment where an estimate came with the order.
-CREATE FUNCTION export_control.expect_rows() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    NEW.total_rows := NEW.estimated_rows;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER expect_rows BEFORE INSERT ON export_control.export_requests
-    FOR EACH ROW WHEN (NEW.estimated_rows IS NOT NULL) EXECUTE FUNCTION export_control.expect_rows();
-
--- Counters ----------------------------------------------------------------------------------------------------------
--- They are kept, not counted: a scrape reads a few rows however long the history is, and nothing that is deleted makes
--- a total fall. The triggers wait for the commit, so that no transaction holds a counter while it does something else.
--- Orders are not counted: a host application may insert thousands in one transaction, each a new version of one row.
-
+-- Counters are kept, not counted: a scrape reads a few rows however long the history is, and nothing that is deleted
+-- makes a total fall. The triggers wait for the commit, so that no transaction holds a counter while it does something
+-- else. Orders are not counted: a host application may insert thousands in one transaction, each a new version of one row.
 CREATE TABLE export_control.metric_counters (
     name        text NOT NULL,
     status      text NOT NULL,
@@ -270,10 +114,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM export_control.metric_histograms AS h WHERE (export_control.countable(NULL)).everything
 $$;
 
--- The queue ----------------------------------------------------------------------------------------------------------
-CREATE INDEX export_requests_ended ON export_control.export_requests (completed_at DESC) WHERE completed_at IS NOT NULL;
-
--- What waits and runs now. Indexes hold only what is open, so the length of the history does not matter.
+-- What waits and runs now, notices about schedules included. Indexes hold only what is open, so the length of the
+-- history does not matter.
 CREATE FUNCTION export_control.queue_now(of_tenant text DEFAULT NULL)
 RETURNS TABLE (queued bigint, waiting bigint, processing bigint, oldest_queued_seconds double precision,
                silent_seconds double precision, running jsonb, deliveries jsonb, oldest_delivery_seconds double precision)
@@ -289,9 +131,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE r.status = 'processing' AND (scope.everything OR r.tenant_id = scope.tenant)
     ),
     outbox AS (
-        SELECT d.status, d.due_at FROM export_control.export_deliveries AS d
-        JOIN export_control.export_requests AS r ON r.id = d.request_id, scope
-        WHERE d.status IN ('pending', 'sending') AND (scope.everything OR r.tenant_id = scope.tenant)
+        SELECT d.status, d.due_at FROM export_control.export_deliveries AS d, scope
+        WHERE d.status IN ('pending', 'sending') AND (scope.everything OR d.tenant_id = scope.tenant)
     )
     SELECT (SELECT count(*) FROM due WHERE due), (SELECT count(*) FROM due WHERE NOT due), (SELECT count(*) FROM at_work),
            (SELECT extract(epoch FROM now() - min(since)) FROM due WHERE due),
@@ -334,13 +175,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 REVOKE ALL ON FUNCTION
-    export_control.past_measures(text, text, text[], text, text, boolean),
-    export_control.past_ratios(text, text, text[], text[]), export_control.past_error(text, text[]),
     export_control.metric_add(text, text, text, text, numeric),
     export_control.metric_observe(text, text, double precision), export_control.metric_format(jsonb, boolean),
     export_control.count_outcome(), export_control.count_delivery(),
     export_control.metric_totals(), export_control.queue_now(text), export_control.queue_recent(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    export_control.past_measures(text, text, text[], text, text, boolean),
-    export_control.past_ratios(text, text, text[], text[]), export_control.past_error(text, text[]),
     export_control.metric_totals(), export_control.queue_now(text), export_control.queue_recent(text) TO export_api;

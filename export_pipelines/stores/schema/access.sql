@@ -1,3 +1,5 @@
+-- Credentials, rate limits, and the first answers to idempotent calls.
+
 -- API keys: who holds one acts in its role. The key itself is nowhere, only its SHA-256.
 CREATE TABLE export_control.api_keys (
     id            uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -54,6 +56,25 @@ CREATE FUNCTION export_control.refilled(
     SELECT least(capacity, tokens + greatest(0, extract(epoch FROM at - since)::float8) * capacity / extract(epoch FROM per)::float8)
 $$;
 
+-- Whose bucket the API may ask for: that of the caller that the session names, or without a caller those of addresses
+-- and links. The subject is a JSON array that begins with what is counted; a caller's continues with tenant and name.
+CREATE FUNCTION export_control.may_count(subject text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parts jsonb;
+BEGIN
+    IF export_control.acts_for_service() THEN
+        RETURN true;  -- before the text is parsed: the service may count anything
+    END IF;
+    parts := subject;
+    IF coalesce(current_setting('export_control.role', true), '') = '' THEN
+        RETURN coalesce(parts ->> 0 LIKE 'anonymous %', false);
+    END IF;
+    RETURN jsonb_array_length(parts) = 3
+        AND parts ->> 1 IS NOT DISTINCT FROM nullif(current_setting('export_control.tenant', true), '')
+        AND coalesce(parts ->> 2 = current_setting('export_control.user', true), false);
+END $$;
+
 -- Takes a token if there is one; a try that finds none takes nothing. Tries at the same time wait for each other on the
 -- bucket's row. A bucket that nobody touched for a week is full, since no interval is longer, and may go.
 CREATE FUNCTION export_control.take_token(
@@ -64,6 +85,9 @@ DECLARE
     bucket export_control.rate_limits;
     seconds_a_token double precision := extract(epoch FROM per) / capacity;
 BEGIN
+    IF NOT export_control.may_count(who) THEN
+        RAISE EXCEPTION 'a rate limit is its caller''s own' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     INSERT INTO export_control.rate_limits AS held (subject, tokens, refilled_at, allowed)
     VALUES (who, capacity - 1, clock_timestamp(), true)
     ON CONFLICT (subject) DO UPDATE SET
@@ -84,103 +108,40 @@ BEGIN
         );
     END IF;
 END $$;
-REVOKE ALL ON FUNCTION export_control.take_token(text, integer, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION export_control.take_token(text, integer, interval) TO export_api;
 
 -- What a bucket holds, without taking from it.
 CREATE FUNCTION export_control.tokens_left(who text, capacity integer, per interval)
-RETURNS double precision LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(
+RETURNS double precision LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT export_control.may_count(who) THEN
+        RAISE EXCEPTION 'a rate limit is its caller''s own' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN coalesce(
         (SELECT export_control.refilled(tokens, refilled_at, clock_timestamp(), capacity, per)
          FROM export_control.rate_limits WHERE subject = who),
-        capacity)
-$$;
-REVOKE ALL ON FUNCTION export_control.tokens_left(text, integer, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION export_control.tokens_left(text, integer, interval) TO export_api;
-
--- The audit log: a chain of hashes over everything that was changed or revealed. docs/access.md states the encoding.
-CREATE TABLE export_control.audit_log (
-    id               bigint PRIMARY KEY CHECK (id > 0),  -- without gaps
-    at               timestamptz NOT NULL,
-    tenant_id        text,
-    user_id          text,
-    role             text,
-    credential       text,
-    action           text NOT NULL,
-    target_type      text,
-    target_id        text,
-    outcome          text NOT NULL CHECK (outcome IN ('ok', 'refused', 'failed')),
-    ip               inet,
-    user_agent       text,
-    http_request_id  text,
-    detail           json NOT NULL CHECK (json_typeof(detail) = 'object'),  -- json, not jsonb: the text is what is hashed
-    previous_hash    bytea NOT NULL CHECK (octet_length(previous_hash) = 32),
-    hash             bytea NOT NULL CHECK (octet_length(hash) = 32)
-);
-CREATE INDEX audit_log_tenant ON export_control.audit_log (tenant_id, id);
-CREATE INDEX audit_log_target ON export_control.audit_log (target_id, id) WHERE target_id IS NOT NULL;
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON export_control.audit_log
-    FOR EACH STATEMENT EXECUTE FUNCTION export_control.refuse_change();
-
-ALTER TABLE export_control.audit_log ENABLE ROW LEVEL SECURITY;
-GRANT SELECT ON export_control.audit_log TO export_api;
-CREATE POLICY audit_by_role ON export_control.audit_log FOR SELECT TO export_api USING (
-    current_setting('export_control.role', true) = 'operator'
-    OR (current_setting('export_control.role', true) = 'admin'
-        AND tenant_id = nullif(current_setting('export_control.tenant', true), ''))
-);
-
--- One field of an entry: bytes in UTF-8, colon, text, comma; or minus, comma where there is none.
-CREATE FUNCTION export_control.audit_field(value text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT coalesce(octet_length(convert_to(value, 'UTF8')) || ':' || value, '-') || ','
-$$;
-
-CREATE FUNCTION export_control.audit_hash(entry export_control.audit_log) RETURNS bytea
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(entry.previous_hash || convert_to(string_agg(export_control.audit_field(field), '' ORDER BY place), 'UTF8'))
-    FROM unnest(ARRAY[
-        entry.id::text, to_char(entry.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        entry.tenant_id, entry.user_id, entry.role, entry.credential, entry.action, entry.target_type, entry.target_id,
-        entry.outcome, host(entry.ip), entry.user_agent, entry.http_request_id, entry.detail::text
-    ]) WITH ORDINALITY AS fields (field, place)
-$$;
-
--- Appends an entry. Others wait until this transaction ends, so it comes last in one; the end of a chain that is read
--- before that wait ends would be an old one, which a snapshot of READ COMMITTED, taken anew by each statement, is not.
-CREATE FUNCTION export_control.audit(
-    tenant_id text, user_id text, role text, credential text, action text, target_type text, target_id text,
-    outcome text, ip inet, user_agent text, http_request_id text, detail json,
-    OUT id bigint, OUT at timestamptz, OUT hash bytea
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    entry export_control.audit_log;
-BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('export_control.audit_log', 0));
-    SELECT last.id, last.hash INTO entry.id, entry.previous_hash
-    FROM export_control.audit_log AS last ORDER BY last.id DESC LIMIT 1;
-    entry.id := coalesce(entry.id, 0) + 1;
-    entry.previous_hash := coalesce(entry.previous_hash, decode(repeat('00', 32), 'hex'));
-    entry.at := clock_timestamp();
-    entry.tenant_id := nullif(left(tenant_id, 200), '');
-    entry.user_id := nullif(left(user_id, 200), '');
-    entry.role := left(role, 20);
-    entry.credential := left(credential, 200);
-    entry.action := left(action, 100);
-    entry.target_type := left(target_type, 100);
-    entry.target_id := left(target_id, 200);
-    entry.outcome := outcome;
-    entry.ip := host(ip)::inet;
-    entry.user_agent := left(user_agent, 500);
-    entry.http_request_id := left(http_request_id, 200);
-    entry.detail := CASE WHEN octet_length(detail::text) <= 4096 THEN detail
-                         ELSE json_build_object('omitted_bytes', octet_length(detail::text)) END;
-    entry.hash := export_control.audit_hash(entry);
-    INSERT INTO export_control.audit_log SELECT entry.*;
-    id := entry.id;
-    at := entry.at;
-    hash := entry.hash;
+        capacity);
 END $$;
-REVOKE ALL ON FUNCTION export_control.audit(text, text, text, text, text, text, text, text, inet, text, text, json) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION export_control.audit(text, text, text, text, text, text, text, text, inet, text, text, json)
-    TO export_api;
+REVOKE ALL ON FUNCTION export_control.take_token(text, integer, interval),
+    export_control.tokens_left(text, integer, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION export_control.take_token(text, integer, interval),
+    export_control.tokens_left(text, integer, interval) TO export_api;
+
+-- The first answer to a write that carries an idempotency key. A repeated answer is the first one to the byte; jsonb
+-- would sort its fields.
+CREATE TABLE export_control.api_replies (
+    tenant_id    text NOT NULL,
+    user_id      text NOT NULL,
+    key          text NOT NULL CHECK (length(key) BETWEEN 1 AND 200),
+    fingerprint  text NOT NULL,  -- of method, path and body
+    status       smallint,
+    headers      json,
+    body         json,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, user_id, key)
+);
+CREATE INDEX api_replies_age ON export_control.api_replies (created_at);
+ALTER TABLE export_control.api_replies ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON export_control.api_replies TO export_api
+    USING (tenant_id = current_setting('export_control.tenant', true)
+           AND user_id = current_setting('export_control.user', true));
+GRANT SELECT, INSERT, UPDATE, DELETE ON export_control.api_replies TO export_api;

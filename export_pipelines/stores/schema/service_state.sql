@@ -18,12 +18,8 @@ CREATE TABLE export_control.service_state (
     source_down_since timestamptz,
     store_down_since  timestamptz
 );
+ALTER TABLE export_control.service_state ENABLE ROW LEVEL SECURITY;
+CREATE POLICY seen ON export_control.service_state FOR SELECT TO export_api USING (true);
+CREATE POLICY by_grant ON export_control.service_state
+    USING ((SELECT NOT pg_has_role(current_user, 'export_api', 'MEMBER')));
 GRANT SELECT ON export_control.service_state TO export_api;
-
--- A request that met an outage: since when nothing it needs has answered, and how many attempts met that.
-ALTER TABLE export_control.export_requests
-    ADD COLUMN unavailable_since timestamptz,
-    ADD COLUMN outages integer NOT NULL DEFAULT 0;
-GRANT UPDATE (unavailable_since, outages) ON export_control.export_requests TO export_api;
-CREATE INDEX export_requests_unavailable ON export_control.export_requests (not_before)
-    WHERE status = 'queued' AND unavailable_since IS NOT NULL;

@@ -8,20 +8,10 @@ CREATE TABLE export_control.export_batches (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX export_batches_history ON export_control.export_batches (tenant_id, created_at DESC, id DESC);
+ALTER TABLE export_control.export_requests
+    ADD FOREIGN KEY (batch_id) REFERENCES export_control.export_batches (id);
 
-ALTER TABLE export_control.export_requests ADD COLUMN batch_id uuid REFERENCES export_control.export_batches (id);
-CREATE INDEX export_requests_batch ON export_control.export_requests (batch_id) WHERE batch_id IS NOT NULL;
-
--- Batches are for admins, of their tenant; a request joins only a batch of its own tenant.
-ALTER TABLE export_control.export_batches ENABLE ROW LEVEL SECURITY;
-CREATE POLICY of_admins ON export_control.export_batches TO export_api
-    USING (tenant_id = current_setting('export_control.tenant', true)
-           AND current_setting('export_control.role', true) = 'admin');
-CREATE POLICY by_grant ON export_control.export_batches
-    USING ((SELECT NOT pg_has_role(current_user, 'export_api', 'MEMBER')));
-GRANT SELECT, INSERT (id, tenant_id, requested_by, export_type, total_tables) ON export_control.export_batches TO export_api;
-GRANT SELECT (batch_id), INSERT (batch_id) ON export_control.export_requests TO export_api;
-
+-- A request joins only a batch of its own tenant.
 CREATE FUNCTION export_control.check_batch() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -33,3 +23,12 @@ BEGIN
 END $$;
 CREATE TRIGGER check_batch BEFORE INSERT OR UPDATE OF batch_id, tenant_id ON export_control.export_requests
     FOR EACH ROW WHEN (NEW.batch_id IS NOT NULL) EXECUTE FUNCTION export_control.check_batch();
+
+-- Batches are for admins, of their tenant.
+ALTER TABLE export_control.export_batches ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_admins ON export_control.export_batches TO export_api
+    USING (tenant_id = current_setting('export_control.tenant', true)
+           AND current_setting('export_control.role', true) = 'admin');
+CREATE POLICY by_grant ON export_control.export_batches
+    USING ((SELECT NOT pg_has_role(current_user, 'export_api', 'MEMBER')));
+GRANT SELECT, INSERT (id, tenant_id, requested_by, export_type, total_tables) ON export_control.export_batches TO export_api;
