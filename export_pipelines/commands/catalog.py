@@ -43,6 +43,14 @@ def init(
     tenant_table: Annotated[str | None, typer.Option(help="schema.name of the table with one row a tenant.")] = None,
     tenant_key: Annotated[str | None, typer.Option(help="Its key column.")] = None,
     tenant_column: Annotated[str | None, typer.Option(help="Column of other tables that holds the tenant.")] = None,
+    follow_names: Annotated[
+        bool,
+        typer.Option(
+            "--follow-names",
+            help="Also take relations that only names of columns suggest (project_id), as virtual ones; "
+            "default: leave them as comments.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: print.")] = None,
     admin_url: AdminUrl = None,
 ) -> None:
@@ -58,8 +66,9 @@ def init(
                 tenant_table=tenant_table,
                 tenant_key=tenant_key,
                 tenant_column=tenant_column,
+                follow_names=follow_names,
             )
-        text = dump_catalog(reflection.catalog)
+        text = dump_catalog(reflection.catalog, suggested=reflection.suggested)
         if out is None:
             typer.echo(text)
         else:
