@@ -11,6 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from export_pipelines.catalog.check import check
+from export_pipelines.catalog.findings import Finding
 from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
@@ -19,8 +20,11 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.catalog_trial import try_exports
 from export_pipelines.settings import Settings, load_settings
+from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.session import connected
+from export_pipelines.sources.stream import translated
 
 app = typer.Typer(no_args_is_help=True, help="What can be exported: make, check and protect the catalog.")
 
@@ -87,8 +91,10 @@ def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_js
     with output.reported(as_json=as_json):
         settings = _settings(catalog)
         known = open_catalog(settings)
-        with _admin(settings, admin_url) as url, connected(url) as connection:
-            findings = check(connection, known, role=known.reader_role)
+        with _admin(settings, admin_url) as url:
+            with connected(url) as connection, translated(url):
+                findings = check(connection, known, role=known.reader_role)
+            findings += _tried(settings, known, findings, url)
         errors = [finding for finding in findings if finding.level == "error"]
         if as_json:
             output.say_json({"catalog": known.name, "findings": [vars(finding) for finding in findings]})
@@ -98,6 +104,16 @@ def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_js
             output.say(f"{known.name}: {len(errors)} errors, {len(findings) - len(errors)} warnings")
         if errors:
             raise typer.Exit(output.INTEGRITY)
+
+
+def _tried(settings: Settings, catalog: Catalog, findings: list[Finding], admin_url: str) -> list[Finding]:
+    """What exports of the tables without other errors would fail with; as the service's own login, if it is set."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    if any(finding.table is None for finding in errors):
+        return []
+    names = [name for name in catalog.tables if name not in {finding.table for finding in errors}]
+    url = settings.require_source_url() if settings.source_url is not None else admin_url
+    return try_exports(url, catalog, names, choose_engine(settings.decoder))
 
 
 @app.command()
