@@ -50,6 +50,7 @@ class LiveForeignKey:
     references: int  # oid of the referenced relation
     referenced_columns: Key
     cascades: bool  # rows vanish with the row they reference: a part of it rather than a mention
+    proven: bool = True  # for every row: neither NOT VALID nor (PostgreSQL 18) NOT ENFORCED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,7 @@ WITH leaf AS (
     WHERE t.isleaf AND t.level > 0
 ), declared AS (
     SELECT f.conrelid, f.conname, f.confrelid, f.confdeltype = 'c' AS cascades, f.conparentid,
+           f.convalidated AND coalesce((to_jsonb(f) ->> 'conenforced')::boolean, true) AS proven,
            array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k(attnum, position)
                  JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum ORDER BY k.position) AS columns,
            array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k(attnum, position)
@@ -148,17 +150,18 @@ WITH leaf AS (
     FROM pg_constraint f JOIN pg_class target ON target.oid = f.confrelid AND NOT target.relispartition
     WHERE f.contype = 'f' AND (f.conrelid = ANY(%(oids)s::oid[]) OR f.conrelid IN (SELECT relation FROM leaf))
 ), own AS (
-    SELECT conrelid, conname::text, confrelid, cascades, columns, referenced
+    SELECT conrelid, conname::text, confrelid, cascades, proven, columns, referenced
     FROM declared WHERE conparentid = 0 AND conrelid = ANY(%(oids)s::oid[])
 ), of_all_partitions AS (
-    SELECT leaf.root, min(d.conname::text), d.confrelid, bool_and(d.cascades), d.columns, d.referenced
+    SELECT leaf.root, min(d.conname::text), d.confrelid, bool_and(d.cascades), bool_and(d.proven), d.columns,
+           d.referenced
     FROM leaf JOIN declared d ON d.conrelid = leaf.relation
     WHERE NOT EXISTS (SELECT FROM own WHERE own.conrelid = leaf.root AND own.confrelid = d.confrelid
                       AND own.columns = d.columns AND own.referenced = d.referenced)
     GROUP BY leaf.root, leaf.leaves, d.confrelid, d.columns, d.referenced
     HAVING count(DISTINCT leaf.relation) = leaf.leaves
 )
-SELECT conrelid::bigint AS relation, conname AS name, confrelid::bigint AS target, cascades, columns, referenced
+SELECT conrelid::bigint AS relation, conname AS name, confrelid::bigint AS target, cascades, proven, columns, referenced
 FROM (SELECT * FROM own UNION ALL SELECT * FROM of_all_partitions) AS f
 ORDER BY conrelid, conname
 """
@@ -224,6 +227,7 @@ def _table(
                 references=key["target"],
                 referenced_columns=tuple(key["referenced"]),
                 cascades=key["cascades"],
+                proven=key["proven"],
             )
             for key in foreign_keys
         ),

@@ -86,14 +86,26 @@ def init(
 
 
 @app.command("check")
-def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_json: AsJson = False) -> None:
+def check_command(
+    catalog: CatalogFile = None,
+    admin_url: AdminUrl = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count all rows of large tables too, however long it takes.")
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Count no rows: leave out the rows that belong to no tenant or to two.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Compare the catalog with the live database; exit 3 when anything is wrong."""
     with output.reported(as_json=as_json):
+        if exact and fast:
+            raise RequestRejected("--exact counts all rows and --fast none; choose one of them", field="--exact")
         settings = _settings(catalog)
         known = open_catalog(settings)
         with _admin(settings, admin_url) as url:
             with connected(url) as connection, translated(url):
-                findings = check(connection, known, role=known.reader_role)
+                findings = check(connection, known, role=known.reader_role, count_rows=not fast, exact=exact)
             findings += _tried(settings, known, findings, url)
         errors = [finding for finding in findings if finding.level == "error"]
         if as_json:
