@@ -97,7 +97,10 @@ def check_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the catalog with the live database; exit 3 when anything is wrong."""
+    """Compare the catalog with the live database and try its exports.
+
+    Exits with 3 for errors, 2 for a bad catalog, 4 when the database does not answer; warnings leave it at 0.
+    """
     with output.reported(as_json=as_json):
         if exact and fast:
             raise RequestRejected("--exact counts all rows and --fast none; choose one of them", field="--exact")

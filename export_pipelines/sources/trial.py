@@ -54,7 +54,8 @@ def try_tables(
         begin(connection, catalog, scope)
         connection.execute(limit)
         for name in tables:
-            selection = TableSelection(table=name, columns=catalog.tables[name].exported_columns)
+            columns = catalog.tables[name].exported_columns
+            selection = TableSelection(table=name, columns=columns, include_deleted=False)
             reader = reader or engine.open(url, opening)
             usable = False  # after an error a reader is fit for nothing else; the next table gets one of its own
             try:
