@@ -31,6 +31,7 @@ _POSSIBLE = ("customer_id", "store_id")
 Links = Mapping[int, Sequence[Link]]  # by oid of the table they start from
 # Of a path, the worst first: links that names suggest, that may be NULL, that are read backwards; all links.
 Price = tuple[int, int, int, int]
+_NO_GAPS = (0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Root:
     key: str
     column: str  # what most tables call their reference to it
     guessed: bool
+    column_named: bool  # by the caller, who wants no other path where a table has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ def find_root(tables: Tables, *, table: str | None, key: str | None, column: str
 
     Raises `RequestRejected` listing the candidates where that is not clear.
     """
+    column_named = column is not None
     if table is not None:
         root, guessed = _named(tables, table), False
     else:
@@ -68,7 +71,8 @@ def find_root(tables: Tables, *, table: str | None, key: str | None, column: str
         raise RequestRejected(
             f"the tenant's key in {root.label} is not clear; name one of {listed}", field="tenant_key"
         )
-    return Root(table=root, key=key, column=column or common or f"{root.name.removesuffix('s')}_{key}", guessed=guessed)
+    column = column or common or f"{root.name.removesuffix('s')}_{key}"
+    return Root(table=root, key=key, column=column, guessed=guessed, column_named=column_named)
 
 
 def find_paths(tables: Tables, root: Root, *, named: Links | None = None) -> Paths:
@@ -83,8 +87,24 @@ def find_paths(tables: Tables, root: Root, *, named: Links | None = None) -> Pat
             column = _own_column(table, root, notes)
             if column is not None:
                 columns[table.oid] = column
-    through = _nearest(tables, columns, _all_links(tables, named or {}), notes)
+    gaps = {oid for oid, column in columns.items() if _may_be_null(tables[oid], column)}
+    replaceable = set() if root.column_named else gaps - {root.table.oid}
+    links = _all_links(tables, named or {})
+    through = _nearest(tables, {oid: (0, int(oid in gaps), 0, 0) for oid in columns}, replaceable, links, notes)
+    notes.extend(_gap(tables[oid], column, through.get(oid), tables) for oid, column in columns.items() if oid in gaps)
+    columns = {oid: column for oid, column in columns.items() if oid not in through}
     return Paths(columns=columns, through=through, notes=tuple(notes))
+
+
+def _may_be_null(table: LiveTable, column: str) -> bool:
+    """Nothing is known of a view's columns, so they are believed."""
+    return table.kind is not Kind.VIEW and not table.columns[column].not_null
+
+
+def _gap(table: LiveTable, column: str, instead: Link | None, tables: Tables) -> str:
+    if instead is not None:
+        return f"{table.label}.{column} may be NULL; took the path through {_spelled(instead, tables)}, which may not"
+    return f"{table.label}.{column} may be NULL; such rows belong to no tenant and are never exported"
 
 
 def _named(tables: Tables, name: str) -> LiveTable:
@@ -145,7 +165,7 @@ def _own_column(table: LiveTable, root: Root, notes: list[str]) -> str | None:
     elsewhere = {key.columns for key in table.foreign_keys if key.references != root.table.oid}
     if same_name is not None and (same_name.name,) not in elsewhere:
         if same_name.type == wanted:
-            return _with_note(table, same_name.name, notes)
+            return same_name.name
         notes.append(
             f"{table.label}.{same_name.name} is {same_name.type}, the tenant's key is {wanted}; "
             "not taken for the tenant"
@@ -160,13 +180,7 @@ def _own_column(table: LiveTable, root: Root, notes: list[str]) -> str | None:
     if len(keys) > 1:
         listed = ", ".join(column for _, column in keys)
         notes.append(f"{table.label} refers to the tenant by {listed}; took {keys[0][1]}, check that it is the owner")
-    return _with_note(table, keys[0][1], notes)
-
-
-def _with_note(table: LiveTable, column: str, notes: list[str]) -> str:
-    if table.kind is not Kind.VIEW and not table.columns[column].not_null:
-        notes.append(f"{table.label}.{column} may be NULL; such rows belong to no tenant and are never exported")
-    return column
+    return keys[0][1]
 
 
 def _all_links(tables: Tables, named: Links) -> dict[int, list[Link]]:
@@ -182,8 +196,12 @@ def _all_links(tables: Tables, named: Links) -> dict[int, list[Link]]:
     }
 
 
-def _nearest(tables: Tables, columns: Iterable[int], links: Links, notes: list[str]) -> dict[int, Link]:
+def _nearest(
+    tables: Tables, own: Mapping[int, Price], replaceable: set[int], links: Links, notes: list[str]
+) -> dict[int, Link]:
     """For tables without a tenant column, the link that starts the best path to one.
+
+    ``own`` are the tables with one; those ``replaceable`` get a path all the same if it has no gaps.
 
     Best is: the fewest links that names alone suggest; then the fewest that may be NULL, since those lose rows; then
     the fewest that are read backwards, since nothing makes every row have one; then the fewest links; then by name.
@@ -192,7 +210,7 @@ def _nearest(tables: Tables, columns: Iterable[int], links: Links, notes: list[s
     for oid, leaving in links.items():
         for link in leaving:
             arriving.setdefault(link.references, []).append((oid, link))
-    cost: dict[int, Price] = dict.fromkeys(columns, (0, 0, 0, 0))
+    cost = dict(own)
     queue = [(price, tables[oid].label, oid) for oid, price in cost.items()]
     heapq.heapify(queue)
     while queue:
@@ -201,11 +219,13 @@ def _nearest(tables: Tables, columns: Iterable[int], links: Links, notes: list[s
             continue
         for start, link in arriving.get(oid, []):
             longer = _price(link, price)
+            if start in own and (start not in replaceable or longer[:3] != _NO_GAPS):
+                continue
             if start not in cost or longer < cost[start]:
                 cost[start] = longer
                 heapq.heappush(queue, (longer, tables[start].label, start))
-    own = set(columns)
-    return {oid: _first_link(tables, tables[oid], links[oid], cost, notes) for oid in cost if oid not in own}
+    reached = [oid for oid, price in cost.items() if own.get(oid) != price]
+    return {oid: _first_link(tables, tables[oid], links[oid], cost, notes) for oid in reached}
 
 
 def _price(link: Link, rest: Price) -> Price:

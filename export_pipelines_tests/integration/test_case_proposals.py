@@ -98,6 +98,25 @@ TENANT = "CREATE TABLE tenant (id int PRIMARY KEY);"
             "y",
             "cases.x reaches the tenant as the row that cases.y (xa, xb) refers to",
         ),
+        (  # every row has the one, not every row the other
+            """
+            CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+            CREATE TABLE x (id int PRIMARY KEY, tenant_id int REFERENCES tenant, near_id int NOT NULL REFERENCES near);
+            """,
+            "near",
+            None,
+        ),
+        (  # a longer path is better than one that ends at a column that may be NULL
+            """
+            CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+            CREATE TABLE middle (id int PRIMARY KEY, near_id int NOT NULL REFERENCES near);
+            CREATE TABLE gap (id int PRIMARY KEY, tenant_id int REFERENCES tenant);
+            CREATE TABLE x (id int PRIMARY KEY, gap_id int NOT NULL REFERENCES gap,
+                            middle_id int NOT NULL REFERENCES middle);
+            """,
+            "middle",
+            None,
+        ),
         (  # over two reverse steps
             """
             CREATE TABLE x (id int PRIMARY KEY);
@@ -117,6 +136,17 @@ def test_the_best_path_is_chosen_and_its_gaps_are_noted(
     about_x = [line for line in found.notes if line.startswith("cases.x ")]
     assert bool(about_x) is (note is not None)
     assert note is None or any(note in line for line in about_x)
+
+
+def test_a_tenant_column_that_may_be_null_yields_to_a_path_that_may_not(connection: psycopg.Connection[Any]) -> None:
+    sql = f"""{TENANT} CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE x (tenant_id int REFERENCES tenant, near_id int NOT NULL REFERENCES near);"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    assert found.catalog.tables["x"].tenant.through == "near"
+    assert "cases.x.tenant_id may be NULL; took the path through near_id, which may not" in found.notes
+    named = proposed(connection, sql, tenant_table="tenant", tenant_column="tenant_id")
+    assert named.catalog.tables["x"].tenant.column == "tenant_id"
+    assert any("cases.x.tenant_id may be NULL; such rows belong to no tenant" in note for note in named.notes)
 
 
 def test_settings_of_every_tenant_leave(case_host: Callable[..., Host]) -> None:
