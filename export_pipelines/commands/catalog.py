@@ -109,7 +109,7 @@ def check_command(
         with _admin(settings, admin_url) as url:
             with connected(url) as connection, translated(url):
                 findings = check(connection, known, role=known.reader_role, count_rows=not fast, exact=exact)
-            findings += _tried(settings, known, findings, url)
+            findings = sorted([*findings, *_tried(settings, known, findings, url)], key=lambda finding: finding.level)
         errors = [finding for finding in findings if finding.level == "error"]
         if as_json:
             output.say_json({"catalog": known.name, "findings": [vars(finding) for finding in findings]})

@@ -202,12 +202,15 @@ LARGE = (
 )
 
 
-@pytest.mark.parametrize("analyse", ["", "ANALYZE x;"])
+PARTED = LARGE.replace(";", " PARTITION BY RANGE (id); CREATE TABLE x0 PARTITION OF x DEFAULT;", 1)
+
+
+@pytest.mark.parametrize("sql", [LARGE, LARGE + "ANALYZE x;", PARTED])
 def test_a_large_table_is_sampled_and_that_is_said(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch, analyse: str
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     monkeypatch.setattr(reachability, "SAMPLED_ROWS", 5_000)
-    catalog = proposed(connection, LARGE + analyse)
+    catalog = proposed(connection, sql)
     first, remark = counted(connection, catalog)
     assert "rows of a sample of about" in first.message
     assert 0 < int(first.message.partition(" ")[0].replace(",", "")) < 20_000
