@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -80,14 +80,15 @@ def reflect(
     draft = _Draft(name=name, schema=schema, root=root, usable=usable, unusable=unusable, excluded=excluded)
     followed = find_paths(candidates, root, named=named)
     paths = followed if follow_names else find_paths(candidates, root)
+    further, further_left_out = survey_tables(schema, usable, root, followed)
     survey, left_out = survey_tables(schema, usable, root, paths)
+    survey = replace(survey, keys=further.keys)  # a table is called the same, whatever is accepted later
     tables, notes = _tables(survey, named if follow_names else {})
     catalog = draft.catalog(left_out, tables, followed)
     catalog = catalog.model_copy(update={"history_start": _history_start(connection, survey, tables)})
     suggested = None
     if not follow_names:
-        further, left_out = survey_tables(schema, usable, root, followed)
-        suggested = draft.catalog(left_out, _tables(further, named)[0], followed)
+        suggested = draft.catalog(further_left_out, _tables(further, named)[0], followed)
     count = _relations(suggested) - _relations(catalog)
     if count:
         notes.append(

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from export_pipelines.catalog.naming import slug
+
 _MARK = "SUGGESTED-"  # keys of tables and relations that `reflect` makes up are in lower case
 _HEADING = (
     '  # Commented out is what only the names of columns suggest. To accept a table or relation, delete its "# ";\n'
@@ -22,13 +24,23 @@ def with_suggestions(entries: Mapping[str, Any], suggested: Mapping[str, Any]) -
     merged = dict(entries) | {_MARK + name: entry for name, entry in suggested.items() if name not in entries}
     for name, entry in entries.items():
         known = entry.get("relations", {})
-        further = {key: line for key, line in suggested[name].get("relations", {}).items() if key not in known}
+        further = _further(known, suggested[name].get("relations", {}))
         if further and known:
             marked = {_MARK + key: line for key, line in further.items()}
             merged[name] = entry | {"relations": _sorted(known | marked)}
         elif further:
             merged[name] = entry | {f"{_MARK}relations": further}
     return _sorted(merged)
+
+
+def _further(known: Mapping[str, Any], suggested: Mapping[str, Any]) -> dict[str, Any]:
+    """Relations that are not among those known by another name; a name is taken once."""
+    places = [{**line, "nest_as": None} for line in known.values()]
+    further: dict[str, Any] = {}
+    for key, line in suggested.items():
+        if {**line, "nest_as": None} not in places:
+            further[slug(key, taken={*known, *further})] = line
+    return further
 
 
 def comment_suggestions(lines: Iterable[str]) -> Iterator[str]:

@@ -252,6 +252,27 @@ def test_a_relation_beside_others_is_suggested_in_its_place(
     assert taken.excluded == found.catalog.excluded == {}
 
 
+def test_accepting_a_suggestion_renames_nothing(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE pages (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE item (id int PRIMARY KEY, page_id int NOT NULL);
+        CREATE TABLE "Item" (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant, page_id int REFERENCES item,
+                             "pageId" int NOT NULL REFERENCES pages);
+        """,
+        tenant_table="tenant",
+    )
+    assert found.catalog.tables["item_2"].source == "cases.Item"
+    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert read(text, tmp_path) == found.catalog
+    taken = read(accepted(text), tmp_path)
+    assert set(taken.tables) == {"item", "item_2", "pages", "tenant"}
+    targets = {name: relation.references for name, relation in taken.tables["item_2"].relations.items()}
+    assert targets == {"page": "pages", "page_2": "item", "tenant": "tenant"}
+
+
 @pytest.mark.parametrize(
     ("column", "target", "follows"),
     [
