@@ -1,7 +1,7 @@
 """Compares a catalog with its live database: drift, coverage, isolation, canary.
 
-The rules of isolation are `isolation` (system catalogs) and `probe` (the tables themselves); this module puts the
-parts together and holds the rules of drift.
+The rules of isolation are `isolation` (system catalogs) and `probe` (the tables themselves), those of the rows' tenants
+`reachability`; this module puts the parts together and holds the rules of drift.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from export_pipelines.catalog.measures import check_measures
 from export_pipelines.catalog.partition_counts import check_partition_counts
 from export_pipelines.catalog.policies import policies_hash
 from export_pipelines.catalog.probe import probe_isolation
+from export_pipelines.catalog.reachability import Live, check_reach
 from export_pipelines.catalog.unknown import exclusions_of, unknown_columns, unknown_tables
 from export_pipelines.core.catalog import Catalog, Column, Table
 from export_pipelines.core.types import normalize
@@ -29,13 +30,21 @@ __all__ = ["Finding", "check", "check_drift", "policies_hash", "static_isolation
 _DECIDE = "export it, or list it under excluded with a reason"
 
 
-def check(connection: psycopg.Connection[Any], catalog: Catalog, *, role: str | None = None) -> list[Finding]:
+def check(
+    connection: psycopg.Connection[Any],
+    catalog: Catalog,
+    *,
+    role: str | None = None,
+    count_rows: bool = True,
+    exact: bool = False,
+) -> list[Finding]:
     """Everything that is wrong, errors first. ``role`` stands in for the catalog's reader role.
 
-    Changes nothing. Tables that are missing are not probed.
+    Changes nothing. Tables that are missing are neither probed nor counted; ``exact`` counts large ones whole.
     """
     role = role or catalog.reader_role
-    findings = check_drift(connection, catalog)
+    live = read_live(connection, catalog)
+    findings = _drift(catalog, live)
     isolation = static_isolation(connection, catalog, catalog.tables, role)
     findings.extend(isolation)
     findings.extend(check_measures(connection, catalog, catalog.tables))
@@ -45,12 +54,22 @@ def check(connection: psycopg.Connection[Any], catalog: Catalog, *, role: str | 
         present = [name for name in catalog.tables if name not in unreadable]
         findings.extend(probe_isolation(connection, catalog, present, role))
         findings.extend(find_uncovered(connection, catalog, present, role))
+        if count_rows:
+            findings.extend(check_reach(connection, catalog, present, live, exact=exact))
     return sorted(findings, key=lambda finding: finding.level)
 
 
 def check_drift(connection: psycopg.Connection[Any], catalog: Catalog) -> list[Finding]:
     """Where the database's tables, columns and keys are not what the catalog says."""
-    live = {(table.schema, table.name): table for table in read_inventory(connection, schema=catalog.schema_)}
+    return _drift(catalog, read_live(connection, catalog))
+
+
+def read_live(connection: psycopg.Connection[Any], catalog: Catalog) -> Live:
+    """What the database holds, by (schema, name)."""
+    return {(table.schema, table.name): table for table in read_inventory(connection, schema=catalog.schema_)}
+
+
+def _drift(catalog: Catalog, live: Live) -> list[Finding]:
     findings: list[Finding] = []
     for name in catalog.tables:
         place = catalog.relation_name(name)
@@ -62,9 +81,7 @@ def check_drift(connection: psycopg.Connection[Any], catalog: Catalog) -> list[F
     return findings
 
 
-def _table_drift(
-    catalog: Catalog, name: str, live: LiveTable, all_live: dict[tuple[str, str], LiveTable]
-) -> Iterator[Finding]:
+def _table_drift(catalog: Catalog, name: str, live: LiveTable, all_live: Live) -> Iterator[Finding]:
     table = catalog.tables[name]
     for key, column in table.columns.items():
         if key not in live.columns:
@@ -106,9 +123,7 @@ def _key_drift(name: str, table: Table, live: LiveTable) -> Iterator[Finding]:
         yield error(message, f"set primary_key to {wanted}, or add the constraint", table=name)
 
 
-def _relation_drift(
-    catalog: Catalog, name: str, live: LiveTable, all_live: dict[tuple[str, str], LiveTable]
-) -> Iterator[Finding]:
+def _relation_drift(catalog: Catalog, name: str, live: LiveTable, all_live: Live) -> Iterator[Finding]:
     declared = {
         (key.references, frozenset(zip(key.columns, key.referenced_columns, strict=True))) for key in live.foreign_keys
     }

@@ -43,13 +43,14 @@ class LiveColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveForeignKey:
-    """A declared foreign key; its columns are in the order of those it refers to."""
+    """A foreign key that the table, or each of its partitions, declares; columns in the order of those referred to."""
 
     name: str
     columns: Key
     references: int  # oid of the referenced relation
     referenced_columns: Key
     cascades: bool  # rows vanish with the row they reference: a part of it rather than a mention
+    proven: bool = True  # for every row: neither NOT VALID nor (PostgreSQL 18) NOT ENFORCED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class LiveTable:
     columns: dict[str, LiveColumn] = field(default_factory=dict)
     primary_key: Key = ()
     unique_keys: tuple[Key, ...] = ()  # of NOT NULL columns, immediate, without predicate
+    distinct_keys: tuple[Key, ...] = ()  # the same, and those that let several rows be NULL
     indexed: frozenset[str] = frozenset()  # columns that lead an index
     foreign_keys: tuple[LiveForeignKey, ...] = ()
 
@@ -129,17 +131,39 @@ WHERE i.indrelid = ANY(%(oids)s::oid[])
 ORDER BY i.indrelid, c.relname
 """
 
-# conparentid is set on the copies that partitions carry.
+# conparentid is set on the copies that partitions carry. A foreign key that every partition declares for itself, with
+# the same columns, holds for each row of the table as well.
 _FOREIGN_KEYS = """
-SELECT f.conrelid::bigint AS relation, f.conname AS name, f.confrelid::bigint AS target,
-       f.confdeltype = 'c' AS cascades,
-       array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k(attnum, position)
-             JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum ORDER BY k.position) AS columns,
-       array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k(attnum, position)
-             JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum ORDER BY k.position) AS referenced
-FROM pg_constraint f
-WHERE f.contype = 'f' AND f.conparentid = 0 AND f.conrelid = ANY(%(oids)s::oid[])
-ORDER BY f.conrelid, f.conname
+WITH leaf AS (
+    SELECT root, t.relid::oid AS relation, count(*) OVER (PARTITION BY root) AS leaves
+    FROM unnest(%(oids)s::oid[]) AS root JOIN pg_class c ON c.oid = root AND c.relkind = 'p',
+         pg_partition_tree(root) AS t
+    WHERE t.isleaf AND t.level > 0
+), declared AS (
+    SELECT f.conrelid, f.conname, f.confrelid, f.confdeltype = 'c' AS cascades, f.conparentid,
+           f.convalidated AND coalesce((to_jsonb(f) ->> 'conenforced')::boolean, true) AS proven,
+           array(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k(attnum, position)
+                 JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum ORDER BY k.position) AS columns,
+           array(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k(attnum, position)
+                 JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum ORDER BY k.position)
+                 AS referenced
+    FROM pg_constraint f JOIN pg_class target ON target.oid = f.confrelid AND NOT target.relispartition
+    WHERE f.contype = 'f' AND (f.conrelid = ANY(%(oids)s::oid[]) OR f.conrelid IN (SELECT relation FROM leaf))
+), own AS (
+    SELECT conrelid, conname::text, confrelid, cascades, proven, columns, referenced
+    FROM declared WHERE conparentid = 0 AND conrelid = ANY(%(oids)s::oid[])
+), of_all_partitions AS (
+    SELECT leaf.root, min(d.conname::text), d.confrelid, bool_and(d.cascades), bool_and(d.proven), d.columns,
+           d.referenced
+    FROM leaf JOIN declared d ON d.conrelid = leaf.relation
+    WHERE NOT EXISTS (SELECT FROM own WHERE own.conrelid = leaf.root AND own.confrelid = d.confrelid
+                      AND own.columns = d.columns AND own.referenced = d.referenced)
+    GROUP BY leaf.root, leaf.leaves, d.confrelid, d.columns, d.referenced
+    HAVING count(DISTINCT leaf.relation) = leaf.leaves
+)
+SELECT conrelid::bigint AS relation, conname AS name, confrelid::bigint AS target, cascades, proven, columns, referenced
+FROM (SELECT * FROM own UNION ALL SELECT * FROM of_all_partitions) AS f
+ORDER BY conrelid, conname
 """
 
 
@@ -185,17 +209,16 @@ def _table(
     foreign_keys: list[dict[str, Any]],
 ) -> LiveTable:
     live = {column["name"]: LiveColumn(**column) for column in columns}
-    unique = {
-        tuple(index["columns"])
-        for index in indexes
-        if index["is_unique"] and all(live[name].not_null for name in index["columns"])
-    }
+    distinct = sorted(
+        {tuple(index["columns"]) for index in indexes if index["is_unique"]}, key=lambda key: (len(key), key)
+    )
     primary = [tuple(index["columns"]) for index in indexes if index["is_primary"]]
     return LiveTable(
         **{**row, "kind": Kind(row["kind"])},
         columns=live,
         primary_key=primary[0] if primary else (),
-        unique_keys=tuple(sorted(unique, key=lambda key: (len(key), key))),
+        unique_keys=tuple(key for key in distinct if all(live[name].not_null for name in key)),
+        distinct_keys=tuple(distinct),
         indexed=frozenset(index["columns"][0] for index in indexes if index["is_whole"] and index["columns"]),
         foreign_keys=tuple(
             LiveForeignKey(
@@ -204,6 +227,7 @@ def _table(
                 references=key["target"],
                 referenced_columns=tuple(key["referenced"]),
                 cascades=key["cascades"],
+                proven=key["proven"],
             )
             for key in foreign_keys
         ),

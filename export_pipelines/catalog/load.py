@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from export_pipelines.catalog.suggestions import comment_suggestions, starts_entry, with_suggestions
 from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
 from export_pipelines.core.errors import RequestRejected
 
@@ -104,14 +105,19 @@ def load_catalog(path: Path) -> Catalog:
         raise _rejected(path, duplicates)
     if not isinstance(content, dict):
         raise RequestRejected(f"catalog {path} is not a mapping; it needs at least name, tenant and tables")
+    if content.get("excluded", ...) is None:  # the last line below it was deleted
+        del content["excluded"]
     try:
         return Catalog.model_validate(content)
     except ValidationError as error:
         raise _rejected(path, [_problem(root, detail) for detail in error.errors(include_url=False)]) from error
 
 
-def dump_catalog(catalog: Catalog) -> str:
-    """The catalog as YAML for people: defaults left out, one line for each column; `load_catalog` gives it back."""
+def dump_catalog(catalog: Catalog, *, suggested: Catalog | None = None) -> str:
+    """The catalog as YAML for people: defaults left out, one line for each column; `load_catalog` gives it back.
+
+    Tables and relations that only ``suggested`` has are there as comments.
+    """
     content = catalog.model_dump(by_alias=True, exclude_defaults=True, mode="json")
     content.pop("tables")
     head: dict[str, Any] = {"version": catalog.version, **content}
@@ -119,12 +125,16 @@ def dump_catalog(catalog: Catalog) -> str:
         head["history_start"] = catalog.history_start  # a plain YAML date, not quoted text
     excluded = head.pop("excluded", None)
     head["tables"] = {name: _table_entry(table) for name, table in catalog.tables.items()}
+    if suggested is not None:
+        further = {name: _table_entry(table) for name, table in suggested.tables.items()}
+        head["tables"] = with_suggestions(head["tables"], further)
     if excluded:
         head["excluded"] = excluded
     text = yaml.dump(
         head, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_ONE_LINE, default_flow_style=False
     )
-    return "".join(_with_air(text.splitlines(keepends=True)))
+    lines = text.splitlines(keepends=True)
+    return "".join(_with_air(comment_suggestions(lines) if suggested is not None else lines))
 
 
 def catalog_schema() -> dict[str, Any]:
@@ -148,7 +158,7 @@ def _table_entry(table: Table) -> dict[str, Any]:
     return entry
 
 
-def _with_air(lines: list[str]) -> Iterator[str]:
+def _with_air(lines: Iterable[str]) -> Iterator[str]:
     """The lines with an empty one before each block and each table."""
     block = ""
     for line in lines:
@@ -157,7 +167,7 @@ def _with_air(lines: list[str]) -> Iterator[str]:
             if block in _BLOCKS:
                 yield "\n"
             first = True
-        elif block == "tables" and line[2] != " ":
+        elif block == "tables" and starts_entry(line):
             if not first:
                 yield "\n"
             first = False

@@ -1,6 +1,7 @@
-"""What the names and types of columns suggest: how delicate they are, which one tells the time.
+"""What the names and types of columns suggest: what to call them, which one tells the time.
 
-Guesses for a first catalog, which people then correct; nothing here reads a database.
+Guesses for a first catalog, which people then correct; nothing here reads a database. How delicate a column is:
+`sensitivity`.
 """
 
 from __future__ import annotations
@@ -10,39 +11,38 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 from export_pipelines.catalog.inventory import LiveColumn
-from export_pipelines.core.catalog import Classification
 from export_pipelines.core.types import Kind, value_type
 
-CREDENTIAL = "credential by its name; never exported"
-
 _LONGEST_NAME = 63
-_CREDENTIAL_WORDS = frozenset(
-    {"password", "passwd", "passphrase", "secret", "token", "hash", "salt", "credential", "otp"}
+_PLURALS = {
+    "people": "person",
+    "children": "child",
+    "men": "man",
+    "women": "woman",
+    "mice": "mouse",
+    "indices": "index",
+    "statuses": "status",
+    "aliases": "alias",
+    "diagnoses": "diagnosis",
+    "analyses": "analysis",
+    "news": "news",
+    "series": "series",
+    "staff": "staff",
+    "data": "data",
+}
+# The first ending that fits, and what comes in its place.
+_SINGULARS = (
+    ("ss", "ss"),
+    ("us", "us"),
+    ("is", "is"),
+    ("ies", "y"),
+    ("sses", "ss"),
+    ("xes", "x"),
+    ("zzes", "zz"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("s", ""),
 )
-_CREDENTIAL_PHRASES = ("api_key", "apikey", "private_key", "access_key", "encrypted_key", "pass_word")
-# Words of a name, in order of weight: the first class that fits wins.
-_WORDS: tuple[tuple[Classification, frozenset[str]], ...] = (
-    (
-        Classification.IDENTIFIER,
-        frozenset({"ssn", "passport", "iban", "bic", "vat", "taxid", "nin", "license", "licence"}),
-    ),
-    (
-        Classification.SENSITIVE,
-        frozenset(
-            {"diagnosis", "diagnoses", "notes", "note", "medical", "medication", "health", "allergy", "allergies"}
-            | {"symptoms", "treatment", "religion", "ethnicity", "gender", "salary", "disability"}
-        ),
-    ),
-    (
-        Classification.PERSONAL,
-        frozenset(
-            {"email", "mail", "phone", "mobile", "telephone", "fax", "name", "firstname", "lastname", "surname"}
-            | {"fullname", "address", "street", "city", "postcode", "zip", "postal", "birth", "birthday", "birthdate"}
-            | {"dob", "photo", "picture", "avatar", "ip", "latitude", "longitude"}
-        ),
-    ),
-)
-_IDENTIFIER_PHRASES = ("national_id", "tax_id", "social_security", "tax_number", "card_number", "account_number")
 _TIME_NAMES = ("created_at", "inserted_at", "created_on", "created", "created_date", "creation_date", "create_date")
 _TIME_ENDINGS = ("_at", "_date", "_on", "_time", "_ts")
 _UPDATED_NAMES = (
@@ -75,24 +75,28 @@ def slug(name: str, *, taken: Collection[str] = ()) -> str:
     return candidate
 
 
-def is_credential(column: LiveColumn) -> bool:
-    """Whether the name speaks of a secret and the type can hold one; a count of tokens is none."""
-    key = slug(column.name)
-    if value_type(column.type).kind not in (Kind.TEXT, Kind.BYTES, Kind.JSON):
-        return False
-    singular = {word.removesuffix("s") for word in key.split("_")} | set(key.split("_"))
-    return bool(singular & _CREDENTIAL_WORDS) or any(phrase in key for phrase in _CREDENTIAL_PHRASES)
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a name in any spelling, in lower case and in the singular: ``userAPIKeys`` → user, api, key."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return tuple(
+        singular(word.lower()) for word in re.findall(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+", plain)
+    )
 
 
-def classify(name: str) -> Classification:
-    """The class a column's name suggests; rather too delicate than too open."""
-    key = slug(name)
-    if any(phrase in key for phrase in _IDENTIFIER_PHRASES):
-        return Classification.IDENTIFIER
-    words = set(key.split("_"))
-    if "id" in words or key == "uuid":
-        return Classification.INTERNAL
-    return next((kind for kind, known in _WORDS if words & known), Classification.INTERNAL)
+def singular(word: str) -> str:
+    """An English noun's singular, as far as endings tell it."""
+    if word in _PLURALS:
+        return _PLURALS[word]
+    for ending, instead in _SINGULARS:
+        if word.endswith(ending):
+            return word.removesuffix(ending) + instead
+    return word
+
+
+def noun_stem(name: str) -> str:
+    """The same for a noun and its plural, to compare names by: ``line_caches`` and ``line_cache`` → line_cach."""
+    head, underscore, last = name.rpartition("_")
+    return head + underscore + re.sub(r"ie$", "y", singular(last)).removesuffix("e")
 
 
 def time_column(columns: Iterable[LiveColumn]) -> LiveColumn | None:

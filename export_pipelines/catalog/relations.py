@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from export_pipelines.catalog.inventory import LiveForeignKey, LiveTable
+from collections.abc import Mapping, Sequence
+
+from export_pipelines.catalog.inventory import LiveTable
+from export_pipelines.catalog.links import Basis, Link, declared_links
 from export_pipelines.catalog.naming import relation_name, slug
 from export_pipelines.catalog.survey import Survey
-from export_pipelines.catalog.tenancy import nullable
 from export_pipelines.core.catalog import Relation
 
-Nests = dict[int, tuple[LiveForeignKey, str]]  # by child's oid: the foreign key, and the field in the parent's record
+Names = Mapping[Link, str]
+Nests = dict[int, tuple[Link, str]]  # by child's oid: the foreign key, and the field in the parent's record
 
 
-def relation_names(table: LiveTable, survey: Survey) -> dict[str, str]:
-    """Names of the relations to exported tables, by the name of their constraint."""
-    names: dict[str, str] = {}
-    for foreign_key in sorted(table.foreign_keys, key=lambda key: (len(key.columns), key.columns, key.name)):
-        if foreign_key.references in survey.tables:
-            referenced = survey.keys[foreign_key.references]
-            names[foreign_key.name] = relation_name(foreign_key.columns, referenced, taken=names.values())
+def relation_names(table: LiveTable, survey: Survey, named: Sequence[Link] = ()) -> Names:
+    """Names of the table's relations: its foreign keys to exported tables, its path to the tenant, those by name."""
+    names: dict[Link, str] = {}
+    through = survey.paths.through.get(table.oid)
+    for link in (*sorted(declared_links(table), key=_order), *([through] if through else []), *named):
+        if link.references in survey.tables and link not in names:
+            referenced = survey.keys[link.references]
+            columns = () if link.basis is Basis.REVERSE else link.columns
+            names[link] = relation_name(columns, referenced, taken=names.values())
     return names
 
 
@@ -30,42 +35,46 @@ def find_nests(survey: Survey) -> Nests:
     for oid, table in survey.tables.items():
         if oid == survey.root.table.oid:
             continue
-        for foreign_key in _most_part_like(table, survey.paths.through.get(oid)):
-            parent = foreign_key.references
-            if parent in (oid, survey.root.table.oid) or parent not in survey.tables or nullable(table, foreign_key):
+        for link in _most_part_like(table, survey.paths.through.get(oid)):
+            parent = link.references
+            if parent in (oid, survey.root.table.oid) or parent not in survey.tables or link.optional:
                 continue
             if not _leads_to(parent, oid, nests):
                 taken = {*survey.tables[parent].columns, *(f for key, f in nests.values() if key.references == parent)}
-                nests[oid] = foreign_key, slug(survey.keys[oid], taken=taken)
+                nests[oid] = link, slug(survey.keys[oid], taken=taken)
                 break
     return nests
 
 
-def relations_of(table: LiveTable, survey: Survey, names: dict[str, str], nests: Nests) -> dict[str, Relation]:
-    """The table's foreign keys to exported tables, by relation name, in order."""
+def relations_of(table: LiveTable, survey: Survey, names: Names, nests: Nests) -> dict[str, Relation]:
+    """The table's relations by name, in order; whatever is not its own foreign key is virtual."""
     nest, nest_as = nests.get(table.oid, (None, None))
     relations = {
-        names[foreign_key.name]: Relation(
-            columns=foreign_key.columns,
-            references=survey.keys[foreign_key.references],
-            referenced_columns=foreign_key.referenced_columns,
-            nest_as=nest_as if foreign_key is nest else None,
+        name: Relation(
+            columns=link.columns,
+            references=survey.keys[link.references],
+            referenced_columns=link.referenced_columns,
+            nest_as=nest_as if link == nest else None,
+            virtual=link.basis is not Basis.DECLARED,
         )
-        for foreign_key in table.foreign_keys
-        if foreign_key.name in names
+        for link, name in names.items()
     }
     return dict(sorted(relations.items()))
 
 
-def _most_part_like(table: LiveTable, through: LiveForeignKey | None) -> list[LiveForeignKey]:
+def _order(link: Link) -> tuple[int, tuple[str, ...]]:
+    return len(link.columns), link.columns
+
+
+def _most_part_like(table: LiveTable, through: Link | None) -> list[Link]:
     """A part of its parent first: its key extends the parent's, it goes when the parent goes, it is the tenant path."""
     return sorted(
-        table.foreign_keys,
-        key=lambda key: (
-            not set(key.columns) < set(table.primary_key),
-            not key.cascades,
-            key is not through,
-            key.columns,
+        declared_links(table),
+        key=lambda link: (
+            not set(link.columns) < set(table.primary_key),
+            not link.cascades,
+            link != through,
+            link.columns,
         ),
     )
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from export_pipelines.catalog.inventory import Kind, LiveTable
-from export_pipelines.catalog.naming import is_credential, slug
+from export_pipelines.catalog.links import Link
+from export_pipelines.catalog.naming import slug
+from export_pipelines.catalog.sensitivity import is_credential
 from export_pipelines.catalog.tenancy import Paths, Root
 from export_pipelines.core.errors import RequestRejected
 
@@ -64,7 +66,7 @@ def usable_tables(tables: Iterable[LiveTable]) -> tuple[list[LiveTable], list[tu
             unusable.append((table, f"its rows are exported with {table.inherits}, from which it inherits"))
         elif "." in table.name or "." in table.schema:
             unusable.append((table, "a name with a dot cannot be written in the catalog; export a view of it"))
-        elif not table.columns or all(is_credential(column) for column in table.columns.values()):
+        elif not table.columns or all(is_credential(table.name, column) for column in table.columns.values()):
             unusable.append((table, "has no column that may be exported"))
         else:
             usable.append(table)
@@ -92,6 +94,14 @@ def survey_tables(
             wanted = slug(f"{table.schema}_{table.name}")
         keys[table.oid] = slug(wanted, taken=keys.values())
     return Survey(schema=schema, tables=kept, keys=keys, root=root, paths=paths), left_out
+
+
+def only_by_name(link: Link) -> str:
+    """Why a table is left out that the tenant reaches, if names are to be believed."""
+    return (
+        f"no path to the tenant but one through {', '.join(link.columns)} that rests on names, not on foreign keys; if "
+        "it is right, delete this line and the # of the table above, or run `catalog init --follow-names`"
+    )
 
 
 def excluded_key(table: LiveTable, schema: str) -> str:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from export_pipelines.catalog.inventory import Kind, LiveForeignKey, LiveTable
+from export_pipelines.catalog.inventory import Kind, LiveTable
+from export_pipelines.catalog.links import Basis, Link, Tables, declared_links, reverse_links
+from export_pipelines.catalog.naming import slug
 from export_pipelines.core.errors import RequestRejected
 
 # Names under which applications usually keep a tenant; a customer or a store is one only where nothing else is.
@@ -26,7 +28,10 @@ _USUAL = (
 )
 _POSSIBLE = ("customer_id", "store_id")
 
-Tables = Mapping[int, LiveTable]  # by oid
+Links = Mapping[int, Sequence[Link]]  # by oid of the table they start from
+# Of a path, the worst first: links that names suggest, that may be NULL, that are read backwards; all links.
+Price = tuple[int, int, int, int]
+_NO_GAPS = (0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +42,15 @@ class Root:
     key: str
     column: str  # what most tables call their reference to it
     guessed: bool
+    column_named: bool  # by the caller, who wants no other path where a table has it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """For each table, by oid: its own tenant column, or the foreign key that leads one step nearer to one."""
+    """For each table, by oid: its own tenant column, or the link that leads one step nearer to one."""
 
     columns: dict[int, str]
-    through: dict[int, LiveForeignKey]
+    through: dict[int, Link]
     notes: tuple[str, ...]
 
 
@@ -53,6 +59,7 @@ def find_root(tables: Tables, *, table: str | None, key: str | None, column: str
 
     Raises `RequestRejected` listing the candidates where that is not clear.
     """
+    column_named = column is not None
     if table is not None:
         root, guessed = _named(tables, table), False
     else:
@@ -64,11 +71,15 @@ def find_root(tables: Tables, *, table: str | None, key: str | None, column: str
         raise RequestRejected(
             f"the tenant's key in {root.label} is not clear; name one of {listed}", field="tenant_key"
         )
-    return Root(table=root, key=key, column=column or common or f"{root.name.removesuffix('s')}_{key}", guessed=guessed)
+    column = column or common or f"{root.name.removesuffix('s')}_{key}"
+    return Root(table=root, key=key, column=column, guessed=guessed, column_named=column_named)
 
 
-def find_paths(tables: Tables, root: Root) -> Paths:
-    """How each table's rows belong to a tenant; tables that are in neither mapping cannot be reached."""
+def find_paths(tables: Tables, root: Root, *, named: Links | None = None) -> Paths:
+    """How each table's rows belong to a tenant; tables that are in neither mapping cannot be reached.
+
+    ``named`` are links without a constraint that may be followed all the same.
+    """
     notes: list[str] = []
     columns = {root.table.oid: root.key}
     for table in tables.values():
@@ -76,13 +87,24 @@ def find_paths(tables: Tables, root: Root) -> Paths:
             column = _own_column(table, root, notes)
             if column is not None:
                 columns[table.oid] = column
-    through = _nearest(tables, columns, notes)
+    gaps = {oid for oid, column in columns.items() if _may_be_null(tables[oid], column)}
+    replaceable = set() if root.column_named else gaps - {root.table.oid}
+    links = _all_links(tables, named or {})
+    through = _nearest(tables, {oid: (0, int(oid in gaps), 0, 0) for oid in columns}, replaceable, links, notes)
+    notes.extend(_gap(tables[oid], column, through.get(oid), tables) for oid, column in columns.items() if oid in gaps)
+    columns = {oid: column for oid, column in columns.items() if oid not in through}
     return Paths(columns=columns, through=through, notes=tuple(notes))
 
 
-def nullable(table: LiveTable, foreign_key: LiveForeignKey) -> bool:
-    """Whether a row may refer to nothing: one NULL among the columns is enough."""
-    return not all(table.columns[name].not_null for name in foreign_key.columns)
+def _may_be_null(table: LiveTable, column: str) -> bool:
+    """Nothing is known of a view's columns, so they are believed."""
+    return table.kind is not Kind.VIEW and not table.columns[column].not_null
+
+
+def _gap(table: LiveTable, column: str, instead: Link | None, tables: Tables) -> str:
+    if instead is not None:
+        return f"{table.label}.{column} may be NULL; took the path through {_spelled(instead, tables)}, which may not"
+    return f"{table.label}.{column} may be NULL; such rows belong to no tenant and are never exported"
 
 
 def _named(tables: Tables, name: str) -> LiveTable:
@@ -107,7 +129,7 @@ def _guessed(tables: Tables, column: str | None) -> tuple[LiveTable, str]:
         if len(foreign_key.columns) == 1 and foreign_key.references in tables and foreign_key.references != table.oid
     )
     for names in [(column,)] if column is not None else [_USUAL, _POSSIBLE]:
-        found = {pair: count for pair, count in counts.items() if pair[0] in names}
+        found = {pair: count for pair, count in counts.items() if pair[0] in names or slug(pair[0]) in names}
         best = sorted(pair for pair, count in found.items() if count == max(found.values()))
         if len(best) == 1:
             return tables[best[0][1]], best[0][0]
@@ -137,77 +159,116 @@ def _commonest(tables: Tables, root: LiveTable) -> tuple[str | None, str | None]
 def _own_column(table: LiveTable, root: Root, notes: list[str]) -> str | None:
     """The table's own tenant column: of the usual name, or else a foreign key to the tenant."""
     wanted = root.table.columns[root.key].type
-    same_name = table.columns.get(root.column)
+    same_name = table.columns.get(root.column) or next(
+        (column for name, column in table.columns.items() if slug(name) == slug(root.column)), None
+    )
     elsewhere = {key.columns for key in table.foreign_keys if key.references != root.table.oid}
-    if same_name is not None and (root.column,) not in elsewhere:
+    if same_name is not None and (same_name.name,) not in elsewhere:
         if same_name.type == wanted:
-            return _with_note(table, root.column, notes)
+            return same_name.name
         notes.append(
-            f"{table.label}.{root.column} is {same_name.type}, the tenant's key is {wanted}; not taken for the tenant"
+            f"{table.label}.{same_name.name} is {same_name.type}, the tenant's key is {wanted}; "
+            "not taken for the tenant"
         )
     keys = sorted(
-        (nullable(table, foreign_key), foreign_key.columns[0])
-        for foreign_key in table.foreign_keys
-        if foreign_key.references == root.table.oid and foreign_key.referenced_columns == (root.key,)
+        (link.optional, link.columns[0])
+        for link in declared_links(table)
+        if link.references == root.table.oid and link.referenced_columns == (root.key,)
     )
     if not keys:
         return None
     if len(keys) > 1:
         listed = ", ".join(column for _, column in keys)
         notes.append(f"{table.label} refers to the tenant by {listed}; took {keys[0][1]}, check that it is the owner")
-    return _with_note(table, keys[0][1], notes)
+    return keys[0][1]
 
 
-def _with_note(table: LiveTable, column: str, notes: list[str]) -> str:
-    if table.kind is not Kind.VIEW and not table.columns[column].not_null:
-        notes.append(f"{table.label}.{column} may be NULL; such rows belong to no tenant and are never exported")
-    return column
+def _all_links(tables: Tables, named: Links) -> dict[int, list[Link]]:
+    """Every link between two different tables of these."""
+    backwards = reverse_links(tables)
+    return {
+        oid: [
+            link
+            for link in (*declared_links(table), *backwards.get(oid, ()), *named.get(oid, ()))
+            if link.references in tables and link.references != oid
+        ]
+        for oid, table in tables.items()
+    }
 
 
-def _nearest(tables: Tables, columns: Iterable[int], notes: list[str]) -> dict[int, LiveForeignKey]:
-    """For tables without a tenant column, the foreign key that starts the best path to one.
+def _nearest(
+    tables: Tables, own: Mapping[int, Price], replaceable: set[int], links: Links, notes: list[str]
+) -> dict[int, Link]:
+    """For tables without a tenant column, the link that starts the best path to one.
 
-    Best is: the fewest steps that may be NULL, since those lose rows; then the fewest steps; then by name.
+    ``own`` are the tables with one; those ``replaceable`` get a path all the same if it has no gaps.
+
+    Best is: the fewest links that names alone suggest; then the fewest that may be NULL, since those lose rows; then
+    the fewest that are read backwards, since nothing makes every row have one; then the fewest links; then by name.
     """
-    children: dict[int, list[tuple[LiveTable, LiveForeignKey]]] = {}
-    for table in tables.values():
-        for foreign_key in table.foreign_keys:
-            children.setdefault(foreign_key.references, []).append((table, foreign_key))
-    cost = dict.fromkeys(columns, (0, 0))
-    queue = [(0, 0, tables[oid].label, oid) for oid in cost]
+    arriving: dict[int, list[tuple[int, Link]]] = {}
+    for oid, leaving in links.items():
+        for link in leaving:
+            arriving.setdefault(link.references, []).append((oid, link))
+    cost = dict(own)
+    queue = [(price, tables[oid].label, oid) for oid, price in cost.items()]
     heapq.heapify(queue)
     while queue:
-        gaps, steps, _, oid = heapq.heappop(queue)
-        if cost[oid] != (gaps, steps):
+        price, _, oid = heapq.heappop(queue)
+        if cost[oid] != price:
             continue
-        for table, foreign_key in children.get(oid, []):
-            price = (gaps + nullable(table, foreign_key), steps + 1)
-            if table.oid not in cost or price < cost[table.oid]:
-                cost[table.oid] = price
-                heapq.heappush(queue, (*price, table.label, table.oid))
-    own = set(columns)
-    return {oid: _first_step(tables[oid], cost, notes) for oid in cost if oid not in own}
+        for start, link in arriving.get(oid, []):
+            longer = _price(link, price)
+            if start in own and (start not in replaceable or longer[:3] != _NO_GAPS):
+                continue
+            if start not in cost or longer < cost[start]:
+                cost[start] = longer
+                heapq.heappush(queue, (longer, tables[start].label, start))
+    reached = [oid for oid, price in cost.items() if own.get(oid) != price]
+    return {oid: _first_link(tables, tables[oid], links[oid], cost, notes) for oid in reached}
 
 
-def _first_step(table: LiveTable, cost: Mapping[int, tuple[int, int]], notes: list[str]) -> LiveForeignKey:
-    steps: Sequence[tuple[tuple[int, int], tuple[str, ...], LiveForeignKey]] = sorted(
+def _price(link: Link, rest: Price) -> Price:
+    named, optional, reverse, length = rest
+    return (
+        named + (link.basis is Basis.NAMED),
+        optional + link.optional,
+        reverse + (link.basis is Basis.REVERSE),
+        length + 1,
+    )
+
+
+def _first_link(
+    tables: Tables, table: LiveTable, links: Iterable[Link], cost: Mapping[int, Price], notes: list[str]
+) -> Link:
+    steps = sorted(
         (
-            ((gaps + nullable(table, key), hops + 1), key.columns, key)
-            for key in table.foreign_keys
-            if key.references in cost and key.references != table.oid
-            for gaps, hops in [cost[key.references]]
+            (_price(link, cost[link.references]), _spelled(link, tables), link)
+            for link in links
+            if link.references in cost
         ),
         key=lambda step: step[:2],
     )
-    price, _, best = steps[0]
-    rivals = [", ".join(columns) for other, columns, _ in steps if other == price]
+    price, taken, best = steps[0]
+    rivals = [spelled for other, spelled, _ in steps if other == price]
     if len(rivals) > 1:
-        taken = ", ".join(best.columns)
         notes.append(
             f"{table.label} reaches the tenant through {'; '.join(rivals)}; took {taken}, check that they agree"
         )
-    if price[0]:
+    if price[1]:
         notes.append(
-            f"{table.label} reaches the tenant through a column that may be NULL; such rows are never exported"
+            f"{table.label} reaches the tenant only through a column that may be NULL (by way of {taken}); "
+            "such rows are never exported"
+        )
+    if best.basis is Basis.REVERSE:
+        notes.append(
+            f"{table.label} reaches the tenant as the row that {taken} refers to; "
+            "rows that nothing refers to are never exported"
         )
     return best
+
+
+def _spelled(link: Link, tables: Tables) -> str:
+    if link.basis is Basis.REVERSE:
+        return f"{tables[link.references].label} ({', '.join(link.referenced_columns)})"
+    return ", ".join(link.columns)

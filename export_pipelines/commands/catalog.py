@@ -11,6 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from export_pipelines.catalog.check import check
+from export_pipelines.catalog.findings import Finding
 from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
@@ -19,8 +20,11 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.catalog_trial import try_exports
 from export_pipelines.settings import Settings, load_settings
+from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.session import administering
+from export_pipelines.sources.stream import translated
 
 app = typer.Typer(no_args_is_help=True, help="What can be exported: make, check and protect the catalog.")
 
@@ -43,6 +47,14 @@ def init(
     tenant_table: Annotated[str | None, typer.Option(help="schema.name of the table with one row a tenant.")] = None,
     tenant_key: Annotated[str | None, typer.Option(help="Its key column.")] = None,
     tenant_column: Annotated[str | None, typer.Option(help="Column of other tables that holds the tenant.")] = None,
+    follow_names: Annotated[
+        bool,
+        typer.Option(
+            "--follow-names",
+            help="Also take relations that only names of columns suggest (project_id), as virtual ones; "
+            "default: leave them as comments.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default: print.")] = None,
     admin_url: AdminUrl = None,
 ) -> None:
@@ -58,8 +70,9 @@ def init(
                 tenant_table=tenant_table,
                 tenant_key=tenant_key,
                 tenant_column=tenant_column,
+                follow_names=follow_names,
             )
-        text = dump_catalog(reflection.catalog)
+        text = dump_catalog(reflection.catalog, suggested=reflection.suggested)
         if out is None:
             typer.echo(text)
         else:
@@ -73,13 +86,30 @@ def init(
 
 
 @app.command("check")
-def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_json: AsJson = False) -> None:
-    """Compare the catalog with the live database; exit 3 when anything is wrong."""
+def check_command(
+    catalog: CatalogFile = None,
+    admin_url: AdminUrl = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count all rows of large tables too, however long it takes.")
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Count no rows: leave out the rows that belong to no tenant or to two.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the catalog with the live database and try its exports.
+
+    Exits with 3 for errors, 2 for a bad catalog, 4 when the database does not answer; warnings leave it at 0.
+    """
     with output.reported(as_json=as_json):
+        if exact and fast:
+            raise RequestRejected("--exact counts all rows and --fast none; choose one of them", field="--exact")
         settings = _settings(catalog)
         known = open_catalog(settings)
-        with _admin(settings, admin_url) as url, administering(url, known) as connection:
-            findings = check(connection, known, role=known.reader_role)
+        with _admin(settings, admin_url) as url:
+            with administering(url, known) as connection, translated(url):
+                findings = check(connection, known, role=known.reader_role, count_rows=not fast, exact=exact)
+            findings = sorted([*findings, *_tried(settings, known, findings, url)], key=lambda finding: finding.level)
         errors = [finding for finding in findings if finding.level == "error"]
         if as_json:
             output.say_json({"catalog": known.name, "findings": [vars(finding) for finding in findings]})
@@ -89,6 +119,16 @@ def check_command(catalog: CatalogFile = None, admin_url: AdminUrl = None, as_js
             output.say(f"{known.name}: {len(errors)} errors, {len(findings) - len(errors)} warnings")
         if errors:
             raise typer.Exit(output.INTEGRITY)
+
+
+def _tried(settings: Settings, catalog: Catalog, findings: list[Finding], admin_url: str) -> list[Finding]:
+    """What exports of the tables without other errors would fail with; as the service's own login, if it is set."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    if any(finding.table is None for finding in errors):
+        return []
+    names = [name for name in catalog.tables if name not in {finding.table for finding in errors}]
+    url = settings.require_source_url() if settings.source_url is not None else admin_url
+    return try_exports(url, catalog, names, choose_engine(settings.decoder))
 
 
 @app.command()

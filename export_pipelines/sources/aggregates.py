@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from psycopg import sql
@@ -48,19 +48,27 @@ def read_aggregates(
 
     ``encoding`` is the database's own; all statements have to see the same snapshot.
     """
-    names = selection.columns
     rows, columns = 0, {}
-    for first in range(0, max(len(names), 1), _COLUMNS):
-        some = names[first : first + _COLUMNS]
-        figures = iter(ask(_select_aggregates(catalog, selection, scope, some, encoding)))
+    for names, statement in select_aggregates(catalog, selection, scope, encoding=encoding):
+        figures = iter(ask(statement))
         rows = next(figures)
-        for name in some:
+        for name in names:
             count, total, low, high = (next(figures) for _ in range(4))
             columns[name] = ColumnAggregate(non_null=count, total=plain_number(total), low=low, high=high)
     return TableAggregates(rows=rows, columns=columns)
 
 
-def _select_aggregates(
+def select_aggregates(
+    catalog: Catalog, selection: TableSelection, scope: TenantScope, *, encoding: str
+) -> Iterator[tuple[tuple[str, ...], sql.Composed]]:
+    """The statements that ask for the figures, each with the columns that it is about."""
+    names = selection.columns
+    for first in range(0, max(len(names), 1), _COLUMNS):
+        some = names[first : first + _COLUMNS]
+        yield some, _select_some(catalog, selection, scope, some, encoding)
+
+
+def _select_some(
     catalog: Catalog, selection: TableSelection, scope: TenantScope, names: Collection[str], encoding: str
 ) -> sql.Composed:
     """One row: ``count(*)``, then four figures of each column."""

@@ -17,23 +17,23 @@ import pyarrow as pa
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
 from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
-from export_pipelines.sources.conform import conform, require_tenant
 from export_pipelines.sources.ddl import read_ddl
 from export_pipelines.sources.encoding import Unencodable, locate
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.omitted import count_other_rows, expect_other_rows
-from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
+from export_pipelines.sources.query import explain, select_beyond, was_analysed
+from export_pipelines.sources.reading import read_selection
 from export_pipelines.sources.relation import agreement, from_where
-from export_pipelines.sources.session import begin, begin_statements, connected, describe, encoding_of, share_snapshot
-from export_pipelines.sources.stream import RowReader, SnapshotGone, first_line
+from export_pipelines.sources.session import begin, begin_statements, connected, encoding_of, share_snapshot
+from export_pipelines.sources.stream import RowReader, SnapshotGone, translated
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
@@ -181,15 +181,8 @@ class PostgresSnapshot:
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
-        shape = self._catalog.shape(selection.table, selection.aggregation)
-        schema = shape.arrow_schema(selection.columns, selection.as_text)
-        owned = self._catalog.tables[selection.table].tenant.column is not None
-        query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
         with self._located(selection), self._reader() as reader:
-            for received in reader.read(query, schema, selection.table):
-                if owned:
-                    require_tenant(received, self._scope.tenant_id, selection.table)
-                yield conform(received, schema, selection.table)
+            yield from read_selection(reader, self._catalog, selection, self._scope, uncast=self._engine.uncast)
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
@@ -318,24 +311,20 @@ class PostgresSnapshot:
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """psycopg's errors as ours, once, at the edge."""
+    """psycopg's errors as ours; a character that a filter cannot have is the request's."""
     try:
-        yield
-    except psycopg.errors.CharacterNotInRepertoire as error:
-        raise Unencodable("a value is no valid UTF-8") from error
-    except psycopg.errors.UntranslatableCharacter as error:
-        if "UTF8" in (error.diag.message_primary or "")[-8:]:  # in … has no equivalent in encoding "UTF8"
-            raise Unencodable("a value is no valid UTF-8") from error
+        with translated(url):
+            yield
+    except Unencodable as error:
+        cause = error.__cause__
+        if not isinstance(cause, psycopg.errors.UntranslatableCharacter) or _has_no_place_in_utf8(cause):
+            raise
         raise RequestRejected(
             "a value has a character that the source's encoding does not have, so no row has it; leave it out",
             field="filters",
-        ) from error
-    except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.DataError) as error:
-        state = error.sqlstate or ""
-        detail = first_line(error) if state.startswith("42") else f"SQLSTATE {state}"
-        raise RequestRejected(
-            f"the source refuses what the catalog describes ({detail}); run `export-pipelines catalog check`",
-            field="catalog",
-        ) from error
-    except psycopg.Error as error:
-        raise Unavailable(f"source database {describe(url)} failed: {first_line(error)}") from error
+        ) from cause
+
+
+def _has_no_place_in_utf8(error: psycopg.errors.UntranslatableCharacter) -> bool:
+    """Whether a value of the source is meant: "character … has no equivalent in encoding "UTF8"", in any language."""
+    return "UTF8" in (error.diag.message_primary or "")[-8:]

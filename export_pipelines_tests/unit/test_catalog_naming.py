@@ -8,15 +8,14 @@ from hypothesis import strategies as st
 
 from export_pipelines.catalog.inventory import LiveColumn
 from export_pipelines.catalog.naming import (
-    classify,
     deleted_column,
-    is_credential,
+    noun_stem,
     relation_name,
     slug,
     time_column,
     updated_column,
+    words_of,
 )
-from export_pipelines.core.catalog import Classification
 
 
 def column(name: str, type_: str = "text", *, not_null: bool = True) -> LiveColumn:
@@ -55,45 +54,40 @@ def test_keys_are_valid_and_never_collide(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "words"),
     [
-        ("email", Classification.PERSONAL),
-        ("contactEmail", Classification.PERSONAL),
-        ("first_name", Classification.PERSONAL),
-        ("birth_date", Classification.PERSONAL),
-        ("home_address", Classification.PERSONAL),
-        ("ssn", Classification.IDENTIFIER),
-        ("passport_number", Classification.IDENTIFIER),
-        ("iban", Classification.IDENTIFIER),
-        ("tax_id", Classification.IDENTIFIER),
-        ("diagnosis", Classification.SENSITIVE),
-        ("medical_history", Classification.SENSITIVE),
-        ("notes", Classification.SENSITIVE),
-        ("address_id", Classification.INTERNAL),
-        ("id", Classification.INTERNAL),
-        ("amount", Classification.INTERNAL),
+        ("user_api_keys", ("user", "api", "key")),
+        ("userAPIKeys", ("user", "api", "key")),
+        ("IPAddress", ("ip", "address")),
+        ("Order Details", ("order", "detail")),
+        ("addresses", ("address",)),
+        ("cvv2", ("cvv2",)),
+        ("banknotes", ("banknote",)),
     ],
 )
-def test_a_columns_name_suggests_its_class(name: str, expected: Classification) -> None:
-    assert classify(name) is expected
+def test_a_name_is_taken_apart_into_words(name: str, words: tuple[str, ...]) -> None:
+    assert words_of(name) == words
 
 
 @pytest.mark.parametrize(
-    ("name", "type_", "secret"),
+    ("one", "many"),
     [
-        ("password", "text", True),
-        ("passwordHash", "text", True),
-        ("reset_tokens", "jsonb", True),
-        ("api_key", "character varying(64)", True),
-        ("secret", "bytea", True),
-        ("tokens_used", "bigint", False),
-        ("hashtag", "text", False),
-        ("secretary", "text", False),
-        ("key", "text", False),
+        ("project", "projects"),
+        ("category", "categories"),
+        ("movie", "movies"),
+        ("cache", "caches"),
+        ("house", "houses"),
+        ("box", "boxes"),
+        ("hero", "heroes"),
+        ("bus", "buses"),
+        ("address", "addresses"),
+        ("person", "people"),
+        ("user_status", "user_statuses"),
+        ("order_line", "order_lines"),
     ],
 )
-def test_a_credential_is_known_by_name_and_type(name: str, type_: str, secret: bool) -> None:
-    assert is_credential(column(name, type_)) is secret
+def test_a_noun_and_its_plural_have_one_stem(one: str, many: str) -> None:
+    assert noun_stem(one) == noun_stem(many)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,341 @@
+"""What `catalog init` proposes for small foreign databases: paths to the tenant, relations, classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from export_pipelines.catalog.load import dump_catalog, load_catalog
+from export_pipelines.catalog.reflect import Reflection, reflect
+from export_pipelines.core.catalog import Catalog, Relation
+from export_pipelines_tests.host import CASES, Host
+
+
+@pytest.fixture(scope="module", params=["postgres", "debian_postgres"])
+def connection(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Any]]:
+    """On both servers: a transaction each test rolls back."""
+    server = request.getfixturevalue(request.param)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        yield connection
+
+
+def proposed(connection: psycopg.Connection[Any], script: str, **options: Any) -> Reflection:
+    """For a case by its name, or for SQL; its tables are gone again afterwards."""
+    file = CASES / f"{script}.sql"
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE SCHEMA cases; SET LOCAL search_path = cases, public")
+        text = file.read_text() if script.isidentifier() else script
+        connection.execute(re.sub(r"^(begin|commit);|commit;\s*$", "", text, flags=re.MULTILINE).encode())
+        return reflect(connection, name="any", schemas=["cases"], **options)
+
+
+# Paths ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_unique_reverse_path_comes_before_an_optional_one(connection: psycopg.Connection[Any]) -> None:
+    found = proposed(connection, "reverse_fk", tenant_table="organisation")
+    tables = found.catalog.tables
+    assert tables["settings"].tenant.through == "organisation"
+    assert tables["settings"].relations["organisation"] == Relation(
+        columns=("id",), references="organisation", referenced_columns=("settings_id",), virtual=True
+    )
+    assert tables["profile"].tenant.through == "member"
+    assert any("cases.settings reaches the tenant as the row that cases.organisation (sett" in n for n in found.notes)
+
+
+TENANT = "CREATE TABLE tenant (id int PRIMARY KEY);"
+
+
+@pytest.mark.parametrize(
+    ("sql", "through", "note"),
+    [
+        (  # a foreign key that must be there comes before all, however long
+            """
+            CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+            CREATE TABLE middle (id int PRIMARY KEY, near_id int NOT NULL REFERENCES near);
+            CREATE TABLE x (id int PRIMARY KEY, middle_id int NOT NULL REFERENCES middle);
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, x_id int NOT NULL UNIQUE REFERENCES x);
+            """,
+            "middle",
+            None,
+        ),
+        (  # a reverse one that may be NULL is better than nothing, and said to be optional
+            """
+            CREATE TABLE x (id int PRIMARY KEY);
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, x_id int UNIQUE REFERENCES x);
+            """,
+            "y",
+            "cases.x reaches the tenant only through a column that may be NULL (by way of cases.y (x_id))",
+        ),
+        (  # several rows may refer to one: of which tenant it is, is not clear
+            """
+            CREATE TABLE x (id int PRIMARY KEY);
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, x_id int NOT NULL REFERENCES x);
+            """,
+            None,
+            None,
+        ),
+        (  # unique only for some rows, which does not count
+            """
+            CREATE TABLE x (id int PRIMARY KEY);
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, x_id int NOT NULL REFERENCES x);
+            CREATE UNIQUE INDEX ON y (x_id) WHERE tenant_id > 5;
+            """,
+            None,
+            None,
+        ),
+        (  # a composite one, unique by a part of it
+            """
+            CREATE TABLE x (a int, b int, PRIMARY KEY (a, b));
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, xa int NOT NULL UNIQUE, xb int NOT NULL,
+                            FOREIGN KEY (xa, xb) REFERENCES x);
+            """,
+            "y",
+            "cases.x reaches the tenant as the row that cases.y (xa, xb) refers to",
+        ),
+        (  # every row has the one, not every row the other
+            """
+            CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+            CREATE TABLE x (id int PRIMARY KEY, tenant_id int REFERENCES tenant, near_id int NOT NULL REFERENCES near);
+            """,
+            "near",
+            None,
+        ),
+        (  # a longer path is better than one that ends at a column that may be NULL
+            """
+            CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+            CREATE TABLE middle (id int PRIMARY KEY, near_id int NOT NULL REFERENCES near);
+            CREATE TABLE gap (id int PRIMARY KEY, tenant_id int REFERENCES tenant);
+            CREATE TABLE x (id int PRIMARY KEY, gap_id int NOT NULL REFERENCES gap,
+                            middle_id int NOT NULL REFERENCES middle);
+            """,
+            "middle",
+            None,
+        ),
+        (  # over two reverse steps
+            """
+            CREATE TABLE x (id int PRIMARY KEY);
+            CREATE TABLE w (id int PRIMARY KEY, x_id int NOT NULL UNIQUE REFERENCES x);
+            CREATE TABLE y (tenant_id int NOT NULL REFERENCES tenant, w_id int NOT NULL UNIQUE REFERENCES w);
+            """,
+            "w",
+            "cases.x reaches the tenant as the row that cases.w (x_id) refers to",
+        ),
+    ],
+)
+def test_the_best_path_is_chosen_and_its_gaps_are_noted(
+    connection: psycopg.Connection[Any], sql: str, through: str | None, note: str | None
+) -> None:
+    found = proposed(connection, TENANT + sql, tenant_table="tenant")
+    assert (found.catalog.tables["x"].tenant.through if "x" in found.catalog.tables else None) == through
+    about_x = [line for line in found.notes if line.startswith("cases.x ")]
+    assert bool(about_x) is (note is not None)
+    assert note is None or any(note in line for line in about_x)
+
+
+def test_a_tenant_column_that_may_be_null_yields_to_a_path_that_may_not(connection: psycopg.Connection[Any]) -> None:
+    sql = f"""{TENANT} CREATE TABLE near (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE x (tenant_id int REFERENCES tenant, near_id int NOT NULL REFERENCES near);"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    assert found.catalog.tables["x"].tenant.through == "near"
+    assert "cases.x.tenant_id may be NULL; took the path through near_id, which may not" in found.notes
+    named = proposed(connection, sql, tenant_table="tenant", tenant_column="tenant_id")
+    assert named.catalog.tables["x"].tenant.column == "tenant_id"
+    assert any("cases.x.tenant_id may be NULL; such rows belong to no tenant" in note for note in named.notes)
+
+
+def test_settings_of_every_tenant_leave(case_host: Callable[..., Host]) -> None:
+    host = case_host("reverse_fk")
+    host.propose_catalog("reverse", "--tenant-table", "public.organisation")
+    host.apply_policies()
+    host.run("catalog", "check", "--admin-url", host.admin_url)
+    for tenant in ("1", "2"):
+        manifest = host.export(tenant, "--format", "csv", tables="settings,profile", to=f"of_{tenant}")
+        assert [table["rows"] for table in manifest["tables"]] == [1, 1]
+
+
+# Foreign keys of partitions ---------------------------------------------------------------------------------------
+
+
+PARTITIONED = (
+    TENANT
+    + """
+    CREATE TABLE customer (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+    CREATE TABLE payment (customer_id int NOT NULL, at date NOT NULL) PARTITION BY RANGE (at);
+    CREATE TABLE p1 PARTITION OF payment FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');
+    CREATE TABLE p2 PARTITION OF payment FOR VALUES FROM ('2024-01-01') TO ('2025-01-01') PARTITION BY RANGE (at);
+    CREATE TABLE p2a PARTITION OF p2 FOR VALUES FROM ('2024-01-01') TO ('2024-07-01');
+    ALTER TABLE p1 ADD FOREIGN KEY (customer_id) REFERENCES customer;
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("sql", "through"),
+    [
+        (PARTITIONED, None),
+        (PARTITIONED + "ALTER TABLE p2a ADD FOREIGN KEY (customer_id) REFERENCES customer;", "customer"),
+        (PARTITIONED + "ALTER TABLE p2 ADD FOREIGN KEY (customer_id) REFERENCES customer;", "customer"),
+        (PARTITIONED + "ALTER TABLE payment ADD FOREIGN KEY (customer_id) REFERENCES customer;", "customer"),
+        (PARTITIONED + "ALTER TABLE p2a ADD FOREIGN KEY (customer_id) REFERENCES tenant;", None),
+        ("partition_fk", "customer"),
+    ],
+    ids=["missing in one", "in all", "in a part above", "in the table", "another one", "case"],
+)
+def test_a_foreign_key_of_all_partitions_is_the_tables(
+    connection: psycopg.Connection[Any], sql: str, through: str | None
+) -> None:
+    catalog = proposed(connection, sql, tenant_table="tenant").catalog
+    if through is None:
+        assert "payment" in catalog.excluded
+    else:
+        payment = catalog.tables["payment"]
+        assert payment.tenant.through == through
+        assert [(name, relation.virtual) for name, relation in payment.relations.items()] == [("customer", False)]
+
+
+# Relations that only names suggest --------------------------------------------------------------------------------
+
+
+def accepted(text: str) -> str:
+    """The file after a person took the suggestions: without comment signs, and without the excluded tables."""
+    lines = [line for line in text.splitlines() if not line.startswith("  # C") and not line.startswith("  # check")]
+    return "\n".join(re.sub(r"^( +)# ", r"\1", line) for line in lines if "rests on names" not in line)
+
+
+def read(text: str, folder: Path) -> Catalog:
+    path = folder / "catalog.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_catalog(path)
+
+
+def test_a_relation_by_name_is_a_comment_until_it_is_accepted(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    found = proposed(connection, "rails_nofk", tenant_table="accounts")
+    assert "builds" not in found.catalog.tables
+    assert "through project_id that rests on names" in found.catalog.excluded["builds"]
+    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert read(text, tmp_path) == found.catalog
+    taken = read(accepted(text), tmp_path)
+    assert taken.tables["builds"].tenant.through == "project"
+    assert taken.tables["builds"].relations["project"] == Relation(
+        columns=("project_id",), references="projects", referenced_columns=("id",), virtual=True
+    )
+    assert taken == proposed(connection, "rails_nofk", tenant_table="accounts", follow_names=True).catalog
+
+
+def test_a_relation_beside_others_is_suggested_in_its_place(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE projects (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE notes (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant, project_id int);
+        CREATE TABLE "Pages" (id int PRIMARY KEY, tenant_id int NOT NULL, "noteId" int);
+        CREATE TABLE lines (page_id int NOT NULL REFERENCES "Pages", id int PRIMARY KEY);
+        """,
+        tenant_table="tenant",
+    )
+    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert read(text, tmp_path) == found.catalog
+    taken = read(accepted(text), tmp_path)
+    assert set(taken.tables["notes"].relations) == {"tenant", "project"}
+    assert taken.tables["pages"].relations["note"].references == "notes"
+    assert taken.excluded == found.catalog.excluded == {}
+
+
+def test_accepting_a_suggestion_renames_nothing(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE pages (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE item (id int PRIMARY KEY, page_id int NOT NULL);
+        CREATE TABLE "Item" (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant, page_id int REFERENCES item,
+                             "pageId" int NOT NULL REFERENCES pages);
+        """,
+        tenant_table="tenant",
+    )
+    assert found.catalog.tables["item_2"].source == "cases.Item"
+    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert read(text, tmp_path) == found.catalog
+    taken = read(accepted(text), tmp_path)
+    assert set(taken.tables) == {"item", "item_2", "pages", "tenant"}
+    targets = {name: relation.references for name, relation in taken.tables["item_2"].relations.items()}
+    assert targets == {"page": "pages", "page_2": "item", "tenant": "tenant"}
+
+
+@pytest.mark.parametrize(
+    ("column", "target", "follows"),
+    [
+        ("project_id bigint", "projects (id bigint PRIMARY KEY", True),
+        ("project_id int", "projects (id bigint PRIMARY KEY", True),
+        ('"projectId" text', '"Project" (id text PRIMARY KEY', True),
+        ("project_id bigint", "project (id bigint PRIMARY KEY", True),
+        ("project_uuid uuid", "projects (id int PRIMARY KEY, uuid uuid NOT NULL UNIQUE", True),
+        ("project_id int", "projects (project_id int PRIMARY KEY", True),
+        ("category_id int", "categories (id int PRIMARY KEY", True),
+        ("project_id text", "projects (id bigint PRIMARY KEY", False),  # types differ
+        ("project_id int", "projects (id int NOT NULL", False),  # not unique
+        ("project_id int", "projects (id int UNIQUE", False),  # may be NULL
+        ("project_id int, project_type text", "projects (id int PRIMARY KEY", False),  # polymorphic
+        ("project int", "projects (id int PRIMARY KEY", False),
+        ("owner_id int", "projects (id int PRIMARY KEY", False),
+    ],
+)
+def test_names_suggest_a_relation_only_where_types_and_keys_agree(
+    connection: psycopg.Connection[Any], column: str, target: str, follows: bool
+) -> None:
+    sql = (
+        f"{TENANT} CREATE TABLE {target}, tenant_id int NOT NULL REFERENCES tenant); CREATE TABLE x (no int, {column});"
+    )
+    found = proposed(connection, sql, tenant_table="tenant")
+    assert ("rests on names" in found.catalog.excluded["x"]) is follows
+    assert (found.suggested is not None) is follows
+
+
+def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection: psycopg.Connection[Any]) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE shop_product (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE shop_review (id int PRIMARY KEY, product_id int NOT NULL);
+        CREATE TABLE page (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE pages (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE line (id int PRIMARY KEY, page_id int NOT NULL);
+        """,
+        tenant_table="tenant",
+    )
+    assert found.suggested is not None
+    assert "shop_review" in found.suggested.tables
+    assert "line" in found.suggested.excluded
+
+
+# Classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_credentials_by_table_and_column_name_are_excluded(connection: psycopg.Connection[Any]) -> None:
+    tables = proposed(connection, "api_keys", tenant_table="organizations").catalog.tables
+    excluded = {
+        f"{name}.{key}" for name, table in tables.items() for key, column in table.columns.items() if column.exclude
+    }
+    assert excluded == {
+        "api_keys.value",
+        "organizations.hmac_key",
+        *(
+            f"gateways.{name}"
+            for name in ("access_code", "pin_code", "cvv", "session_id", "ssh_key", "webhook_signing")
+        ),
+    }
+    classes = {key: column.classification for key, column in tables["gateways"].columns.items()}
+    assert {classes[key].value for key in ("username", "emails", "bcc_emails", "sex")} == {"personal"}
+    assert {classes[key].value for key in ("company_name", "email_settings", "id")} == {"internal"}
