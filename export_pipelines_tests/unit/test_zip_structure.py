@@ -210,6 +210,10 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a name in an unknown encoding": (lambda: raw_zip([member(b"top/\x82")]), "unknown encoding"),
     "a name that is no UTF-8": (lambda: raw_zip([member(b"top/\xe9", flags=0x800)]), "no name in UTF-8"),
     "encrypted by one field": (lambda: raw_zip([member(method=99)]), "by one of its fields"),
+    "encrypted without its flag": (
+        lambda: raw_zip([member(method=99, extra=field_of(0x9901, b"\2\0AE\3\0\0"))]),
+        "by one of its fields",
+    ),
     "some encrypted": (lambda: raw_zip([member(), member(b"top/b", flags=1)]), "some are not"),
     "stored with another size": (lambda: raw_zip([member(size=3)]), "another size than it has"),
     "an empty folder": (lambda: raw_zip([member(), member(b"top/evil/", b"", external=0x10)]), "holds nothing"),
