@@ -118,12 +118,12 @@ def _read(stream: BinaryIO, size: int) -> tuple[ZipMember, ...]:
         if record.offset != offset:
             where = "the first member does not begin the file" if offset == 0 else "there are bytes between members"
             raise _Invalid(f"{where}, or members are not in the order of the directory")
-        member, offset = _member(stream, record, directory.start)
+        member, offset = _member(stream, record)
         members.append(member)
     if position != len(content):
         raise _Invalid("the directory holds more than its entries")
     if offset != directory.start:
-        raise _Invalid("there are bytes between the last member and the directory")
+        raise _Invalid("the last member does not end where the directory begins")
     _require_names(members)
     return tuple(members)
 
@@ -211,7 +211,7 @@ def _record(content: bytes, position: int) -> tuple[_Record, int]:
     return record, end
 
 
-def _member(stream: BinaryIO, record: _Record, limit: int) -> tuple[ZipMember, int]:
+def _member(stream: BinaryIO, record: _Record) -> tuple[ZipMember, int]:
     """The member whose local header and descriptor say what the record says, and where it ends."""
     name = shown(record.name)
     mark, version, flags, method, _time, _date, crc, stored, size, name_length, extra_length = _unpacked(
@@ -230,8 +230,6 @@ def _member(stream: BinaryIO, record: _Record, limit: int) -> tuple[ZipMember, i
     wide = _require_sizes(record, (crc, stored, size), fields)
     start = record.offset + _LOCAL.size + len(raw)
     end = _end_of_data(stream, record, start + record.stored_bytes, wide=wide)
-    if end > limit:
-        raise _Invalid(f"{name} reaches into the directory")
     member = ZipMember(
         name=record.name, method=record.method, encrypted=bool(flags & _ENCRYPTED), aes=record.aes, crc=record.crc,
         stored_bytes=record.stored_bytes, size_bytes=record.size_bytes, data_offset=start,

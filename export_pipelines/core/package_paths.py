@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 MAX_FILES = 100_000  # of a package; a thousand tables make some thousand files
 _MAX_PATH = 1000  # characters
+_MAX_DEPTH = 30
 _MAX_SEGMENT_BYTES = 255  # of the usual file systems
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # macOS and terminals ignore many of them
 # An 8.3 name of Windows: to open `PETSOF~1.CSV` opens `petsofours.csv`.
@@ -27,7 +28,11 @@ def path_problem(path: str) -> str | None:
     """Why a relative path with forward slashes is not allowed; None where it is."""
     segments = path.split("/")
     problem = None
-    if not path or path.startswith("/"):
+    if len(path) > _MAX_PATH or any(len(segment.encode(errors="replace")) > _MAX_SEGMENT_BYTES for segment in segments):
+        problem = f"is longer than {_MAX_PATH} characters, or {_MAX_SEGMENT_BYTES} bytes between slashes"
+    elif len(segments) > _MAX_DEPTH:
+        problem = f"is deeper than {_MAX_DEPTH} folders"
+    elif not path or path.startswith("/"):
         problem = "is not a relative path"
     elif "\\" in path:
         problem = "has a backslash, which is a folder for some programs"
@@ -39,8 +44,6 @@ def path_problem(path: str) -> str | None:
         problem = "has a segment that is empty, '.', '..' or one that programs drop"
     elif any(_SHORT_NAME.fullmatch(segment) for segment in segments):
         problem = "looks like the short name of another file on Windows"
-    elif len(path) > _MAX_PATH or any(len(segment.encode()) > _MAX_SEGMENT_BYTES for segment in segments):
-        problem = f"is longer than {_MAX_PATH} characters, or {_MAX_SEGMENT_BYTES} bytes between slashes"
     return problem
 
 
@@ -73,7 +76,7 @@ def reader_key(segment: str) -> str:
     """One for all spellings of a file name that some program or file system takes for the same file; may be empty."""
     text = _ESCAPED.sub(_unescaped, segment)
     for _ in range(2):  # folding may undo a normal form (Unicode, NFKC_Casefold)
-        text = unicodedata.normalize("NFKC", text).upper().casefold()
+        text = unicodedata.normalize("NFKD", text).upper().casefold()
     return _DROPPED_END.sub("", unicodedata.normalize("NFKC", text).translate(_REPLACED))
 
 

@@ -153,11 +153,11 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a last member that is not listed": (
         lambda: raw_zip([member(), member(data=EVIL, listed=False)]),
-        "between the last member and the directory",
+        "does not end where the directory begins",
     ),
     "bytes before the directory": (
         lambda: raw_zip([member()], before_directory=b"gap"),
-        "between the last member and the directory",
+        "does not end where the directory begins",
     ),
     "bytes behind": (lambda: raw_zip([member()], behind=b"x"), "does not end with its end record"),
     "a comment": (lambda: raw_zip([member()], comment=b"x"), "does not end with its end record"),
@@ -191,6 +191,10 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: raw_zip([member(extra=field_of(1, struct.pack("<2Q", 1, 1)))]),
         "ZIP64 field",
     ),
+    "local sizes of ZIP64 that nobody needs": (
+        lambda: raw_zip([member(local_extra=field_of(1, struct.pack("<2Q", len(GOOD), len(GOOD))))]),
+        "sizes in its own header",
+    ),
     "a symbolic link": (lambda: raw_zip([member(external=0o120777 << 16)]), "no regular file"),
     "a symbolic link of 7-Zip": (
         lambda: raw_zip([member(external=0o120777 << 16 | 0x8000, made_by=20)]),
@@ -206,6 +210,10 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a name in an unknown encoding": (lambda: raw_zip([member(b"top/\x82")]), "unknown encoding"),
     "a name that is no UTF-8": (lambda: raw_zip([member(b"top/\xe9", flags=0x800)]), "no name in UTF-8"),
     "encrypted by one field": (lambda: raw_zip([member(method=99)]), "by one of its fields"),
+    "encrypted without its flag": (
+        lambda: raw_zip([member(method=99, extra=field_of(0x9901, b"\2\0AE\3\0\0"))]),
+        "by one of its fields",
+    ),
     "some encrypted": (lambda: raw_zip([member(), member(b"top/b", flags=1)]), "some are not"),
     "stored with another size": (lambda: raw_zip([member(size=3)]), "another size than it has"),
     "an empty folder": (lambda: raw_zip([member(), member(b"top/evil/", b"", external=0x10)]), "holds nothing"),
@@ -214,6 +222,11 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a ZIP64 directory elsewhere": (lambda: with_wide_end(start=0), "disagree"),
     "a ZIP64 end record elsewhere": (lambda: with_wide_end(offset=0), "before the locator"),
     "a ZIP64 end record with more": (lambda: with_wide_end(length=60), "longer than its fields"),
+    "one part of several": (lambda: raw_zip([member()])[:-18] + b"\1\0" + raw_zip([member()])[-16:], "one part of"),
+    "a count that ZIP64 should have": (lambda: raw_zip([member()], count=0xFFFF), "no ZIP64 end record"),
+    "a damaged directory": (lambda: raw_zip([member()]).replace(b"PK\1\2", b"PK\1\3"), "directory is damaged"),
+    "a damaged local header": (lambda: raw_zip([member()]).replace(b"PK\3\4", b"PK\3\5"), "not where the directory"),
+    "a local version of later": (lambda: raw_zip([member()]).replace(b"PK\3\4\x14", b"PK\3\4\x3f"), "of a version"),
     "nothing": (lambda: b"", "shorter than its records"),
     "an end record that is cut": (lambda: raw_zip([member()])[:-1], "does not end with its end record"),
 }
@@ -224,6 +237,15 @@ def test_a_structure_that_programs_could_read_differently_is_refused(what: str, 
     make, problem = STRUCTURES[what]
     with pytest.raises(IntegrityViolation, match=problem):
         read(make(), tmp_path)
+
+
+@pytest.mark.parametrize("limit", ["_MAX_ENTRIES", "_MAX_DIRECTORY_BYTES"])
+def test_more_members_than_a_package_has_are_not_read(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"export_pipelines.archives.zip_structure.{limit}", 10)
+    with pytest.raises(IntegrityViolation, match="more than"):
+        read(raw_zip([member(f"top/{number}".encode()) for number in range(11)]), tmp_path)
 
 
 @pytest.mark.parametrize(
