@@ -112,7 +112,7 @@ class Moving:
         """URL of a new database with these extensions, in a schema that the source does not have."""
         url = new_database(self.server)
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA elsewhere")
+            connection.execute("CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC")
             _make_extensions(connection, "elsewhere", extensions)
         return url
 
@@ -191,6 +191,18 @@ def test_sequences_stand_where_the_sources_do_if_the_reader_may_know(moving: Mov
     with psycopg.connect(url) as connection:
         following = connection.execute("SELECT nextval('ids.numbers'), nextval('moved.loose')").fetchone()
     assert following == (41, 2)
+
+
+def test_a_login_with_nothing_but_create_restores_and_is_not_warned(moving: Moving) -> None:
+    url, role = moving.target(*EXTENSIONS), f"mover_{os.getpid()}"
+    name = sql.Identifier(url.rsplit("/", 1)[1])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'moving'").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(name, sql.Identifier(role)))
+    warnings: list[str] = []
+    login = moving.server.url(url.rsplit("/", 1)[1], user=role, password="moving")
+    assert what(restored(moving, login, warned=warnings.append)) == ALWAYS_LEFT_OUT
+    assert warnings == []
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, ("citext",)], ids=["all", "citext alone"])
