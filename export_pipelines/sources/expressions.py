@@ -27,7 +27,7 @@ class CalledFunction:
     built_in: bool  # in pg_catalog and of no extension
     extension: str | None
     volatile: bool
-    plain: bool  # neither an aggregate, a procedure nor one that returns a set
+    plain: bool  # of values; no aggregate, no procedure, nothing that returns a set or takes what SQL has no value for
     public: bool  # every role may call it
 
 
@@ -37,7 +37,8 @@ _ANSWERING = {
     *("gen_random_bytes", "uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"),
 }
 _OF_SEQUENCES = {"nextval", "currval", "lastval"}  # a default is never evaluated in a restore, everything else is
-_READING_TABLES = ("table_to_xml", "schema_to_xml", "database_to_xml")  # stable, and they read what they are named
+# They are stable, and read or call what a text names.
+_BY_NAME = ("table_to_xml", "schema_to_xml", "database_to_xml", "pg_input_is_valid", "pg_input_error_info")
 
 _CALLED = """
 WITH expressions(owner, tree) AS (
@@ -52,7 +53,8 @@ WITH expressions(owner, tree) AS (
 )
 SELECT c.owner::bigint, p.proname::text AS name, p.oid::regprocedure::text AS signature,
        n.nspname = 'pg_catalog' AND e.extname IS NULL AS built_in, e.extname AS extension,
-       p.provolatile = 'v' AS volatile, p.prokind = 'f' AND NOT p.proretset AS plain,
+       p.provolatile = 'v' AS volatile, p.prokind = 'f' AND NOT p.proretset
+           AND NOT p.proargtypes::oid[] && '{cstring,internal}'::regtype[]::oid[] AS plain,
        has_function_privilege('public', p.oid, 'EXECUTE') AS public
 FROM called c
 JOIN pg_proc p ON p.oid = c.function
@@ -96,8 +98,8 @@ def _objection(function: CalledFunction, *, default: bool) -> str | None:
         return "which is no plain function"
     if not function.public:
         return "which PostgreSQL lets not everybody call"
-    if function.built_in and function.name.startswith(_READING_TABLES):
-        return "which reads tables"
+    if function.built_in and function.name.startswith(_BY_NAME):
+        return "which reaches what a text names"
     allowed = _ANSWERING | _OF_SEQUENCES if default else _ANSWERING
     if function.volatile and function.name not in allowed:
         return "which may do more than answer"

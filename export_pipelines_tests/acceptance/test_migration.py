@@ -221,7 +221,7 @@ CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EX
 def test_a_failure_leaves_the_target_as_it_was(
     workshop: Workshop, database: Database, tmp_path: Path, script: str, statement: str, meddling: str, kind: str
 ) -> None:
-    """Triggers of the target and scripts that do not fit the rows stand for a target that does not do what it should."""
+    """Triggers of the target and scripts that do not fit stand for a target that does not do what it should."""
     folder, url = tmp_path / "package", database("of_failure")
     shutil.copytree(workshop.package(migrated(workshop)), folder)
     with (folder / script).open("a") as written:

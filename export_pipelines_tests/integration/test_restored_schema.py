@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -15,16 +14,11 @@ from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.migration import load_order
-from export_pipelines.core.model import ExportPlan, TableSelection, TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.package import assemble_package
-from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.restore import Restoration, restore_package
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import validate_files
 from export_pipelines_tests.fidelity.test_type_matrix import services_on
+from export_pipelines_tests.migrations import migration_package
 
 SHOP = """
 CREATE SCHEMA shop;
@@ -74,6 +68,7 @@ INSERT INTO shop.suppliers VALUES (1, 'a', now()), (2, 'a', NULL), (3, 'b', NULL
 INSERT INTO shop."Items" (tenant_id, supplier_id, price, cost, label, period, "odd "" name")
 VALUES ('a', 1, 2.50, 1, 'one', '[2024-01-01,2024-02-01)', '{{x,"y,z"},{NULL,""}}'), ('a', 2, 1, 1, 'Two', NULL, NULL),
        ('b', 3, 9, 9, 'theirs', '[2025-01-01,)', '{}');
+ALTER TABLE shop."Items" ADD CONSTRAINT supplied NOT NULL supplier_id NOT VALID;
 UPDATE shop."Items" SET part_of = 10 WHERE label = 'Two';
 INSERT INTO shop.moves VALUES (1, 10, 'a', '2024-01-05'), (2, 12, 'b', '2024-01-05');
 """
@@ -112,18 +107,9 @@ def shop(
             def restored(
                 name: str, *tables: str, without_deleted: str = "", format_: str = "csv", **options: Any
             ) -> Restoration:
-                plan = _plan(catalog, tables or tuple(catalog.tables), name, format_)
-                if without_deleted:
-                    narrowed = (
-                        replace(selection, include_deleted=selection.table != without_deleted)
-                        for selection in plan.selections
-                    )
-                    plan = replace(plan, selections=tuple(narrowed))
-                stage = stage_tables(plan, services, Unwatched())
-                files = convert_tables(plan, stage, services, Unwatched())
-                verdicts = validate_files(plan, stage, files, services, Unwatched())
-                package = assemble_package(plan, stage, files, verdicts, services)
-                folder = home / "objects" / package.manifest.key.removesuffix("/manifest.json")
+                folder = migration_package(
+                    services, catalog, "a", home, *tables, name=name, format_=format_, without_deleted=without_deleted
+                )
                 connection.execute("DROP SCHEMA IF EXISTS again CASCADE")
                 connection.execute("ALTER SCHEMA kinds RENAME TO theirs")
                 try:
@@ -144,22 +130,6 @@ def _without_secret(catalog: Catalog) -> Catalog:
     raw["tables"][items]["columns"]["cost"]["mask"] = "nobody's business"
     raw["tables"]["suppliers"]["deleted_column"] = "gone_at"
     return Catalog.model_validate(raw)
-
-
-def _plan(catalog: Catalog, tables: tuple[str, ...], name: str, format_: str) -> ExportPlan:
-    return ExportPlan(
-        request_id=name,
-        attempt=1,
-        scope=TenantScope(tenant_id="a"),
-        catalog=catalog.name,
-        export_type="migration",
-        name=name,
-        selections=tuple(
-            TableSelection(table=table, columns=catalog.tables[table].exported_columns) for table in tables
-        ),
-        format=format_,
-        requested_at=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
-    )
 
 
 @pytest.mark.parametrize("format_", ["csv", "parquet"])
@@ -217,6 +187,7 @@ def test_what_needs_the_application_or_a_hidden_column_is_named_and_left_out(sho
         "check margin",
         "check hidden",
         "index coded",
+        "NOT NULL of supplier_id",
         "partitioning by RANGE (at)",
         "position of sequence numbers",
         'position of sequence "Items_id_seq"',

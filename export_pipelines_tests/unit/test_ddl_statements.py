@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.migration import LoadColumn, LoadTable, MigrationScripts
 from export_pipelines.packaging.ddl_statements import ScriptReader, Statement
+from export_pipelines.packaging.migration import has_load_script
 
 SCHEMA = r"""-- Tables of export 1; they're all here.
 
@@ -162,3 +164,9 @@ def test_names_of_types_are_taken(name: str) -> None:
 def test_what_is_more_than_a_type_is_refused(name: str) -> None:
     with pytest.raises(RequestRejected):
         ScriptReader(()).require_type(name, "manifest.json")
+
+
+@pytest.mark.parametrize(("name", "loadable"), [("a b", True), ("a\n\\! id", False), ("a\r", False)])
+def test_a_name_that_would_end_a_command_of_psql_has_no_script_for_it(name: str, loadable: bool) -> None:
+    table = LoadTable(table="t", schema=None, name="t", columns=(LoadColumn(name=name, type="integer"),))
+    assert has_load_script(MigrationScripts(schema="s", before=(), after=(), tables=(table,))) is loadable
