@@ -34,7 +34,7 @@ from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.stores.figures import FigureStore, QueueNow, ScheduleFigures
 from export_pipelines.stores.schedules import LATE_AFTER
-from export_pipelines.stores.service_state import Need, ServiceState, ServiceStateStore
+from export_pipelines.stores.service_state import Need, ServiceState
 
 PREFIX = "export_pipelines_"
 OTHER = "other"
@@ -66,18 +66,11 @@ def metrics(call: Calling, accept: Annotated[str, Header(include_in_schema=False
     """Counters, histograms and gauges as text, for operators; as OpenMetrics where `Accept` asks for it."""
     with call.acting(Action.SEE_METRICS) as work:
         late_after = call.services.settings.schedule_late_after
-        state = ServiceStateStore(work.control).read()
-        content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after, state=state)
+        content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after)
     return Response(content, headers={"Content-Type": media_type})
 
 
-def exposition(
-    store: FigureStore,
-    accept: str = "",
-    *,
-    late_after: dt.timedelta = LATE_AFTER,
-    state: ServiceState | None = None,
-) -> tuple[bytes, str]:
+def exposition(store: FigureStore, accept: str = "", *, late_after: dt.timedelta = LATE_AFTER) -> tuple[bytes, str]:
     """(content, media type); `NotAllowed` for whoever may not count everything."""
     started = time.perf_counter()
     now = store.queue_now() if store.sees_all() else None
@@ -89,7 +82,7 @@ def exposition(
         *_histograms(totals),
         *_gauges(now),
         *_of_schedules(store.schedules(late_after)),
-        *_of_service(state),
+        *_of_service(store.service_state()),
         _build(),
     ]
     families.append(

@@ -214,6 +214,7 @@ def _watch(workplace: Workplace, services: Services) -> None:
         while True:
             workplace.keep_database()
             _revive(services)
+            services.trim_logs()
             time.sleep(_WATCH_SECONDS)
     except KeyboardInterrupt:
         output.say("stopping …")

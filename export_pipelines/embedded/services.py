@@ -27,6 +27,7 @@ import yaml
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded.account import make_folder
+from export_pipelines.embedded.trimming import trim_logs
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.settings import Settings
 
@@ -110,6 +111,10 @@ class Services:
         with urlopen(question, timeout=10) as answer:  # noqa: S310 - loopback
             run = json.load(answer)["data"]["runOrError"]
         return run.get("status") in _OPEN_RUN
+
+    def trim_logs(self) -> None:
+        """Keep the processes' logs within their limit."""
+        trim_logs(child.log for child in self.children)
 
     def revive(self) -> list[str]:
         """Start again whatever ended, each at most every few seconds; the names of those."""

@@ -20,9 +20,20 @@ class CleanupConfig(Config):
     dry_run: bool = Field(default=False, description="Only say what would be removed.")
 
 
+def _clock_is_ahead(context: OpExecutionContext, export: ExportResource) -> bool:
+    """By a clock that jumped ahead everything is past its time, and what is removed does not come back."""
+    if export.services.state.look().steady:
+        return False
+    context.log.warning("nothing is removed: the clock jumped ahead, and that is not confirmed")
+    context.add_output_metadata({"skipped": "the clock is ahead"})
+    return True
+
+
 @op
 def remove_expired(context: OpExecutionContext, config: CleanupConfig, export: ExportResource) -> None:
     """Exports past their time expire; their objects and those of deleted exports are removed."""
+    if _clock_is_ahead(context, export):
+        return
     services = export.services
     if config.dry_run:
         due = services.retention.due()
@@ -36,6 +47,8 @@ def remove_expired(context: OpExecutionContext, config: CleanupConfig, export: E
 @op
 def sweep_leftovers(context: OpExecutionContext, config: CleanupConfig, export: ExportResource) -> None:
     """Stages, packages and other things that nobody needs and nobody took away."""
+    if _clock_is_ahead(context, export):
+        return
     swept = sweep_all(export.services, context.instance, dry_run=config.dry_run)
     context.add_output_metadata(
         {"size_bytes": swept.size_bytes, "swept": MetadataValue.json(swept.as_dict()), "dry_run": config.dry_run}
@@ -45,6 +58,8 @@ def sweep_leftovers(context: OpExecutionContext, config: CleanupConfig, export: 
 @op
 def prune_history(context: OpExecutionContext, config: CleanupConfig, export: ExportResource) -> None:
     """Old runs, but those that made what is in the lake now."""
+    if _clock_is_ahead(context, export):
+        return
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=export.history_days)
     pruned = prune_runs(context.instance, before=before, dry_run=config.dry_run)
     context.add_output_metadata({**asdict(pruned), "dry_run": config.dry_run})

@@ -17,7 +17,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_pipelines.stores.control import Control
+from export_pipelines.stores.service_state import ServiceState, ServiceStateStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,10 @@ class FigureStore:
             "SELECT * FROM export_control.schedule_figures(%(late_after)s)", {"late_after": late_after}
         )
         return ScheduleFigures(**row)
+
+    def service_state(self) -> ServiceState | None:
+        """Of the work behind the API; None before its first look."""
+        return ServiceStateStore(self._control).read()
 
     def sees_all(self) -> bool:
         """Whether the caller may count what belongs to nobody in particular."""

@@ -253,4 +253,5 @@ _REPAIRS = (
     UPDATE export_control.export_deliveries SET due_at = clock_timestamp() + interval '10 minutes'
     WHERE status = 'sending' AND due_at > clock_timestamp() + interval '10 minutes'
     """,
+    "UPDATE export_control.rate_limits SET refilled_at = clock_timestamp() WHERE refilled_at > clock_timestamp()",
 )

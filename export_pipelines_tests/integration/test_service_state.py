@@ -155,6 +155,19 @@ def test_a_step_back_repairs_what_would_wait_for_the_future(control: ControlData
     assert requests.silent(older_than=-dt.timedelta(seconds=1))[0].id == ids["at work"]
 
 
+def test_a_rate_limit_that_was_used_in_the_future_fills_up_again(
+    control: ControlDatabase, state: ServiceStateStore
+) -> None:
+    take = "SELECT allowed FROM export_control.take_token('t', 1, interval '0.01 s')"
+    assert control.rows(take)[0]["allowed"]
+    control.rows("UPDATE export_control.rate_limits SET refilled_at = now() + interval '10 min', tokens = 0")
+    assert not control.rows(take)[0]["allowed"]
+    set_clock(control, "-10 minutes")
+    state.look()
+    control.rows("SELECT pg_sleep(0.02)")
+    assert control.rows(take)[0]["allowed"]
+
+
 def test_a_step_is_remembered_as_long_as_times_before_it_may_mislead(
     control: ControlDatabase, state: ServiceStateStore
 ) -> None:

@@ -89,6 +89,18 @@ def test_one_step_that_fails_keeps_no_other_from_its_work(
     assert LEFT not in workshop.object_keys()
 
 
+def test_nothing_is_removed_by_a_clock_that_jumped_ahead(workshop: Workshop, over: str, control_url: str) -> None:
+    before = workshop.object_keys()
+    workshop.services.state.look()
+    with psycopg.connect(control_url) as owner:
+        owner.execute("UPDATE export_control.service_state SET believed_at = believed_at - interval '1 day'")
+    succeeded, said = clean(workshop)
+    assert succeeded
+    assert said == {key: {"skipped": "the clock is ahead"} for key in STEPS}
+    assert workshop.object_keys() == before
+    assert workshop.services.requests.get(over).status == "completed"
+
+
 def test_the_cleanup_is_on_and_runs_once_a_night() -> None:
     schedule = cleanup_schedule(4, "Europe/Berlin")
     assert schedule.default_status is DefaultScheduleStatus.RUNNING

@@ -7,7 +7,7 @@ import itertools
 import time
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, RunsFilter
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -22,6 +22,8 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
+from dagster._core.storage.tags import SCHEDULED_EXECUTION_TIME_TAG
+from dagster._core.test_utils import create_run_for_test
 
 from export_pipelines.orchestration.daemon import STEP_BACK_SECONDS, watch_clock
 from export_pipelines.orchestration.future import forget_future
@@ -78,6 +80,19 @@ def test_a_past_is_left_as_it_is(
     state = stored(instance, "past", data)
     assert forget_future(instance, NOW + dt.timedelta(days=1)) == 0
     assert data_of(instance, state) == data
+
+
+def test_the_runs_of_a_fire_that_is_still_to_come_are_made_again(instance: DagsterInstance) -> None:
+    state = stored(instance, "schedule", SCHEDULE)
+    origin, selector = state.instigator_origin_id, state.selector_id
+    tags = {at: {SCHEDULED_EXECUTION_TIME_TAG: (NOW + dt.timedelta(hours=at)).isoformat()} for at in (-1, 1)}
+    runs = {at: create_run_for_test(instance, job_name="j", tags=each).run_id for at, each in tags.items()}
+    for tick in instance.get_ticks(origin, selector):
+        at = -1 if tick.timestamp < AT else 1
+        instance.update_tick(tick.with_status(TickStatus.SUCCESS, run_ids=[runs[at]]))
+    forget_future(instance, NOW)
+    assert [run.run_id for run in instance.get_runs(RunsFilter(tags=tags[-1]))] == [runs[-1]]
+    assert instance.get_runs(RunsFilter(tags=tags[1])) == []
 
 
 def steps(*offsets: float) -> list[float]:
