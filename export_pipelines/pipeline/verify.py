@@ -85,12 +85,12 @@ def _verify_folder(folder: Path, means: _Means) -> Verification:
     manifest = _manifest_in(folder)
     found = Verification(export_id=manifest.export.id, signature=means.signature_in(folder))
     _check_files(folder, manifest, found, means.told)
-    found.looked_at(Check.OMISSIONS)
-    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
         spec = means.find_format(manifest.format.name)
         rows = means.sample_rows
         check_content(folder, manifest, spec, found, depth=means.depth, sample_rows=rows, told=means.told)
+    found.looked_at(Check.OMISSIONS)
+    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     return found
 
 
