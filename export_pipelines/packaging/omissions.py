@@ -143,11 +143,12 @@ def _of_deleted(omissions: TableOmissions) -> str:
 
 def _of_marked(omissions: TableOmissions, deleted: SoftDelete) -> str:
     marked, within = deleted.left_out, omissions.exported_rows + deleted.left_out
+    rows = f"{_number(within)} {'matching ' if omissions.narrowed else ''}{omissions.table}"
     if marked == _NONE:
-        return f"None of {_number(within)} {omissions.table} is marked as deleted (`{deleted.column}`)."
+        return f"None of {rows} is marked as deleted (`{deleted.column}`)."
     be = "is" if marked == RowCount(rows=1) else "are"
     return (
-        f"{_number(marked)} of {_number(within)} {omissions.table} {be} marked as deleted (`{deleted.column}`) and "
+        f"{_number(marked)} of {rows} {be} marked as deleted (`{deleted.column}`) and "
         f"{be} not in this export; ask with include_deleted to get {'it' if be == 'is' else 'them'}."
     )
 

@@ -102,12 +102,12 @@ def _verify_folder(folder: Path, described: _Described, present: FolderContent, 
         raise RequestRejected(f"{folder} holds an encrypted package inside another", field="PACKAGE")
     found = Verification(export_id=described.export_id, signature=means.signature_on(described))
     _check_files(folder, manifest, present, found, means.told)
-    found.looked_at(Check.OMISSIONS)
-    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
         spec = means.find_format(manifest.format.name)
         rows = means.sample_rows
         check_content(folder, manifest, spec, found, depth=means.depth, sample_rows=rows, told=means.told)
+    found.looked_at(Check.OMISSIONS)
+    found.fail(Check.OMISSIONS, *check_omissions(manifest))
     return found
 
 

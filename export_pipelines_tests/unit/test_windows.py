@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from export_pipelines.core.catalog import Grain
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.types import Kind
 from export_pipelines.core.windows import (
     EARLIEST,
     LATEST,
+    as_compared,
     last_closed_month,
     next_period,
     parse_instant,
@@ -137,3 +139,16 @@ def test_several_periods_are_one_window() -> None:
 )
 def test_the_last_closed_month_is_the_one_before(now: str, closed: tuple[int, int, int]) -> None:
     assert last_closed_month(dt.datetime.fromisoformat(f"{now}+00:00")) == dt.date(*closed)
+
+
+@pytest.mark.parametrize(
+    ("instant", "kind", "edge"),
+    [
+        ("2024-01-09T23:00Z", Kind.INSTANT, "2024-01-09T23:00:00+00:00"),
+        ("2024-01-09T23:00Z", Kind.TIMESTAMP, "2024-01-10T00:00:00"),
+        ("2024-01-09T23:00Z", Kind.DATE, "2024-01-10"),
+        ("2024-01-10T12:00Z", Kind.DATE, "2024-01-11"),  # the rest of a day holds no whole one
+    ],
+)
+def test_an_edge_is_in_the_terms_of_the_column(instant: str, kind: Kind, edge: str) -> None:
+    assert as_compared(dt.datetime.fromisoformat(instant), kind, "Europe/Berlin").isoformat() == edge
