@@ -2,7 +2,8 @@
 
 UTF-8, comma, CRLF, a header row. NULL is an empty field, the empty string is ``""``; other fields are quoted only
 where they must be. In a table of one column a NULL is therefore an empty line, which counts as a row (as it does for
-PostgreSQL's COPY). The profile ``excel`` adds a byte order mark and neutralises text that looks like a formula.
+PostgreSQL's COPY, which has no other spelling of it; some readers skip it unless asked not to). The profile ``excel``
+adds a byte order mark and neutralises text that looks like a formula.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _TEXTUAL = {
     Kind.JSON: Carriage(Carried.TEXT, "JSON text"),
     Kind.BYTES: Carriage(Carried.TEXT, r"`\x` and hexadecimal digits"),
 }
+_END_OF_DATA = "\\."  # on a line of its own; of PostgreSQL's COPY before 18, and of psql before 18 anywhere
 _DISARMED = "an apostrophe is put before what a spreadsheet could take for a formula"
 
 
@@ -57,7 +59,10 @@ class CsvWriter:
         if self._excel:
             titles = [neutralise(title) for title in titles]
         header = io.StringIO(newline="")
-        csv.writer(header, lineterminator="\r\n").writerow(titles)
+        alone = titles == [_END_OF_DATA]
+        csv.writer(header, lineterminator="\r\n", quoting=csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL).writerow(
+            titles
+        )
         self._sink.write((BOM if self._excel else b"") + header.getvalue().encode())
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -69,11 +74,21 @@ class CsvWriter:
                 if kind_of(field) in NEUTRALISED
             )
         rows = io.BytesIO()
-        frame.write_csv(rows, include_header=False, line_terminator="\r\n", quote_style="necessary")
+        style: Literal["necessary", "never"] = "necessary"
+        if frame.width == 1:
+            frame, style = frame.select(_alone(pl.first())), "never"
+        frame.write_csv(rows, include_header=False, line_terminator="\r\n", quote_style=style)
         self._sink.write(rows.getbuffer())
 
     def close(self) -> None:
         """Nothing is left to write."""
+
+
+def _alone(text: pl.Expr) -> pl.Expr:
+    r"""The field of a row that has no other: ``\.`` is quoted too, which PostgreSQL takes for the end of the file."""
+    plain = (text != "") & (text != _END_OF_DATA) & ~text.str.contains('[",\r\n]')
+    quoted = pl.lit('"') + text.str.replace_all('"', '""', literal=True) + pl.lit('"')
+    return pl.when(text.is_null()).then(pl.lit("")).when(plain).then(text).otherwise(quoted).alias("field")
 
 
 def _carries(field: pa.Field, options: Mapping[str, Any]) -> Carriage:

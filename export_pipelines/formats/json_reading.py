@@ -20,7 +20,7 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.json_objects import key
-from export_pipelines.formats.parsing import conformed, quoted, reading_session, typed, unreadable
+from export_pipelines.formats.parsing import allow, conformed, quoted, reading_session, typed, unreadable
 
 CHUNK_BYTES = 4 * 1024 * 1024
 _DOUBLE_DIGITS = 15  # any decimal of so many digits survives a double
@@ -158,7 +158,9 @@ def _parse(
     schema: pa.Schema,
 ) -> pa.RecordBatch:
     cells = {f"c{i}": pa.array(map(_text_of_json, values), pa.string()) for i, values in enumerate(lifted.values())}
-    connection.register("records", pa.table({"line": pa.array(lines, pa.string()), **cells}))
+    records = pa.table({"line": pa.array(lines, pa.string()), **cells})
+    allow(connection, records.nbytes, len(schema))
+    connection.register("records", records)
     table = connection.sql(query).to_arrow_table().combine_chunks()
     return conformed((column.combine_chunks() for column in table.columns), schema)
 

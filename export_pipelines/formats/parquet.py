@@ -20,7 +20,7 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
-from export_pipelines.formats.parsing import BATCH_ROWS, conformed, reading_session, unreadable
+from export_pipelines.formats.parsing import BATCH_ROWS, allow, conformed, reading_session, unreadable
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 32 << 20  # of Arrow buffers; encoding a group takes about as much again
@@ -119,6 +119,9 @@ def read_parquet(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
         session.execute("SET TimeZone = 'UTC'")
         # DuckDB renames columns that differ in case only; the file's own schema has the true names, its root first.
         names = [name for (name,) in session.sql("SELECT name FROM parquet_schema($1)", params=[exact]).fetchall()]
+        # What is read at once is a page of each column, as large as a whole group of rows where a value is.
+        largest = "SELECT coalesce(max(total_uncompressed_size), 0) FROM parquet_metadata($1)"
+        allow(session, session.sql(largest, params=[exact]).fetchall()[0][0], len(head.schema))
         query = "SELECT * FROM read_parquet($1, hive_partitioning = false)"
         rows = session.sql(query, params=[exact]).to_arrow_reader(BATCH_ROWS)
         if names[1:] != head.schema.names or rows.schema.types != head.schema.types:

@@ -15,7 +15,10 @@ from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.types import Kind, kind_of
 
 BATCH_ROWS = 32_768
-_MEMORY_LIMIT = "128MB"  # of one reader
+# Memory of one reader: as much as some MB at a time need, more where one row is larger or has very many columns.
+_LEAST_BYTES = 128 * 1024**2
+_TIMES = 6  # a row as text: DuckDB holds it, its values cut out of it, those without escapes, and what it hands over
+_COLUMN_BYTES = 512 * 1024
 
 _SQL_TYPES: dict[Kind, str] = {
     Kind.BOOLEAN: "BOOLEAN",
@@ -35,19 +38,21 @@ _SQL_WIDTHS: dict[pa.DataType, str] = {
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
-    "memory_limit": _MEMORY_LIMIT,
+    "memory_limit": f"{_LEAST_BYTES}B",
     "enable_external_file_cache": False,  # what is read back is read from the file, each time
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
 _idle: list[duckdb.DuckDBPyConnection] = []  # databases without a reader: opening one takes longer than a small file
+_allowed: dict[int, int] = {}  # bytes of the sessions, by id, that may have more than others
 
 
 @contextlib.contextmanager
 def reading_session() -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB of the reader's own that keeps the order of rows, uses one thread and fetches no extension.
 
-    What the reader registers ends with the session. The database below serves the next reader, unless this one failed.
+    What the reader registers ends with the session. The database below serves the next reader, unless this one failed
+    or was allowed more memory.
     """
     try:
         database = _idle.pop()
@@ -55,11 +60,29 @@ def reading_session() -> Iterator[duckdb.DuckDBPyConnection]:
         database = duckdb.connect(config=_CONFIG)
     try:
         with database.cursor() as session:
-            yield session
+            try:
+                yield session
+            finally:
+                larger = _allowed.pop(id(session), None) is not None
     except BaseException:
         database.close()
         raise
-    _idle.append(database)
+    if larger:
+        database.close()
+    else:
+        _idle.append(database)
+
+
+def allow(session: duckdb.DuckDBPyConnection, size_bytes: int, columns: int) -> None:
+    """Let a `reading_session` have the memory for reading ``size_bytes`` of text in ``columns`` at once.
+
+    That is 128 MiB, or 6 bytes for each of the text and 512 KiB for each column where that is more; a reader takes
+    some MB of text at once, or the largest row. Never less than before.
+    """
+    wanted = size_bytes * _TIMES + columns * _COLUMN_BYTES
+    if wanted > _allowed.get(id(session), _LEAST_BYTES):
+        _allowed[id(session)] = wanted
+        session.execute(f"SET memory_limit = '{wanted}B'").fetchall()
 
 
 @contextlib.contextmanager
@@ -72,7 +95,8 @@ def unreadable(what: str) -> Iterator[None]:
             raise  # the disk's; DuckDB's own, met while streaming, have no number
         if "Out of Memory Error" in str(error):
             raise Unavailable(
-                f"{what} needs more than {_MEMORY_LIMIT} to be read back; write it in smaller files"
+                f"{what} needs more memory to be read back than {_TIMES} times its largest row; export again, and "
+                "report a fault of the reader if it stays"
             ) from None
         # Without the cause: its message quotes the offending cell.
         raise IntegrityViolation(

@@ -23,7 +23,7 @@ from lxml import etree
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
-from export_pipelines.formats.parsing import conformed, reading_session, typed, unreadable
+from export_pipelines.formats.parsing import allow, conformed, reading_session, typed, unreadable
 from export_pipelines.formats.xlsx_cells import GOES_ON
 from export_pipelines.formats.xlsx_cutting import Contents, Malformed, cell_contents, expect, unescaped
 from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
@@ -189,7 +189,9 @@ def _check_header(row: bytes, head: TableHead) -> None:
 
 def _typed_batch(columns: Contents, schema: pa.Schema, session: duckdb.DuckDBPyConnection) -> pa.RecordBatch:
     arrays = {f"{form}{i}": array for i, pair in enumerate(columns) for form, array in zip("nt", pair, strict=True)}
-    session.register("cells", pa.table(arrays))
+    cells = pa.table(arrays)
+    allow(session, cells.nbytes, len(schema))
+    session.register("cells", cells)
     values = ", ".join(_value(i, field) for i, field in enumerate(schema))
     result = session.sql(f"SELECT {values} FROM cells").to_arrow_table()  # noqa: S608 - positions and types only
     return conformed((column.combine_chunks() for column in result.columns), schema)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,10 +15,11 @@ from lxml import etree
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
-from export_pipelines.formats.parsing import conformed, reading_session, typed, unreadable
+from export_pipelines.formats.parsing import allow, conformed, reading_session, typed, unreadable
 from export_pipelines.formats.xml_names import original_name
 
 _BATCH_ROWS = 8_192
+_BATCH_BYTES = 16 * 1024**2
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _FREE_TEXT = (Kind.TEXT, Kind.JSON)
 
@@ -27,7 +27,7 @@ Record = list[str | None]
 
 
 def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
-    """The rows of a file; memory is bounded by a few thousand of them.
+    """The rows of a file; memory is bounded by some MB of the file, or its largest row.
 
     Raises `IntegrityViolation` when the file is not well-formed, is of another table, or has a value that is not of
     its column's type.
@@ -35,12 +35,24 @@ def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
     what = f"{path.name} (table {head.name})"
     with path.open("rb") as source, reading_session() as session, unreadable(what):
         try:
-            records = _records(source, head)
-            while batch := list(islice(records, _BATCH_ROWS)):
+            for batch in _batches(_records(source, head), source):
                 yield _typed_batch(batch, head.schema, session)
         except (etree.XMLSyntaxError, binascii.Error, UnicodeDecodeError, _Foreign) as error:
             reason = str(error) if isinstance(error, _Foreign) else "it is not well-formed"
             raise IntegrityViolation(f"{what}: {reason}; export again") from None
+
+
+def _batches(records: Iterator[Record], source: BinaryIO) -> Iterator[list[Record]]:
+    """Some thousand records, or some MB of the file, at a time."""
+    batch: list[Record] = []
+    start = source.tell()
+    for record in records:
+        batch.append(record)
+        if len(batch) == _BATCH_ROWS or source.tell() - start > _BATCH_BYTES:
+            yield batch
+            batch, start = [], source.tell()
+    if batch:
+        yield batch
 
 
 class _Foreign(Exception):
@@ -79,7 +91,9 @@ def _empty(cell: etree._Element) -> str | None:
 
 def _typed_batch(records: Sequence[Record], schema: pa.Schema, session: duckdb.DuckDBPyConnection) -> pa.RecordBatch:
     texts = [pa.array(column, pa.string()) for column in zip(*records, strict=True)]
-    session.register("cells", pa.table(texts, names=[f"c{i}" for i in range(len(texts))]))
+    cells = pa.table(texts, names=[f"c{i}" for i in range(len(texts))])
+    allow(session, cells.nbytes, len(schema))
+    session.register("cells", cells)
     values = ", ".join(f"{_value(f'c{i}', field)} AS v{i}" for i, field in enumerate(schema))
     result = session.sql(f"SELECT {values} FROM cells").to_arrow_table()  # noqa: S608 - positions and types only
     return conformed((column.combine_chunks() for column in result.columns), schema)

@@ -161,6 +161,7 @@ def _load_script(scripts: MigrationScripts, files: list[ExportFile]) -> str:
         "-- In the folder of the package: psql -X -d empty_database -f load.sql  (-v schema=name for another schema)",
         "-- All or nothing. `export-pipelines restore` reads every statement first, runs no others than packages are",
         "-- made of, and compares the rows with the manifest.",
+        "-- psql before 18 cannot load a value with a line \\. and stops there: unterminated CSV quoted field.",
         "\\set ON_ERROR_STOP on",
         f"\\if :{{?schema}}\n\\else\n\\set schema {_in_psql(scripts.schema)}\n\\endif",
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;",
@@ -173,8 +174,10 @@ def _load_script(scripts: MigrationScripts, files: list[ExportFile]) -> str:
     ]
     for table in scripts.tables:
         lines += ["", *(f"{statement};" for statement in before_copy(table))]
-        lines += [_copy(table, file) for file in files if any(part.table == table.table for part in file.parts)]
+        own = [(file, part) for file in files for part in file.parts if part.table == table.table]
+        lines += [_copy(table, file) for file, _ in own]
         lines += [f"{statement};" for statement in after_copy(table)]
+        lines.append(f"{_require_rows(table, sum(part.rows for _, part in own))};")
     lines += ["", f"\\ir {CONSTRAINTS_FILE}"]
     for number, optional in enumerate(scripts.optional):
         lines += ["", *_where_installed(number, optional)]
@@ -208,6 +211,17 @@ def _copy(table: LoadTable, file: ExportFile) -> str:
     codec = codec_of_file(file.path)
     source = _in_psql(file.path) if codec is None else f"PROGRAM {_in_psql(_unpacking(codec.name, file.path))}"
     return f"\\copy {copy_target(table)} FROM {source} WITH ({_DIALECT}, HEADER true)"
+
+
+def _require_rows(table: LoadTable, rows: int) -> str:
+    r"""psql before 18 takes a line ``\.`` for the end of a file, wherever it stands, and may not say so."""
+    message = (
+        f"{table.table}: not all {rows} rows of its files arrived, nothing is kept; psql before 18 stops at a value "
+        "with a line \\.: take psql 18, or export-pipelines restore"
+    )
+    raised = f"RAISE EXCEPTION USING MESSAGE = {_in_psql(message)}"
+    check = f"BEGIN IF (SELECT count(*) FROM {table.relation}) <> {rows} THEN {raised}; END IF; END"  # noqa: S608 - quoted
+    return f"DO {_in_psql(check)}"
 
 
 def _unpacking(codec: str, path: str) -> str:

@@ -62,7 +62,10 @@ def accounting() -> Iterator[duckdb.DuckDBPyConnection]:
 def account(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, session: duckdb.DuckDBPyConnection | None = None
 ) -> Account:
-    """Read all batches once; memory is bounded by one batch, and by `MEMORY_LIMIT` or the number of columns. What ends their reading is raised as it is."""
+    """Read all batches once; memory is bounded by one batch, and by `MEMORY_LIMIT` or the number of columns.
+
+    What ends their reading is raised as it is.
+    """
     # By position: DuckDB takes names that differ only in case for one.
     columns = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(schema)])
     words = pa.schema([pa.field(_words(field.name), _PAIR) for field in columns if _is_wide(field)])

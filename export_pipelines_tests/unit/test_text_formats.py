@@ -45,6 +45,14 @@ def test_csv_of_one_column_has_a_line_for_every_row() -> None:
     assert written("csv", {"a": ("text", [None, "", None])}) == b'a\r\n\r\n""\r\n\r\n'
 
 
+def test_csv_quotes_what_postgresql_takes_for_the_end_of_the_file() -> None:
+    values = [r"\.", r"\.x", "a,b", 'say "so"', "two\nlines", "two\rlines", " blank ", None]
+    expected = [r'"\."', r"\.x", '"a,b"', '"say ""so"""', '"two\nlines"', '"two\rlines"', " blank ", ""]
+    content = written("csv", {r"\.": ("text", values)})
+    assert content == "".join(f"{line}\r\n" for line in [r'"\."', *expected]).encode()
+    assert written("csv", {"a": ("integer", [1, None])}) == b"a\r\n1\r\n\r\n"
+
+
 def test_python_reads_the_same_cells_from_csv() -> None:
     content = written("csv", {"id": ("integer", list(range(len(NASTY)))), "text": ("text", NASTY)})
     rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
