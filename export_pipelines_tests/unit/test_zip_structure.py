@@ -85,6 +85,13 @@ def stored_as_comment() -> bytes:
     return whole(length)
 
 
+def beyond_the_file() -> bytes:
+    """A member whose data would end behind the file, where its descriptor is looked for."""
+    content = bytearray(raw_zip([member(flags=8, deflate=True)]))
+    struct.pack_into("<L", content, content.index(b"PK\1\2") + 20, 1 << 30)
+    return bytes(content)
+
+
 def with_wide_end(**wrong: int) -> bytes:
     plain = raw_zip([member()])
     start = plain.index(b"PK\1\2")
@@ -227,6 +234,7 @@ STRUCTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a damaged directory": (lambda: raw_zip([member()]).replace(b"PK\1\2", b"PK\1\3"), "directory is damaged"),
     "a damaged local header": (lambda: raw_zip([member()]).replace(b"PK\3\4", b"PK\3\5"), "not where the directory"),
     "a local version of later": (lambda: raw_zip([member()]).replace(b"PK\3\4\x14", b"PK\3\4\x3f"), "of a version"),
+    "data that end behind the file": (beyond_the_file, "shorter than its records"),
     "nothing": (lambda: b"", "shorter than its records"),
     "an end record that is cut": (lambda: raw_zip([member()])[:-1], "does not end with its end record"),
 }
