@@ -63,12 +63,12 @@ CREATE TABLE shop.moves (
 ) PARTITION BY RANGE (at);
 CREATE TABLE shop.moves_all PARTITION OF shop.moves DEFAULT;
 CREATE INDEX moved ON shop.moves (item_id);
+ALTER TABLE shop."Items" ADD CONSTRAINT supplied NOT NULL supplier_id NOT VALID;
 INSERT INTO shop.tenants VALUES ('a'), ('b');
 INSERT INTO shop.suppliers VALUES (1, 'a', now()), (2, 'a', NULL), (3, 'b', NULL);
 INSERT INTO shop."Items" (tenant_id, supplier_id, price, cost, label, period, "odd "" name")
 VALUES ('a', 1, 2.50, 1, 'one', '[2024-01-01,2024-02-01)', '{{x,"y,z"},{NULL,""}}'), ('a', 2, 1, 1, 'Two', NULL, NULL),
        ('b', 3, 9, 9, 'theirs', '[2025-01-01,)', '{}');
-ALTER TABLE shop."Items" ADD CONSTRAINT supplied NOT NULL supplier_id NOT VALID;
 UPDATE shop."Items" SET part_of = 10 WHERE label = 'Two';
 INSERT INTO shop.moves VALUES (1, 10, 'a', '2024-01-05'), (2, 12, 'b', '2024-01-05');
 """
