@@ -92,8 +92,8 @@ def estimate(
         with prepared(load_settings()) as workplace:
             found = estimated(config, tenant, workplace)
         if as_json:
-            told = {name: value for name, value in asdict(found).items() if name != "omissions"}
-            output.say_json({**told, "left_out": account(found.omissions)})
+            answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
+            output.say_json({**answer, "left_out": account(found.omissions)})
         else:
             _tell(found)
 

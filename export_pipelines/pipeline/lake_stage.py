@@ -36,15 +36,15 @@ def stage_lake(plan: ExportPlan, at: dt.datetime, services: ExportServices, prog
     tables = tuple(
         _staged(plan, selection, chosen[selection.table], services, progress) for selection in plan.selections
     )
-    left_out = {table.table: sum(part.rows for part in parts[table.table]) - table.rows for table in tables}
-    _require_rows(plan, left_out)
+    held = {table: sum(part.rows for part in found) for table, found in parts.items()}
+    _require_rows(plan, tables, held)
     listed = tuple(part for found in parts.values() for part in found)
     newest = max((part.snapshot for part in listed), key=attrgetter("taken_at"))
     omissions = omissions_of(
         plan,
         services.catalog,
         rows={table.table: RowCount(rows=table.rows) for table in tables},
-        others={table: OtherRows(deleted=RowCount(rows=rows)) for table, rows in left_out.items()},
+        others={table.table: OtherRows(deleted=RowCount(rows=held[table.table] - table.rows)) for table in tables},
         unknown=None,  # a database of now says nothing of the one that the parts were read from
     )
     return Stage(snapshot=newest, tables=tables, omissions=omissions, parts=listed)
@@ -114,8 +114,8 @@ def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_
         yield batch
 
 
-def _require_rows(plan: ExportPlan, left_out: Mapping[str, int]) -> None:
-    for selection in plan.selections:
-        rows = left_out[selection.table]
-        if rows < 0 or (rows and selection.include_deleted):
-            raise IntegrityViolation(f"{selection.table}: {-rows:+} rows were read from the lake beside those it holds")
+def _require_rows(plan: ExportPlan, tables: Iterable[StagedTable], held: Mapping[str, int]) -> None:
+    for selection, table in zip(plan.selections, tables, strict=True):
+        there = held[table.table]
+        if table.rows > there or (selection.include_deleted and table.rows != there):
+            raise IntegrityViolation(f"{table.table}: {table.rows} rows were read from the lake, which holds {there}")

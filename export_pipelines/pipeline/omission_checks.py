@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from export_pipelines.core.omissions import ColumnCause, Precision, TableOmissions
@@ -67,11 +68,13 @@ def _beside(manifest: ReadManifest) -> Iterator[str]:
     if stated is None:
         yield "the manifest does not state which tables were left out"
         return
-    names = [table.name for table in stated.other_tables]
+    others = {table.name for table in stated.other_tables}
+    held: Counter[str] = Counter()
+    for part in manifest.source.parts:
+        held[part.table] += part.rows
     for table in manifest.tables:
-        if table.name in names:
+        if table.name in others:
             yield f"{table.name} is stated as left out, and is in the package"
-        held = [part.rows for part in manifest.source.parts if part.table == table.name]
         omitted = read_table_omissions(table.left_out)
-        if held and omitted and sum(held) != omitted.all_rows.rows:
-            yield f"{table.name}: its partitions hold {sum(held)} rows, {omitted.all_rows.rows} are stated"
+        if table.name in held and omitted and held[table.name] != omitted.all_rows.rows:
+            yield f"{table.name}: its partitions hold {held[table.name]} rows, {omitted.all_rows.rows} are stated"

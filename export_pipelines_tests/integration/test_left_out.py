@@ -483,6 +483,7 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a column that is in the files": lambda m: m["tables"][0]["left_out"]["columns"].append(
         {"name": "id", "cause": "not_requested"}
     ),
+    "partitions with other rows": lambda m: m["source"].update(parts=[{"table": "pets", "rows": 1}]),
     "no masked column": lambda m: m["tables"][1]["left_out"].update(columns=[]),
 }
 
