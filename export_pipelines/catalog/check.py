@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from export_pipelines.catalog.canary import find_uncovered
+from export_pipelines.catalog.deletions import check_deletions
 from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
@@ -58,6 +59,7 @@ def check_drift(connection: psycopg.Connection[Any], catalog: Catalog) -> list[F
             findings.extend(_table_drift(catalog, name, table, live))
         # A missing one is reported by the isolation check, which the extractor runs too.
     findings.extend(_coverage(catalog, list(live.values())))
+    findings.extend(check_deletions(connection, catalog, catalog.tables))
     return findings
 
 

@@ -18,6 +18,7 @@ from psycopg import sql
 from export_pipelines.catalog.inventory import LiveTable, pinned, read_inventory
 from export_pipelines.catalog.naming import (
     CREDENTIAL,
+    alive_when,
     classify,
     deleted_column,
     is_credential,
@@ -99,6 +100,7 @@ def _table(table: LiveTable, survey: Survey, nests: Nests, notes: list[str]) -> 
         notes.append(f"{table.label}: its primary key holds a credential and is left out")
         primary = ()
     names = relation_names(table, survey)
+    deleted = deleted_column(offered)
     through = survey.paths.through.get(table.oid)
     column = survey.paths.columns.get(table.oid)
     return Table(
@@ -107,7 +109,8 @@ def _table(table: LiveTable, survey: Survey, nests: Nests, notes: list[str]) -> 
         primary_key=primary,
         tenant=TenantPath(through=names[through.name]) if through else TenantPath(column=column),
         time_column=moment.name if moment else None,
-        deleted_column=deleted_column(offered),
+        deleted_column=deleted,
+        alive_when=alive_when(offered[deleted]) if deleted else None,
         updated_column=updated_column(offered),
         partition=Partition(grain=Grain.MONTH if moment and moment.not_null else Grain.NONE),
         columns=columns,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
@@ -18,7 +17,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from export_pipelines.core.buckets import MAX_BUCKETS
 from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.grains import Grain
 from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
+from export_pipelines.core.soft_delete import AliveWhen, alive_text
 
 __all__ = [
     "Canary",
@@ -66,14 +67,6 @@ class TenantPath(Spec):
         return self
 
 
-class Grain(StrEnum):
-    """Length of a partition's period."""
-
-    MONTH = "month"
-    DAY = "day"
-    NONE = "none"
-
-
 class Partition(Spec):
     """How the lake cuts a table; ``column`` defaults to the table's time column."""
 
@@ -91,6 +84,9 @@ class Table(Shape):
     tenant: TenantPath
     time_column: str | None = None
     deleted_column: str | None = None
+    alive_when: AliveWhen | None = Field(
+        default=None, description="Value of `deleted_column` in rows that are not deleted, beside NULL."
+    )
     updated_column: str | None = None
     partition: Partition = Partition(grain=Grain.NONE)
     append_only: bool = False
@@ -126,11 +122,30 @@ class Table(Shape):
             raise ValueError("partition.grain needs a time_column or partition.column")
         if self.tenant.through is not None and self.tenant.through not in self.relations:
             raise ValueError(f"tenant.through names {self.tenant.through!r}, which is not among the relations")
+        if problem := self._deletion_problem():
+            raise ValueError(problem)
         if not self.exported_columns:
             raise ValueError("every column is excluded; list the table under excluded instead")
         if problem := problem_of(self.columns, self.time_column, self.dimensions, self.measures):
             raise ValueError(problem)
         return self
+
+    def _deletion_problem(self) -> str | None:
+        if self.deleted_column is None:
+            return None if self.alive_when is None else "alive_when needs a deleted_column"
+        column = self.columns[self.deleted_column]
+        if self.alive_when is None:
+            if column.nullable:
+                return None
+            return (
+                f"deleted_column {self.deleted_column!r} is never NULL, so that every row would count as deleted; "
+                "name the value of rows that are not deleted, such as `alive_when: infinity` or `alive_when: false`"
+            )
+        try:
+            alive_text(column, self.alive_when)
+        except ValueError as error:
+            return f"alive_when {self.alive_when!r} {error}"
+        return None
 
     def figures(self, aggregation: Aggregation) -> Figures:
         """What the table looks like when its measures are computed for each period."""

@@ -22,6 +22,7 @@ from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
 from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.sources.soft_delete import alive_rows
 from export_pipelines.validation.account import account
 
 
@@ -96,7 +97,7 @@ def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_
                 f"{selection.table} in the lake does not say which rows are deleted; leave include_deleted out",
                 field="include_deleted",
             )
-        batch = batch.filter(pc.is_null(batch.column(table.deleted_column)))
+        batch = alive_rows(batch, table)
     if batch.num_rows:
         yield batch
 

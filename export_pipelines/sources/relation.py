@@ -18,6 +18,7 @@ from export_pipelines.core.model import Condition, TableSelection, TenantScope
 from export_pipelines.core.types import Kind, value_type
 from export_pipelines.sources.figures import select_agreement, select_figures
 from export_pipelines.sources.names import EQUALS, ROW
+from export_pipelines.sources.soft_delete import alive_condition
 
 
 def table_name(catalog: Catalog, table: str) -> sql.Composable:
@@ -47,7 +48,7 @@ def _rows(catalog: Catalog, selection: TableSelection, scope: TenantScope | None
     if selection.window is not None and selection.window_column is not None:
         conditions.append(_window_condition(catalog, selection))
     if not selection.include_deleted and table.deleted_column is not None:
-        conditions.append(sql.SQL("{} IS NULL").format(sql.Identifier(ROW, table.deleted_column)))
+        conditions.append(alive_condition(table))
     conditions += [_value_condition(condition, table) for condition in selection.conditions]
     return sql.SQL("FROM {} AS {} WHERE {}").format(
         table_name(catalog, selection.table), sql.Identifier(ROW), sql.SQL(" AND ").join(conditions)
