@@ -15,6 +15,7 @@ import psycopg
 from export_pipelines.catalog.canary import find_uncovered
 from export_pipelines.catalog.deletions import check_deletions
 from export_pipelines.catalog.findings import Finding, error, warning
+from export_pipelines.catalog.inheritance import check_inheritance
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.measures import check_measures
@@ -60,6 +61,7 @@ def check_drift(connection: psycopg.Connection[Any], catalog: Catalog) -> list[F
         # A missing one is reported by the isolation check, which the extractor runs too.
     findings.extend(_coverage(catalog, list(live.values())))
     findings.extend(check_deletions(connection, catalog, catalog.tables))
+    findings.extend(check_inheritance(connection, catalog))
     return findings
 
 

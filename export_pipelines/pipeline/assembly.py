@@ -12,6 +12,7 @@ from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check_drift
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.load import load_catalog
+from export_pipelines.catalog.resolving import resolve
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
@@ -40,7 +41,9 @@ def open_catalog(settings: Settings) -> Catalog:
 def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> PostgresSource:
     """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
     engine = choose_engine(decoder)
-    return PostgresSource(url, catalog, check_tables=require_sound, report=attest_session, engine=engine)
+    return PostgresSource(
+        url, catalog, check_tables=require_sound, report=attest_session, resolve=resolve, engine=engine
+    )
 
 
 def storage_url(settings: Settings) -> str:

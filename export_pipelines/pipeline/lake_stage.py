@@ -8,7 +8,8 @@ source when they were written.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from operator import attrgetter
 
 import pyarrow as pa
@@ -20,8 +21,9 @@ from export_pipelines.core.model import ExportPlan, LakePart, Stage, StagedTable
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
-from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer
+from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer, read_spellings
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.sources.conform import foreign_owners
 from export_pipelines.sources.soft_delete import alive_rows
 from export_pipelines.validation.account import account
 
@@ -61,7 +63,7 @@ def _staged(
         kept
         for generation in found
         for batch in _read(generation, schema, selection.table, services)
-        for kept in _own(batch, table, selection, plan.scope.tenant_id)
+        for kept in _own(batch, table, selection, plan.scope.tenant_id, partial(read_spellings, store, generation))
     )
     rows = write_canonical(store, key, batches, schema, table=selection.table, progress=progress)
     return StagedTable(
@@ -84,12 +86,19 @@ def _read(generation: Generation, schema: pa.Schema, table: str, services: Expor
     yield from read_canonical(services.store, (generation.key,), schema)
 
 
-def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_id: str) -> Iterator[pa.RecordBatch]:
+def _own(
+    batch: pa.RecordBatch,
+    table: Table,
+    selection: TableSelection,
+    tenant_id: str,
+    spellings: Callable[[], Collection[str]],
+) -> Iterator[pa.RecordBatch]:
     """The batch without rows marked as deleted, unless they are wanted; never another tenant's rows."""
     owner = table.tenant.column
     if owner in batch.schema.names and table.columns[str(owner)].mask is None:
-        same = pc.equal(pc.cast(batch.column(owner), pa.string()), tenant_id)
-        if batch.num_rows and pc.all(same, skip_nulls=False).as_py() is not True:
+        owners = pc.cast(batch.column(owner), pa.string())
+        others = foreign_owners(owners, tenant_id, null_is_shared=table.tenant.null_is_shared)
+        if others and not set(others) <= set(spellings()):
             raise IntegrityViolation(f"{selection.table}: the lake holds rows of another tenant; nothing was written")
     if not selection.include_deleted and table.deleted_column is not None:
         if table.deleted_column not in batch.schema.names or table.columns[table.deleted_column].mask is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Un
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
+from export_pipelines.core.resolution import Resolution
 from export_pipelines.sources.aggregates import read_aggregates, select_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.conform import conform, require_tenant
@@ -28,13 +30,15 @@ from export_pipelines.sources.ddl import read_ddl
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.query import explain, select_beyond, select_rows, was_analysed
-from export_pipelines.sources.relation import agreement, from_where
+from export_pipelines.sources.relation import agreement, count_same, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, describe, share_snapshot
 from export_pipelines.sources.stream import RowReader, first_line
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 """Raises `RequestRejected` unless the session's role sees only its tenant's rows and the tables are as described."""
+Resolver = Callable[[psycopg.Connection, Catalog, Iterable[str]], Resolution]
+"""Facts of the live database about tables; without one, keys are taken for PostgreSQL's own types."""
 
 
 class PostgresSource:
@@ -47,12 +51,14 @@ class PostgresSource:
         *,
         check_tables: TableCheck,
         report: SessionReport,
+        resolve: Resolver | None = None,
         engine: Engine | None = None,
     ) -> None:
         self._url = url
         self._catalog = catalog
         self._check_tables = check_tables
         self._report = report
+        self._resolve = resolve
         self._engine = engine or choose_engine()
 
     @property
@@ -68,7 +74,14 @@ class PostgresSource:
                 begin(connection, self._catalog, scope, join.exported_id if join else None)
                 shared = share_snapshot(connection, join.info if join else None)
                 snapshot = PostgresSnapshot(
-                    self._url, self._catalog, scope, connection, shared, self._check_tables, self._report, self._engine
+                    self._url,
+                    self._resolved(connection, self._catalog.tables),
+                    scope,
+                    connection,
+                    shared,
+                    self._check_tables,
+                    self._report,
+                    self._engine,
                 )
             try:
                 yield snapshot
@@ -78,24 +91,30 @@ class PostgresSource:
     def tenants(self) -> list[str]:
         """Ids of all tenants but the canary as text, sorted; read as the directory role, which sees nothing else."""
         root = self._catalog.tenant
-        query = sql.SQL("SELECT {key}::text FROM {table} WHERE NOT {canary} ORDER BY 1").format(
-            key=sql.Identifier(root.key),
-            table=sql.Identifier(*root.table.split(".")),
-            canary=is_canary(self._catalog),
-        )
         with connected(self._url) as connection, _translated(self._url):
             begin(connection, self._catalog, None)
+            query = sql.SQL("SELECT {key}::text FROM {table} WHERE NOT {canary} ORDER BY 1").format(
+                key=sql.Identifier(root.key),
+                table=sql.Identifier(*root.table.split(".")),
+                canary=is_canary(self._resolved(connection, ())),
+            )
             return [row[0] for row in connection.execute(query)]
+
+    def _resolved(self, connection: psycopg.Connection, tables: Iterable[str]) -> Catalog:
+        return (
+            self._catalog.resolved(self._resolve(connection, self._catalog, tables)) if self._resolve else self._catalog
+        )
 
     def _require_tenant(self, connection: psycopg.Connection, scope: TenantScope) -> None:
         root = self._catalog.tenant
-        query = sql.SQL("SELECT {canary} FROM {table} WHERE {key}::text = {value}").format(
-            canary=is_canary(self._catalog),
+        begin(connection, self._catalog, None)
+        # One tenant has one id, whatever the key's collation takes for the same.
+        query = sql.SQL('SELECT {canary} FROM {table} WHERE {key}::text COLLATE "C" = {value}').format(
+            canary=is_canary(self._resolved(connection, ())),
             table=sql.Identifier(*root.table.split(".")),
             key=sql.Identifier(root.key),
             value=sql.Literal(scope.tenant_id),
         )
-        begin(connection, self._catalog, None)
         # PostgreSQL's text cannot hold a NUL, so no tenant has one.
         found = None if "\0" in scope.tenant_id else connection.execute(query).fetchone()
         connection.execute("ROLLBACK")
@@ -133,6 +152,7 @@ class PostgresSnapshot:
         self._engine = engine
         self._lock = threading.Lock()  # psycopg answers one statement at a time
         self._checked: set[str] = set()
+        self._spellings: dict[str, set[str]] = {}  # by table
         self._idle: list[RowReader] = []
         self._closed = False
         self._shared = shared
@@ -161,18 +181,38 @@ class PostgresSnapshot:
         self.require_sound([selection.table])
         shape = self._catalog.shape(selection.table, selection.aggregation)
         schema = shape.arrow_schema(selection.columns, selection.as_text)
-        owned = self._catalog.tables[selection.table].tenant.column is not None
+        tenant = self._catalog.tables[selection.table].tenant
         query = select_rows(self._catalog, selection, self._scope, self._engine.uncast).as_string()
         with self._reader() as reader:
             for received in reader.read(query, schema, selection.table):
-                if owned:
-                    require_tenant(received, self._scope.tenant_id, selection.table)
+                if tenant.column is not None:
+                    require_tenant(
+                        received,
+                        self._scope.tenant_id,
+                        selection.table,
+                        null_is_shared=tenant.null_is_shared,
+                        same=partial(self._is_tenant, selection.table),
+                    )
                 yield conform(received, schema, selection.table)
+
+    def _is_tenant(self, table: str, texts: list[str]) -> bool:
+        """Whether the database takes all these texts for the tenant's id; each is asked once."""
+        known = self._spellings.setdefault(table, set())
+        new = [text for text in texts if text not in known]
+        if new and self._one(count_same(self._catalog, table, new, self._scope))[0] != len(new):
+            return False
+        known.update(new)
+        return True
+
+    def spellings(self, table: str) -> frozenset[str]:
+        """Texts in the table's tenant column, as far as it was read, that are the tenant's id to the database only."""
+        return frozenset(self._spellings.get(table, ()))
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
         self.require_sound([selection.table])
-        return int(self._one(sql.SQL("SELECT count(*) {}").format(from_where(self._catalog, selection, None)))[0])
+        rows = from_where(self._catalog, selection, self._scope, by_policy=True)
+        return int(self._one(sql.SQL("SELECT count(*) {}").format(rows))[0])
 
     def attest(self, tables: Iterable[str]) -> SessionIsolation:
         """Role, policies and row security of this session."""
