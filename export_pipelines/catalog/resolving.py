@@ -27,6 +27,7 @@ WITH RECURSIVE base AS (
     SELECT base.declared, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.type WHERE t.typtype = 'd'
 )
 SELECT asked.schema, asked.relation, asked.name, t.oid::bigint AS type, format_type(t.oid, -1) AS printed,
+       tn.nspname AS type_schema,
        a.attcollation::bigint AS collation, coalesce(k.collisdeterministic, true) AS deterministic,
        quote_ident(kn.nspname) || '.' || quote_ident(k.collname) AS collation_name, kn.nspname AS collation_schema
 FROM unnest(%(schemas)s::text[], %(relations)s::text[], %(names)s::text[]) AS asked(schema, relation, name)
@@ -35,6 +36,7 @@ JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = asked.relation
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = asked.name AND NOT a.attisdropped
 LEFT JOIN base ON base.declared = a.atttypid
 JOIN pg_type t ON t.oid = coalesce(base.type, a.atttypid) AND t.typtype <> 'd'
+JOIN pg_namespace tn ON tn.oid = t.typnamespace
 LEFT JOIN pg_collation k ON k.oid = a.attcollation
 LEFT JOIN pg_namespace kn ON kn.oid = k.collnamespace
 """
@@ -43,12 +45,11 @@ LEFT JOIN pg_namespace kn ON kn.oid = k.collnamespace
 # for varchar), the preferred one first. Equality is strategy 3 of a btree, 1 of a hash.
 _OPERATORS = """
 SELECT p.here::bigint AS here, p.key::bigint AS key, own.operator AS own, direct.operator AS direct,
-       own.schema AS own_schema, direct.schema AS direct_schema, kn.nspname AS key_schema,
+       own.schema AS own_schema, direct.schema AS direct_schema,
        EXISTS (SELECT FROM pg_cast WHERE castsource = p.here AND casttarget IN (p.key, class.type)
                AND castcontext = 'i') AS convertible
 FROM unnest(%(here)s::oid[], %(key)s::oid[]) AS p(here, key)
 JOIN pg_type k ON k.oid = p.key
-JOIN pg_namespace kn ON kn.oid = k.typnamespace
 LEFT JOIN LATERAL (
     SELECT o.opcfamily AS family, o.opcintype AS type, CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END AS strategy
     FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod JOIN pg_type i ON i.oid = o.opcintype
@@ -97,6 +98,7 @@ class _Column:
 
     type: int
     printed: str
+    type_schema: str
     collation: int
     deterministic: bool
     collation_name: str | None
@@ -111,7 +113,6 @@ class _Operators:
     own_schema: str | None
     direct: str | None  # for the column's type and the key's
     direct_schema: str | None
-    key_schema: str
     convertible: bool
 
 
@@ -195,7 +196,7 @@ def _listed(places: list[tuple[str, str, str]]) -> dict[str, list[str]]:
 def _comparison(here: _Column, key: _Column, operators: _Operators) -> Comparison:
     """Of a column with a value that is converted to the key's type first."""
     found = Comparison(column_type=here.printed, key_cast=key.printed)
-    schemas = {operators.key_schema}
+    schemas = {here.type_schema, key.type_schema}
     if here.type == key.type and operators.own:
         found, schemas = replace(found, operator=operators.own), {*schemas, str(operators.own_schema)}
     elif operators.direct:

@@ -26,7 +26,6 @@ from export_pipelines.sources.ddl_reading import (
     Reference,
 )
 from export_pipelines.sources.ddl_types import advance_sequence, create_types, sequence_clause
-from export_pipelines.sources.names import EQUALS
 from export_pipelines.sources.relation import from_where
 
 _KINDS = {"p": "primary key", "u": "unique constraint", "x": "exclusion constraint", "c": "check", "f": "foreign key"}
@@ -131,6 +130,9 @@ class _Reflection:
         draft.before += [self._create(relation) for relation in self._relations.values()]
         for index in self._indexes:
             self._index(self._relations[index.relation], index)
+        for oid, parent in self._reader.parents(self._relations):
+            reason = "tables are restored on their own, so that a query of the parent does not show these rows"
+            draft.leave_out(self._relations[oid], f"inheritance from {parent}", reason)
         order = load_order((r.selection.table for r in self._relations.values()), draft.parents)
         load = {r.selection.table: self._load(r) for r in self._relations.values()}
         return MigrationScripts(
@@ -283,7 +285,8 @@ class _Reflection:
             given=sql.SQL(" AND ").join(sql.SQL("held.{} IS NOT NULL").format(key) for key in keys),
             parents=from_where(self._catalog, parent.selection, self._scope),
             same=sql.SQL(" AND ").join(
-                sql.SQL("{} {} held.{}").format(a, EQUALS, b) for a, b in zip(there, keys, strict=True)
+                sql.SQL("{} OPERATOR({}) held.{}").format(a, sql.SQL(operator), b)
+                for a, b, operator in zip(there, keys, constraint.operators, strict=True)
             ),
         )
         row = self._connection.execute(query).fetchone()

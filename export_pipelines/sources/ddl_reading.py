@@ -50,6 +50,7 @@ class LiveConstraint:
     columns: list[int]  # attribute numbers
     references: int
     referenced_columns: list[int]
+    operators: list[str]  # of a foreign key, referenced column first; those whose schema the session may use
     index: int
 
 
@@ -133,7 +134,12 @@ _CONSTRAINTS = """
 SELECT oid::bigint, conrelid::bigint AS relation, contypid::bigint AS domain, conname AS name,
        quote_ident(conname) AS quoted, contype::text AS kind, pg_get_constraintdef(oid, true) AS definition,
        coalesce(conkey::int[], '{}') AS columns, confrelid::bigint AS references,
-       coalesce(confkey::int[], '{}') AS referenced_columns, conindid::bigint AS index
+       coalesce(confkey::int[], '{}') AS referenced_columns, conindid::bigint AS index,
+       ARRAY(SELECT quote_ident(CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN n.nspname ELSE 'pg_catalog' END)
+                    || '.' || o.oprname
+             FROM unnest(conpfeqop) WITH ORDINALITY AS e(oid, position)
+             JOIN pg_operator o ON o.oid = e.oid JOIN pg_namespace n ON n.oid = o.oprnamespace
+             ORDER BY position) AS operators
 FROM pg_constraint
 WHERE (conrelid = ANY(%(oids)s) OR contypid = ANY(%(types)s)) AND contype IN ('p', 'u', 'x', 'c', 'f')
   AND conparentid = 0
@@ -243,6 +249,15 @@ class DdlReader:
         for reference in self._records(Reference, _REFERENCES, asked):
             found[reference.owner].append(reference)
         return found
+
+    def parents(self, oids: Iterable[int]) -> list[tuple[int, str]]:
+        """(oid, parent as this search path calls it) of tables that inherit from others; partitions do not count."""
+        rows = self._connection.execute(
+            "SELECT i.inhrelid::bigint, i.inhparent::regclass::text FROM pg_inherits i "
+            "JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition WHERE c.oid = ANY(%s) ORDER BY 1, i.inhseqno",
+            (list(oids),),
+        )
+        return [(int(oid), str(parent)) for oid, parent in rows]
 
     def relation(self, schema: str, name: str) -> tuple[int, str]:
         """Its oid, and how it is called on this search path."""

@@ -196,7 +196,12 @@ class PostgresSnapshot:
                 yield conform(received, schema, selection.table)
 
     def _is_tenant(self, table: str, texts: list[str]) -> bool:
-        """Whether the database takes all these texts for the tenant's id; each is asked once."""
+        """Whether the database takes all these texts for the tenant's id; each is asked once.
+
+        Where nothing is known of how it compares keys, only the id itself is.
+        """
+        if table not in self._catalog.resolution.owners:
+            return False
         known = self._spellings.setdefault(table, set())
         new = [text for text in texts if text not in known]
         if new and self._one(count_same(self._catalog, table, new, self._scope))[0] != len(new):
