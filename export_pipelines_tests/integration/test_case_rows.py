@@ -109,9 +109,8 @@ def test_a_table_and_those_that_inherit_from_it_have_each_row_once(
     manifest = host.export("1", "--format", "csv", tables=f"{parent},{child}")
     assert rows_of(manifest) == {parent: 1, child: 1}
     assert {table["rows_by_policy"] for table in manifest["isolation"]["tables"]} == {1}
-    host.run(
-        "bulk", "migration", "--tenant", "1", "--format", "csv", "--tables", f"{parent},{child}", "--output", "moved"
-    )
+    order = ("bulk", "--type", "migration", "--tenant", "1", "--tables", f"{parent},{child}")
+    host.run(*order, "--output", "moved")
     moved = json.loads((host.folder / "moved" / "manifest.json").read_text())
     assert f"inheritance from {parent}" in [left["what"] for left in moved["migration"]["left_out"]]
     columns = [column["name"] for column in manifest["tables"][1]["columns"]]
