@@ -46,7 +46,8 @@ CATALOG = {
     "Table.primary_key": "Checked to be unique in the lake; order of nested records.",
     "Table.tenant": "How a row belongs to a tenant.",
     "Table.time_column": "What `date_range` filters.",
-    "Table.deleted_column": "A row is deleted when this is not NULL; left out unless `include_deleted`.",
+    "Table.deleted_column": "Marks deleted rows, which are left out unless `include_deleted`: a row is deleted when "
+    "this is neither NULL nor `alive_when`.",
     "Table.updated_column": "When a row changed last. Kept for delta exports; nothing reads it yet.",
     "Table.partition": "How the lake cuts the table.",
     "Table.append_only": "Rows never change once written. Nothing reads it yet.",

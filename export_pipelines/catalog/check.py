@@ -13,7 +13,9 @@ from typing import Any
 import psycopg
 
 from export_pipelines.catalog.canary import find_uncovered
+from export_pipelines.catalog.deletions import check_deletions
 from export_pipelines.catalog.findings import Finding, error, warning
+from export_pipelines.catalog.inheritance import check_inheritance
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.measures import check_measures
@@ -44,7 +46,7 @@ def check(
     """
     role = role or catalog.reader_role
     live = read_live(connection, catalog)
-    findings = _drift(catalog, live)
+    findings = _drift(connection, catalog, live)
     isolation = static_isolation(connection, catalog, catalog.tables, role)
     findings.extend(isolation)
     findings.extend(check_measures(connection, catalog, catalog.tables))
@@ -61,7 +63,7 @@ def check(
 
 def check_drift(connection: psycopg.Connection[Any], catalog: Catalog) -> list[Finding]:
     """Where the database's tables, columns and keys are not what the catalog says."""
-    return _drift(catalog, read_live(connection, catalog))
+    return _drift(connection, catalog, read_live(connection, catalog))
 
 
 def read_live(connection: psycopg.Connection[Any], catalog: Catalog) -> Live:
@@ -69,7 +71,7 @@ def read_live(connection: psycopg.Connection[Any], catalog: Catalog) -> Live:
     return {(table.schema, table.name): table for table in read_inventory(connection, schema=catalog.schema_)}
 
 
-def _drift(catalog: Catalog, live: Live) -> list[Finding]:
+def _drift(connection: psycopg.Connection[Any], catalog: Catalog, live: Live) -> list[Finding]:
     findings: list[Finding] = []
     for name in catalog.tables:
         place = catalog.relation_name(name)
@@ -78,6 +80,8 @@ def _drift(catalog: Catalog, live: Live) -> list[Finding]:
             findings.extend(_table_drift(catalog, name, table, live))
         # A missing one is reported by the isolation check, which the extractor runs too.
     findings.extend(_coverage(catalog, list(live.values())))
+    findings.extend(check_deletions(connection, catalog, catalog.tables))
+    findings.extend(check_inheritance(connection, catalog))
     return findings
 
 

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors, sql
 
 from export_pipelines.catalog.access import needed_columns, unneeded_columns
+from export_pipelines.catalog.comparing import check_comparisons
 from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inventory import Kind, pinned
 from export_pipelines.catalog.policies import (
@@ -23,7 +24,17 @@ from export_pipelines.catalog.policies import (
     read_role,
     read_row_security,
 )
+from export_pipelines.catalog.predicate import (
+    TENANT_ONLY,
+    TENANT_READ,
+    current_tenant,
+    is_plain,
+    mark_of,
+    tenant_predicate,
+)
+from export_pipelines.catalog.resolving import resolve
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected
 
 Place = tuple[str, str]  # (schema, name) in PostgreSQL
 
@@ -87,6 +98,8 @@ def static_isolation(
     except errors.InsufficientPrivilege:
         user = connection.info.user
         return [*findings, error(f"{user!r} may not act as reader role {role!r}", f"GRANT {role} TO {user}")]
+    resolved = catalog.resolved(resolve(connection, catalog, names))
+    findings.extend(check_comparisons(connection, resolved, names, role, APPLY))
     for name in names:
         place = catalog.relation_name(name)
         row = evidence.protection.get(place)
@@ -96,7 +109,7 @@ def static_isolation(
             continue
         findings.extend(_privilege_findings(catalog, name, evidence.readable[row.oid], role))
         if catalog.tables[name].tenant.shared is None:
-            findings.extend(_protection_findings(catalog, name, row, evidence))
+            findings.extend(_protection_findings(resolved, name, row, evidence))
     return findings
 
 
@@ -154,7 +167,7 @@ def _protection_findings(catalog: Catalog, name: str, row: RowSecurity, evidence
     if row.owns:
         step = f"REVOKE {row.owner} FROM {evidence.role}, or choose another reader_role"
         yield error(f"reader role {evidence.role!r} is the owner {row.owner!r} or a member of it", step, table=name)
-    problem = _table_problem(row, evidence.active, catalog.tenant.setting)
+    problem = _table_problem(row, evidence.active, catalog.tenant.setting) or _outdated(catalog, name, row)
     if problem:
         yield error(problem, APPLY, table=name)
 
@@ -197,6 +210,19 @@ def _table_problem(row: RowSecurity, active: set[int], setting: str) -> str | No
     if open_ones:
         listed = ", ".join(repr(name) for name in open_ones)
         return f"policy {listed} lets rows through without looking at {setting}, and no restrictive policy does"
+    return None
+
+
+def _outdated(catalog: Catalog, name: str, row: RowSecurity) -> str | None:
+    """Why policies that `catalog rls` made would hide or show other rows than the catalog says now, or None."""
+    made = [policy for policy in row.policies if policy.name in (TENANT_READ, TENANT_ONLY)]
+    try:
+        expected = mark_of(tenant_predicate(catalog, name, current_tenant(catalog)))
+    except RequestRejected:
+        return None  # a column that is missing is reported by the check of drift
+    for policy in made:
+        if policy.comment != expected and (policy.comment is not None or not is_plain(catalog, name)):
+            return f"policy {policy.name!r} selects other rows than the catalog says"
     return None
 
 

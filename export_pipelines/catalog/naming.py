@@ -55,6 +55,7 @@ _UPDATED_NAMES = (
     "last_modified",
 )
 _DELETED_NAMES = ("deleted_at", "deleted_on", "removed_at")
+_DELETED_FLAGS = ("is_deleted", "deleted", "is_removed", "removed", "soft_deleted", "is_soft_deleted")
 # Times that move, lie ahead or belong to somebody's life do not say when a row came to be.
 _OTHER_TIMES = re.compile(
     r"(^|_)(update[ds]?|modified|deleted|removed|expire[sd]?|expiry|due|birth|dob|last|next|until)(_|$)"
@@ -127,8 +128,21 @@ def updated_column(columns: Mapping[str, LiveColumn]) -> str | None:
 
 
 def deleted_column(columns: Mapping[str, LiveColumn]) -> str | None:
-    """The column that is NULL while a row lives; a flag is not recognised, because it is never NULL."""
-    return _first_time(columns, _DELETED_NAMES)
+    """The column that marks deleted rows: a time that is NULL in the others, or a boolean that is false in them.
+
+    A time that is NOT NULL says nothing without the value that means "not deleted", which only people know.
+    """
+    time = _first_time({name: column for name, column in columns.items() if not column.not_null}, _DELETED_NAMES)
+    if time is not None:
+        return time
+    by_key = {slug(name): column for name, column in columns.items()}
+    flags = (by_key[name] for name in (*_DELETED_FLAGS, *_DELETED_NAMES) if name in by_key)
+    return next((column.name for column in flags if value_type(column.type).kind is Kind.BOOLEAN), None)
+
+
+def alive_when(column: LiveColumn) -> bool | None:
+    """What a `deleted_column` holds in rows that are not deleted, beside NULL."""
+    return False if value_type(column.type).kind is Kind.BOOLEAN else None
 
 
 def relation_name(columns: tuple[str, ...], referenced: str, *, taken: Collection[str]) -> str:

@@ -43,6 +43,7 @@ class Policy:
     applies: bool  # to the role that was asked about, itself or by inheritance
     using: str | None
     check: str | None
+    comment: str | None = None
 
     @property
     def filters_reads(self) -> bool:
@@ -98,7 +99,8 @@ SELECT p.polrelid::bigint AS relation, p.polname AS name, p.polcmd::text AS comm
              LEFT JOIN pg_roles g ON g.oid = m.oid ORDER BY 1) AS roles,
        0 = ANY(p.polroles) OR coalesce((SELECT bool_or(pg_has_role(r.oid, m.oid, 'USAGE'))
             FROM unnest(p.polroles) AS m(oid) JOIN pg_roles g ON g.oid = m.oid), false) AS applies,
-       pg_get_expr(p.polqual, p.polrelid) AS "using", pg_get_expr(p.polwithcheck, p.polrelid) AS "check"
+       pg_get_expr(p.polqual, p.polrelid) AS "using", pg_get_expr(p.polwithcheck, p.polrelid) AS "check",
+       obj_description(p.oid, 'pg_policy') AS comment
 FROM pg_policy p
 LEFT JOIN pg_roles r ON r.rolname = %(role)s
 WHERE p.polrelid = ANY(%(oids)s::oid[])
@@ -152,8 +154,14 @@ def protection_hash(role: Role | None, setting: str, protection: Mapping[tuple[s
         "setting": setting,
         "tables": {
             ".".join(place): {key: value for key, value in asdict(row).items() if key != "oid"}
+            | {"policies": [_without_comment(policy) for policy in row.policies]}
             for place, row in protection.items()
         },
     }
     canonical = json.dumps(account, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_comment(policy: Policy) -> dict[str, Any]:
+    """What isolates; a comment does not."""
+    return {key: value for key, value in asdict(policy).items() if key != "comment"}

@@ -6,91 +6,64 @@ tenant's id comes from is the caller's choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from collections.abc import Iterator
 
-import psycopg
 from psycopg import sql
 
-from export_pipelines.core.catalog import Catalog, Relation
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.resolution import Comparison
 
-_EQUALITIES = """
-WITH RECURSIVE base AS (
-    SELECT oid AS declared, oid AS type FROM pg_type WHERE typtype = 'd'
-    UNION ALL
-    SELECT base.declared, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.type WHERE t.typtype = 'd'
-)
-SELECT asked.catalog_table, asked.catalog_column, format_type(t.oid, -1) AS type,
-       CASE WHEN t.typtype <> 'b' OR t.typcategory = 'A' THEN 'pg_catalog' ELSE n.nspname END AS operator_schema
-FROM unnest(%(tables)s::text[], %(schemas)s::text[], %(relations)s::text[], %(columns)s::text[])
-     AS asked(catalog_table, schema, relation, catalog_column)
-JOIN pg_namespace s ON s.nspname = asked.schema
-JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = asked.relation
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = asked.catalog_column AND NOT a.attisdropped
-LEFT JOIN base ON base.declared = a.atttypid
-JOIN pg_type t ON t.oid = coalesce(base.type, a.atttypid) AND t.typtype <> 'd'
-JOIN pg_namespace n ON n.oid = t.typnamespace
-"""
+TENANT_READ = "export_tenant_read"
+TENANT_ONLY = "export_tenant_only"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Equality:
-    """How values of one column are compared.
-
-    ``type`` has no length: a cast to ``varchar(3)`` would cut a longer id down to another tenant's. The operator's
-    schema is named so that no operator on a search path can stand in for it.
-    """
-
-    type: str
-    operator_schema: str
-
-
-Equalities = dict[tuple[str, str], Equality]  # by (catalog table, column)
-
-
-def read_equalities(connection: psycopg.Connection[Any], catalog: Catalog, tables: Iterable[str]) -> Equalities:
-    """The comparisons that the predicates of these tables need; `RequestRejected` where a column is missing."""
-    asked = sorted({pair for name in tables for pair in _compared(catalog, name)})
-    places = [catalog.relation_name(table) for table, _ in asked]
-    parameters = {
-        "tables": [table for table, _ in asked],
-        "schemas": [schema for schema, _ in places],
-        "relations": [relation for _, relation in places],
-        "columns": [column for _, column in asked],
-    }
-    with connection.transaction(force_rollback=True):
-        connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
-        rows = connection.execute(_EQUALITIES, parameters).fetchall()
-    found = {(row[0], row[1]): Equality(type=row[2], operator_schema=row[3]) for row in rows}
-    missing = [f"{table}.{column}" for table, column in asked if (table, column) not in found]
-    if missing:
-        raise RequestRejected(f"not in the database: {', '.join(missing)}; run `export-pipelines catalog check`")
-    return found
-
-
-def tenant_predicate(catalog: Catalog, name: str, equalities: Equalities, tenant: sql.Composable) -> sql.Composed:
+def tenant_predicate(catalog: Catalog, name: str, tenant: sql.Composable) -> sql.Composed:
     """True for rows of the tenant whose id is the text expression ``tenant``; the table is named, not aliased.
 
-    A path through relations becomes one EXISTS inside the other, from the table up to the tenant's column.
+    A path through relations becomes one EXISTS inside the other, from the table up to the tenant's column. The catalog
+    is `resolved`; `RequestRejected` where a column is not in the database.
     """
-    row = sql.Identifier(*catalog.relation_name(name))
-    hops: list[sql.Composed] = []
-    for _, relation in catalog.tenant_route(name):
-        name = relation.references
-        parent = sql.Identifier(f"export_hop_{len(hops) + 1}")
-        source = sql.Identifier(*catalog.relation_name(name))
-        joined = _joined(relation, row, parent, equalities)
-        hops.append(sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND ").format(source, parent, joined))
-        row = parent
+    hops, row, name = _way(catalog, name)
     column = catalog.tables[name].tenant.column
     if column is None:
         raise ValueError(f"{name!r} is shared by all tenants and has no predicate")
-    equality = equalities[name, column]
-    # PostgreSQL printed the type itself, quoted where it has to be.
-    value = sql.SQL("{}::{}").format(tenant, sql.SQL(equality.type))
-    return sql.Composed([*hops, _equal(row, column, value, equality), sql.SQL(")" * len(hops))])
+    comparison = _known(catalog.resolution.owners.get(name), f"{name}.{column}")
+    owned: sql.Composable = sql.SQL(comparison.form).format(_column(row, column), tenant)
+    if catalog.tables[name].tenant.null_is_shared:  # by whoever is a tenant: a session without one sees nothing
+        owned = sql.SQL("({} OR ({} IS NULL AND {} IS NOT NULL))").format(owned, _column(row, column), tenant)
+    return sql.Composed([*hops, owned, sql.SQL(")" * len(hops))])
+
+
+def mark_of(predicate: sql.Composed) -> str:
+    """The comment of a policy with this predicate, by which a later look tells whether it is still the catalog's."""
+    digest = hashlib.sha256(predicate.as_string(None).encode()).hexdigest()
+    return f"Rows of one tenant, as the export catalog says: {digest}"
+
+
+def is_plain(catalog: Catalog, name: str) -> bool:
+    """Whether the predicate is what it was before policies had a mark: PostgreSQL's own operators and nothing else."""
+    facts, route = catalog.resolution, catalog.tenant_route(name)
+    owner = route[-1][1].references if route else name
+    compared = [facts.owners.get(owner)]
+    for table, relation in route:
+        pairs = zip(relation.columns, relation.referenced_columns, strict=True)
+        compared += [facts.joins.get((table, here, relation.references, there)) for here, there in pairs]
+    return (
+        not catalog.tables[owner].tenant.null_is_shared
+        and not any(relation.references in facts.parents for _, relation in route)
+        and not any(one and (one.schemas or one.column_cast or one.collation) for one in compared)
+    )
+
+
+def not_shared(catalog: Catalog, name: str) -> sql.Composed:
+    """True but for rows that belong to every tenant because theirs is NULL; the table is named, not aliased."""
+    if not catalog.null_is_shared(name):
+        return sql.Composed([sql.SQL("TRUE")])
+    hops, row, name = _way(catalog, name)
+    unset = sql.SQL("{} IS NULL").format(_column(row, str(catalog.tables[name].tenant.column)))
+    return sql.Composed([sql.SQL("NOT "), *hops, sql.SQL("({})").format(unset), sql.SQL(")" * len(hops))])
 
 
 def current_tenant(catalog: Catalog) -> sql.Composed:
@@ -99,29 +72,47 @@ def current_tenant(catalog: Catalog) -> sql.Composed:
     return sql.SQL("NULLIF(pg_catalog.current_setting({}, true), '')").format(setting)
 
 
-def _joined(relation: Relation, row: sql.Identifier, parent: sql.Identifier, equalities: Equalities) -> sql.Composed:
-    """The parent is the one that this row refers to, whatever the width of the key."""
-    return sql.SQL(" AND ").join(
-        _equal(
-            parent,
-            referenced,
-            sql.SQL("{}.{}").format(row, sql.Identifier(own)),
-            equalities[relation.references, referenced],
+def _way(catalog: Catalog, name: str) -> tuple[list[sql.Composed], sql.Identifier, str]:
+    """`_hops`, then the name in SQL and the catalog's of the table at the end, which has the tenant's column."""
+    hops, route = list(_hops(catalog, name)), catalog.tenant_route(name)
+    if not route:
+        return hops, sql.Identifier(*catalog.relation_name(name)), name
+    return hops, sql.Identifier(f"export_hop_{len(hops)}"), route[-1][1].references
+
+
+def _hops(catalog: Catalog, name: str) -> Iterator[sql.Composed]:
+    """The beginning of an EXISTS for each relation on the way to the tenant, each inside the one before."""
+    row = sql.Identifier(*catalog.relation_name(name))
+    for number, (table, relation) in enumerate(catalog.tenant_route(name), start=1):
+        parent = sql.Identifier(f"export_hop_{number}")
+        joined = sql.SQL(" AND ").join(
+            sql.SQL(_join(catalog, table, here, relation.references, there).form).format(
+                _column(row, here), _column(parent, there)
+            )
+            for here, there in zip(relation.columns, relation.referenced_columns, strict=True)
         )
-        for own, referenced in zip(relation.columns, relation.referenced_columns, strict=True)
-    )
+        rows = rows_of(catalog, relation.references)
+        yield sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND ").format(rows, parent, joined)
+        row = parent
 
 
-def _equal(row: sql.Identifier, column: str, value: sql.Composable, equality: Equality) -> sql.Composed:
-    operator = sql.SQL("OPERATOR({}.=)").format(sql.Identifier(equality.operator_schema))
-    return sql.SQL("{}.{} {} {}").format(row, sql.Identifier(column), operator, value)
+def _join(catalog: Catalog, table: str, here: str, referenced: str, there: str) -> Comparison:
+    return _known(catalog.resolution.joins.get((table, here, referenced, there)), f"{table}.{here}")
 
 
-def _compared(catalog: Catalog, name: str) -> Iterable[tuple[str, str]]:
-    route = catalog.tenant_route(name)
-    for _, relation in route:
-        yield from ((relation.references, column) for column in relation.referenced_columns)
-    last = route[-1][1].references if route else name
-    column = catalog.tables[last].tenant.column
-    if column is not None:
-        yield last, column
+def rows_of(catalog: Catalog, name: str) -> sql.Composable:
+    """The table without those that inherit from it, whose rows are not its own."""
+    only = sql.SQL("ONLY " if name in catalog.resolution.parents else "")
+    return sql.Composed([only, sql.Identifier(*catalog.relation_name(name))])
+
+
+def _column(row: sql.Identifier, column: str) -> sql.Composed:
+    return sql.SQL("{}.{}").format(row, sql.Identifier(column))
+
+
+def _known(comparison: Comparison | None, column: str) -> Comparison:
+    if comparison is None:
+        raise RequestRejected(
+            f"{column}, or what it is compared with, is not in the database; run `export-pipelines catalog check`"
+        )
+    return comparison

@@ -14,7 +14,10 @@ import psycopg
 from psycopg import errors, sql
 
 from export_pipelines.catalog.findings import Finding, error, warning
+from export_pipelines.catalog.predicate import not_shared, rows_of
+from export_pipelines.catalog.resolving import resolve
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.types import Kind, value_type
 
 TIMEOUT_SECONDS = 30  # for one table; an index on the tenant answers at once
@@ -34,6 +37,7 @@ def probe_isolation(
 ) -> list[Finding]:
     """Reads at most one row of each tenant's table as ``role`` and rolls back; a row seen is an error."""
     names = [name for name in tables if catalog.tables[name].tenant.shared is None]
+    catalog = catalog.resolved(resolve(connection, catalog, names))
     stranger = _stranger(connection, catalog)
     findings: list[Finding] = []
     if stranger is None:
@@ -48,19 +52,25 @@ def probe_isolation(
                 continue
             connection.execute("SELECT set_config(%s, %s, true)", [catalog.tenant.setting, tenant])
             for name in names:
-                findings.extend(_look(connection, catalog, name, who))
+                findings.extend(_look(connection, catalog, name, who, shared=bool(tenant)))
     return _without_repeats(findings)
 
 
-def _look(connection: psycopg.Connection[Any], catalog: Catalog, name: str, who: str) -> Iterator[Finding]:
-    query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(*catalog.relation_name(name)))
+def _look(
+    connection: psycopg.Connection[Any], catalog: Catalog, name: str, who: str, *, shared: bool
+) -> Iterator[Finding]:
+    """``shared``: whoever looks may see the rows that belong to every tenant."""
     try:
+        wanted = not_shared(catalog, name) if shared else sql.SQL("TRUE")
+        query = sql.SQL("SELECT 1 FROM {} WHERE {} LIMIT 1").format(rows_of(catalog, name), wanted)
         with connection.transaction():
             row = connection.execute(query).fetchone()
     except errors.QueryCanceled:
         step = "create an index that starts with the columns of its tenant path"
         yield warning(f"the probe took longer than {TIMEOUT_SECONDS} s", step, table=name)
         return
+    except RequestRejected:
+        return  # a column that is missing is reported by the check of drift
     except _NO_TENANT_OF_THAT_TYPE:
         return  # a policy that cannot even read the tenant shows nothing: closed, which is what was asked
     except psycopg.DatabaseError as problem:
@@ -78,7 +88,7 @@ def _stranger(connection: psycopg.Connection[Any], catalog: Catalog) -> str | No
         return None
     schema, _, name = catalog.tenant.table.rpartition(".")
     table, key = sql.Identifier(schema or catalog.schema_, name), sql.Identifier(catalog.tenant.key)
-    query = sql.SQL("SELECT 1 FROM {} WHERE {}::text = {} LIMIT 1")
+    query = sql.SQL('SELECT 1 FROM {} WHERE {}::text COLLATE "C" = {} LIMIT 1')
     for _ in range(_ATTEMPTS):
         candidate = make()
         try:

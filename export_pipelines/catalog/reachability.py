@@ -201,9 +201,13 @@ class _Counter:
             place = sql.Identifier(schema or self._catalog.schema_, name)
             tables.append(sql.SQL("{} AS {}").format(place, sql.Identifier("root")))
             conditions.append(sql.SQL("{} = {}").format(sql.Identifier("root", root.key), column))
-        if not tables:
-            return sql.SQL("({} IS NOT NULL)").format(column)
-        return _exists(tables, conditions)
+        reaches = _exists(tables, conditions) if tables else sql.SQL("({} IS NOT NULL)").format(column)
+        if not self._catalog.null_is_shared(path.table):
+            return reaches
+        tables, conditions, column = self._joined(path, "s")
+        conditions.append(sql.SQL("{} IS NULL").format(column))
+        shared = _exists(tables, conditions) if tables else sql.SQL("({})").format(conditions[-1])
+        return sql.SQL("({} OR {})").format(reaches, shared)
 
     def _differ(self, path: Path, other: Path) -> sql.Composed:
         """That both paths lead from the row to a tenant, and not to the same."""

@@ -21,14 +21,13 @@ from psycopg import errors, sql
 from export_pipelines.catalog.access import needed_columns
 from export_pipelines.catalog.inventory import Kind, pinned
 from export_pipelines.catalog.policies import RowSecurity, read_role, read_row_security
-from export_pipelines.catalog.predicate import current_tenant, read_equalities, tenant_predicate
+from export_pipelines.catalog.predicate import TENANT_ONLY, TENANT_READ, current_tenant, mark_of, tenant_predicate
+from export_pipelines.catalog.resolving import resolve, tenant_place
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
 
 KEEP_ACCESS = "export_keep_access"
 KEEP_OWNER = "export_keep_owner"
-TENANT_READ = "export_tenant_read"
-TENANT_ONLY = "export_tenant_only"
 SHARED_READ = "export_shared_read"
 TENANT_LIST = "export_tenant_list"
 OWN_POLICIES = frozenset({KEEP_ACCESS, KEEP_OWNER, TENANT_READ, TENANT_ONLY, SHARED_READ, TENANT_LIST})
@@ -64,8 +63,7 @@ def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: boo
     places = {name: catalog.relation_name(name) for name in catalog.tables}
     protection = read_row_security(connection, places.values(), catalog.reader_role)
     _refuse_unsafe(connection, catalog, places, protection)
-    tenanted = [name for name, table in catalog.tables.items() if table.tenant.shared is None]
-    equalities = read_equalities(connection, catalog, tenanted)
+    catalog = catalog.resolved(resolve(connection, catalog, catalog.tables))
     statements = [*_role(connection, catalog)]
     for name, place in places.items():
         statements.extend(_grants(catalog, name, place))
@@ -73,7 +71,7 @@ def rls_sql(connection: psycopg.Connection[Any], catalog: Catalog, *, force: boo
         if catalog.tables[name].tenant.shared is not None:
             statements.extend(_shared(catalog, place, row))
         elif row.kind is not Kind.VIEW:
-            predicate = tenant_predicate(catalog, name, equalities, current_tenant(catalog))
+            predicate = tenant_predicate(catalog, name, current_tenant(catalog))
             statements.extend(_switch_on(place, row, force=force))
             statements.extend(_isolate(catalog, place, row, predicate))
     statements.extend(_tenant_list(catalog, connection))
@@ -179,7 +177,7 @@ def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql
     for row in granted:
         if (row["schema"], row["name"]) not in kept:
             yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(row["schema"], row["name"]), role)
-    for schema in sorted({schema for schema, _ in kept}):
+    for schema in sorted({schema for schema, _ in kept} | catalog.resolution.schemas):  # those of key types, too
         yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
 
 
@@ -225,6 +223,9 @@ def _isolate(catalog: Catalog, place: Place, row: RowSecurity, predicate: sql.Co
             sql.Identifier(catalog.reader_role),
             predicate,
         )
+        yield sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(
+            sql.Identifier(name), sql.Identifier(*place), sql.Literal(mark_of(predicate))
+        )
 
 
 def _shared(catalog: Catalog, place: Place, row: RowSecurity) -> Iterator[sql.Composed]:
@@ -244,11 +245,13 @@ def _dropped(place: Place, row: RowSecurity, names: tuple[str, ...]) -> Iterator
 
 def _tenant_list(catalog: Catalog, connection: psycopg.Connection[Any]) -> Iterator[sql.Composed]:
     """The directory role, which reads key and label of the tenants and nothing else."""
-    place = _tenant_place(catalog)
+    place = tenant_place(catalog)
     role, table = sql.Identifier(catalog.directory_role), sql.Identifier(*place)
     if read_role(connection, catalog.directory_role) is None:
         yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
-    yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(place[0]), role)
+    of_key = catalog.resolution.key.schemas if catalog.resolution.key else frozenset()
+    for schema in sorted({place[0]} | of_key):
+        yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
     yield sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(_tenant_columns(catalog), table, role)
     row = read_row_security(connection, [place], catalog.reader_role).get(place)
     exported = any(catalog.relation_name(name) == place for name in catalog.tables)
@@ -257,11 +260,6 @@ def _tenant_list(catalog: Catalog, connection: psycopg.Connection[Any]) -> Itera
         yield sql.SQL("CREATE POLICY {} ON {} AS PERMISSIVE FOR SELECT TO {} USING (true)").format(
             sql.Identifier(TENANT_LIST), table, role
         )
-
-
-def _tenant_place(catalog: Catalog) -> Place:
-    schema, _, name = catalog.tenant.table.rpartition(".")
-    return schema or catalog.schema_, name
 
 
 def _tenant_columns(catalog: Catalog) -> sql.Composed:

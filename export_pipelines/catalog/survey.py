@@ -62,8 +62,6 @@ def usable_tables(tables: Iterable[LiveTable]) -> tuple[list[LiveTable], list[tu
             unusable.append((table, f"belongs to the extension {table.extension}"))
         elif table.kind in _WITHOUT_POLICIES:
             unusable.append((table, _WITHOUT_POLICIES[table.kind]))
-        elif table.inherits is not None:
-            unusable.append((table, f"its rows are exported with {table.inherits}, from which it inherits"))
         elif "." in table.name or "." in table.schema:
             unusable.append((table, "a name with a dot cannot be written in the catalog; export a view of it"))
         elif not table.columns or all(is_credential(table.name, column) for column in table.columns.values()):

@@ -9,16 +9,18 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from enum import StrEnum
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from export_pipelines.core.buckets import MAX_BUCKETS
 from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.grains import Grain
 from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
+from export_pipelines.core.resolution import Comparison, Resolution
+from export_pipelines.core.soft_delete import AliveWhen, alive_text
 
 __all__ = [
     "Canary",
@@ -58,20 +60,17 @@ class TenantPath(Spec):
     column: str | None = None
     through: str | None = Field(default=None, description="Name of a relation of the same table.")
     shared: Reason | None = Field(default=None, description="Reference data, the same for every tenant.")
+    null_is_shared: bool = Field(
+        default=False, description="Rows with NULL in `column` are defaults that belong to every tenant."
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if sum(part is not None for part in (self.column, self.through, self.shared)) != 1:
             raise ValueError("name exactly one of column, through, shared")
+        if self.null_is_shared and self.column is None:
+            raise ValueError("null_is_shared needs a column; a path through relations follows the table it leads to")
         return self
-
-
-class Grain(StrEnum):
-    """Length of a partition's period."""
-
-    MONTH = "month"
-    DAY = "day"
-    NONE = "none"
 
 
 class Partition(Spec):
@@ -91,6 +90,9 @@ class Table(Shape):
     tenant: TenantPath
     time_column: str | None = None
     deleted_column: str | None = None
+    alive_when: AliveWhen | None = Field(
+        default=None, description="Value of `deleted_column` in rows that are not deleted, beside NULL."
+    )
     updated_column: str | None = None
     partition: Partition = Partition(grain=Grain.NONE)
     append_only: bool = False
@@ -126,11 +128,32 @@ class Table(Shape):
             raise ValueError("partition.grain needs a time_column or partition.column")
         if self.tenant.through is not None and self.tenant.through not in self.relations:
             raise ValueError(f"tenant.through names {self.tenant.through!r}, which is not among the relations")
+        if self.tenant.null_is_shared and not self.columns[str(self.tenant.column)].nullable:
+            raise ValueError(f"tenant.null_is_shared: column {self.tenant.column!r} is never NULL")
+        if problem := self._deletion_problem():
+            raise ValueError(problem)
         if not self.exported_columns:
             raise ValueError("every column is excluded; list the table under excluded instead")
         if problem := problem_of(self.columns, self.time_column, self.dimensions, self.measures):
             raise ValueError(problem)
         return self
+
+    def _deletion_problem(self) -> str | None:
+        if self.deleted_column is None:
+            return None if self.alive_when is None else "alive_when needs a deleted_column"
+        column = self.columns[self.deleted_column]
+        if self.alive_when is None:
+            if column.nullable:
+                return None
+            return (
+                f"deleted_column {self.deleted_column!r} is never NULL, so that every row would count as deleted; "
+                "name the value of rows that are not deleted, such as `alive_when: infinity` or `alive_when: false`"
+            )
+        try:
+            alive_text(column, self.alive_when)
+        except ValueError as error:
+            return f"alive_when {self.alive_when!r} {error}"
+        return None
 
     def figures(self, aggregation: Aggregation) -> Figures:
         """What the table looks like when its measures are computed for each period."""
@@ -196,6 +219,7 @@ class Catalog(Spec):
     canary: Canary | None = None
     tables: dict[str, Table] = Field(min_length=1)
     excluded: dict[str, Reason] = Field(default_factory=dict, description="Tables that are never exported.")
+    _resolution: Resolution = PrivateAttr(default_factory=Resolution)
 
     @field_validator("tables")
     @classmethod
@@ -220,6 +244,25 @@ class Catalog(Spec):
             self.tenant_route(name)
         return self
 
+    def resolved(self, resolution: Resolution) -> Catalog:
+        """The same catalog with facts of its live database, for whoever writes SQL from it."""
+        catalog = self.model_copy()
+        catalog._resolution = resolution  # noqa: SLF001 - of our own class
+        return catalog
+
+    @property
+    def resolution(self) -> Resolution:
+        """Facts of the live database; empty before `resolved`, when keys are taken for PostgreSQL's own types."""
+        return self._resolution
+
+    def owner_comparison(self, table: str) -> Comparison:
+        """How the tenant column of a table is compared with an id."""
+        return self._resolution.owners.get(table) or Comparison(key_cast=self.tenant.type)
+
+    def join_comparison(self, table: str, column: str, referenced: tuple[str, str]) -> Comparison:
+        """How a column is compared with the one that it refers to: (table, column) of the catalog."""
+        return self._resolution.joins.get((table, column, *referenced)) or Comparison()
+
     @property
     def directory_role(self) -> str:
         """The role that may list tenants and nothing else."""
@@ -232,6 +275,11 @@ class Catalog(Spec):
             why = f"is excluded from export: {reason}" if reason else "is not in the catalog"
             raise RequestRejected(f"table {name!r} {why}; choose from {', '.join(self.tables)}", field="tables")
         return self.tables[name]
+
+    def null_is_shared(self, name: str) -> bool:
+        """Whether rows without a tenant, here or at the end of the path to it, belong to every tenant."""
+        route = self.tenant_route(name)
+        return self.tables[route[-1][1].references if route else name].tenant.null_is_shared
 
     def shape(self, name: str, aggregation: Aggregation | None) -> Table | Figures:
         """What the rows of a table are in an export: as they stand, or as figures."""

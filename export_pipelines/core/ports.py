@@ -70,6 +70,10 @@ class Snapshot(Protocol):
         """
         ...
 
+    def spellings(self, table: str) -> frozenset[str]:
+        """Texts in the table's tenant column, as far as `read`, that are the tenant's id to the source only."""
+        ...
+
     def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns that have to be read as text for every value to arrive."""
         ...

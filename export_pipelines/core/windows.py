@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from export_pipelines.core.catalog import Grain
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.grains import Grain
 from export_pipelines.core.types import Kind
 
 EARLIEST = dt.date(1, 1, 2)  # one day inside what every zone offset can still express

@@ -146,6 +146,7 @@ def _table(
         "name": selection.table,
         "source": ".".join(catalog.relation_name(selection.table)),
         "rows": staged.rows,
+        **({"null_is_shared": True} if catalog.null_is_shared(selection.table) else {}),
         "columns": [
             {
                 "name": field.name,

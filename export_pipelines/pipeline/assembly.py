@@ -12,6 +12,7 @@ from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check_drift
 from export_pipelines.catalog.isolation import static_isolation
 from export_pipelines.catalog.load import load_catalog
+from export_pipelines.catalog.resolving import resolve
 from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
@@ -42,7 +43,13 @@ def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> Postgre
     """The tenants' database; before any row of a table is read it is proved safe and as the catalog says."""
     engine = choose_engine(decoder)
     return PostgresSource(
-        url, catalog, check_tables=require_sound, report=attest_session, compare=find_unknown, engine=engine
+        url,
+        catalog,
+        check_tables=require_sound,
+        report=attest_session,
+        compare=find_unknown,
+        resolve=resolve,
+        engine=engine,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import BinaryIO
 
@@ -28,19 +28,22 @@ def write_canonical(
     table: str,
     progress: Progress,
     footer: Mapping[bytes, bytes] | None = None,
+    closing: Callable[[], Mapping[bytes, bytes]] | None = None,
 ) -> int:
-    """Stream batches into one object, which appears when all are in; the number of rows. ``footer`` is kept with it."""
+    """Stream batches into one object, which appears when all are in; the number of rows.
+
+    ``footer`` is kept with it, and what ``closing`` answers once all rows are in.
+    """
     groups = _grouped(_counted(batches, table, progress), schema)
     first = next(groups, schema.empty_table())
     rows = 0
-    with (
-        store.writing(key) as sink,
-        _open_writer(sink, first, footer) as writer,
-        behind(writer.write_table) as write,
-    ):
-        for group in chain([first] if first.num_rows else [], groups):
-            write(group)
-            rows += group.num_rows
+    with store.writing(key) as sink, _open_writer(sink, first, footer) as writer:
+        with behind(writer.write_table) as write:
+            for group in chain([first] if first.num_rows else [], groups):
+                write(group)
+                rows += group.num_rows
+        if closing is not None and (said := closing()):
+            writer.add_key_value_metadata(dict(said))
     return rows
 
 

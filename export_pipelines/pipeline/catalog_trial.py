@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from export_pipelines.catalog.findings import Finding, error, warning
+from export_pipelines.catalog.resolving import resolve
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.model import TenantScope
@@ -40,7 +41,7 @@ def try_exports(url: str, catalog: Catalog, tables: Iterable[str], engine: Engin
         findings = [
             finding
             for scope in tenants
-            for name, problem in try_tables(url, catalog, scope, names, engine).items()
+            for name, problem in try_tables(url, catalog, scope, names, engine, resolve).items()
             for finding in [_finding(catalog, name, problem)]
         ]
     except RequestRejected as problem:

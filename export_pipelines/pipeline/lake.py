@@ -7,6 +7,7 @@ says. Nothing else reads or builds the folders of generations.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from export_pipelines.core.naming import generation_time, lake_prefix, lake_pref
 from export_pipelines.core.ports import Freed, ObjectStore
 from export_pipelines.core.windows import next_period, period_of
 
-_SNAPSHOT, _ROWS = b"snapshot", b"rows"  # keys in the footer of a part
+_SNAPSHOT, _ROWS, _SPELLINGS = b"snapshot", b"rows", b"tenant_spellings"  # keys in the footer of a part
 _FORM = TypeAdapter(SnapshotInfo)
 
 
@@ -53,6 +54,19 @@ def read_footer(store: ObjectStore, generation: Generation) -> tuple[SnapshotInf
         raise IntegrityViolation(
             f"{generation.key} does not say which snapshot it is of; materialise it again"
         ) from error
+
+
+def spellings_footer(spellings: Iterable[str]) -> dict[bytes, bytes]:
+    """What a part says of texts in its tenant column that are the tenant's id to the source only; nothing if none."""
+    listed = sorted(spellings)
+    return {_SPELLINGS: json.dumps(listed).encode()} if listed else {}
+
+
+def read_spellings(store: ObjectStore, generation: Generation) -> frozenset[str]:
+    """The texts of `spellings_footer`."""
+    with store.reading(generation.key) as stream, pq.ParquetFile(stream) as file:
+        said = (file.metadata.metadata or {}).get(_SPELLINGS)
+    return frozenset(json.loads(said)) if said else frozenset()
 
 
 def has_form(store: ObjectStore, generation: Generation, schema: pa.Schema) -> bool:

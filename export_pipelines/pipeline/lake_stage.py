@@ -8,7 +8,8 @@ source when they were written.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from operator import attrgetter
 
 import pyarrow as pa
@@ -21,9 +22,11 @@ from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.omissions import OtherRows, RowCount
 from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
-from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer
+from export_pipelines.pipeline.lake import Generation, at_point, has_form, read_footer, read_spellings
 from export_pipelines.pipeline.omitting import omissions_of
 from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.sources.conform import foreign_owners
+from export_pipelines.sources.soft_delete import alive_rows
 from export_pipelines.validation.account import account
 
 
@@ -70,7 +73,7 @@ def _staged(
         kept
         for generation in found
         for batch in _read(generation, schema, selection.table, services)
-        for kept in _own(batch, table, selection, plan.scope.tenant_id)
+        for kept in _own(batch, table, selection, plan.scope.tenant_id, partial(read_spellings, store, generation))
     )
     rows = write_canonical(store, key, batches, schema, table=selection.table, progress=progress)
     return StagedTable(
@@ -93,15 +96,21 @@ def _read(generation: Generation, schema: pa.Schema, table: str, services: Expor
     yield from read_canonical(services.store, (generation.key,), schema)
 
 
-def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_id: str) -> Iterator[pa.RecordBatch]:
+def _own(
+    batch: pa.RecordBatch,
+    table: Table,
+    selection: TableSelection,
+    tenant_id: str,
+    spellings: Callable[[], Collection[str]],
+) -> Iterator[pa.RecordBatch]:
     """The batch without rows marked as deleted, unless they are wanted; never another tenant's rows."""
     owner = table.tenant.column
     if owner in batch.schema.names and table.columns[str(owner)].mask is None:
         owners = pc.cast(batch.column(owner), pa.string())
-        if table.form_of(str(owner)).padded:  # a tenant's id is a text, which has no blanks at its end
+        if table.form_of(str(owner)).padded:  # blanks at its end say nothing of whose a row is
             owners = pc.utf8_rtrim(owners, " ")
-        same = pc.equal(owners, tenant_id)
-        if batch.num_rows and pc.all(same, skip_nulls=False).as_py() is not True:
+        others = foreign_owners(owners, tenant_id, null_is_shared=table.tenant.null_is_shared)
+        if others and not set(others) <= set(spellings()):
             raise IntegrityViolation(f"{selection.table}: the lake holds rows of another tenant; nothing was written")
     if not selection.include_deleted and table.deleted_column is not None:
         if table.deleted_column not in batch.schema.names or table.columns[table.deleted_column].mask is not None:
@@ -109,7 +118,7 @@ def _own(batch: pa.RecordBatch, table: Table, selection: TableSelection, tenant_
                 f"{selection.table} in the lake does not say which rows are deleted; leave include_deleted out",
                 field="include_deleted",
             )
-        batch = batch.filter(pc.is_null(batch.column(table.deleted_column)))
+        batch = alive_rows(batch, table)
     if batch.num_rows:
         yield batch
 

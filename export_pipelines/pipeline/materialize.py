@@ -22,6 +22,7 @@ from export_pipelines.pipeline.lake import (
     partition_folder,
     read_footer,
     retire,
+    spellings_footer,
 )
 from export_pipelines.pipeline.partition_checks import (
     CheckOutcome,
@@ -164,11 +165,12 @@ class LakeWriter:
             table=name,
             progress=Unwatched(),
             footer=footer_of(info),
+            closing=lambda: spellings_footer(snapshot.spellings(name)),
         )
         counts = Counts(read=rows, by_policy=snapshot.count_by_policy(selection))
         with self._store.local(written) as path:
             size_bytes = path.stat().st_size
-            outcomes = self._inspector.check(path, table, scope, counts)
+            outcomes = self._inspector.check(path, table, scope, counts, snapshot.spellings(name))
             preview = preview_of(path, table)
         part = LakePartition(
             key=key, rows=rows, size_bytes=size_bytes, outcomes=outcomes, preview=preview, snapshot=info

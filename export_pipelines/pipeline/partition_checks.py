@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +80,24 @@ class Inspector:
         self._session = session
         self._known: tuple[pa.Schema, list[tuple[str, str]]] | None = None
 
-    def check(self, path: Path, table: Table, scope: TenantScope, counts: Counts) -> tuple[CheckOutcome, ...]:
-        """One outcome for each of `check_names`, in that order."""
+    def check(
+        self,
+        path: Path,
+        table: Table,
+        scope: TenantScope,
+        counts: Counts,
+        spellings: Collection[str] = (),
+    ) -> tuple[CheckOutcome, ...]:
+        """One outcome for each of `check_names`, in that order.
+
+        ``spellings`` are other texts that are the tenant's id to the source, as ``ACME`` is ``acme`` to citext.
+        """
         names = check_names(table)
         outcomes = [self._schema(path, table.arrow_schema())]
         if not outcomes[0].passed:  # nothing else can be asked of columns that are not there
             skipped = (name for name in names if name != SCHEMA)
             return (*outcomes, *(CheckOutcome(name=name, passed=False, detail="not readable") for name in skipped))
-        found, repeated, foreign = self._count(path, table, scope, names)
+        found, repeated, foreign = self._count(path, table, names, [scope.tenant_id, *spellings])
         outcomes.insert(
             0,
             CheckOutcome(
@@ -118,7 +128,7 @@ class Inspector:
             self._known = (schema, list(zip(wanted.columns, map(str, wanted.types), strict=True)))
         return self._known[1]
 
-    def _count(self, path: Path, table: Table, scope: TenantScope, names: list[str]) -> tuple[int, int, int]:
+    def _count(self, path: Path, table: Table, names: list[str], owners: list[str]) -> tuple[int, int, int]:
         """Rows, keys that more than one row has, and rows of other tenants."""
         repeated, foreign = "0", "0"
         columns = ", ".join(_position(table, name) for name in table.exported_columns)
@@ -126,15 +136,15 @@ class Inspector:
             keys = ", ".join(_position(table, name) for name in table.primary_key)
             repeated = f"(SELECT count(*) FROM (SELECT 1 FROM part GROUP BY {keys} HAVING count(*) > 1))"  # noqa: S608
         if (column := _visible_tenant(table)) is not None:
-            owner = f"{_position(table, column)}::VARCHAR"
-            if table.form_of(column).padded:  # a tenant's id is a text, which has no blanks at its end
+            owner, unset = f"{_position(table, column)}::VARCHAR", "true" if table.tenant.null_is_shared else "false"
+            if table.form_of(column).padded:  # blanks at its end say nothing of whose a row is
                 owner = f"rtrim({owner}, ' ')"
-            foreign = f"count(*) FILTER (WHERE {owner} IS DISTINCT FROM $2)"
+            foreign = f"count(*) FILTER (WHERE NOT coalesce(list_contains($2::VARCHAR[], {owner}), {unset}))"
         # $2 is selected so that it is bound also where nothing compares with it.
         row = self._session.execute(
             f"WITH part({columns}) AS (SELECT * FROM {_PART}) "  # noqa: S608 - positions only
             f"SELECT count(*), {repeated}, {foreign}, $2 FROM part",
-            [_exact(path), scope.tenant_id],
+            [_exact(path), owners],
         ).fetchone()
         assert row is not None
         return row[0], row[1], row[2]

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from export_pipelines.core.catalog import Canary, Catalog
 from export_pipelines.core.model import SharedSnapshot, TableSelection, TenantScope
-from export_pipelines.sources.names import EQUALS
+from export_pipelines.core.resolution import Comparison
 from export_pipelines.sources.query import projected
 from export_pipelines.sources.relation import from_where
 from export_pipelines.sources.session import begin, connected
@@ -19,12 +19,9 @@ def is_canary(catalog: Catalog) -> sql.Composable:
     """Whether a row of the tenants' table is the canary, however its id is spelled in the catalog."""
     if catalog.canary is None:
         return sql.SQL("FALSE")
-    return sql.SQL("({} {} {}::{})").format(
-        sql.Identifier(catalog.tenant.key),
-        EQUALS,
-        sql.Literal(catalog.canary.tenant),
-        sql.SQL(catalog.tenant.type),
-    )
+    comparison = catalog.resolution.key or Comparison(key_cast=catalog.tenant.type)
+    same = sql.SQL(comparison.form).format(sql.Identifier(catalog.tenant.key), sql.Literal(catalog.canary.tenant))
+    return sql.SQL("({})").format(same)
 
 
 def count_marked(

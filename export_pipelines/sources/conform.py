@@ -6,6 +6,8 @@ column as text (`export_pipelines.pipeline.stage`); the lake, whose schema is fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -76,11 +78,30 @@ def _check_range(values: pa.Array, kind: Kind, name: str) -> None:
         )
 
 
-def require_tenant(batch: pa.RecordBatch, tenant_id: str, table: str) -> None:
-    """That the last column, the tenant of each row, is this tenant throughout; the last line of defence."""
+def require_tenant(
+    batch: pa.RecordBatch,
+    tenant_id: str,
+    table: str,
+    *,
+    null_is_shared: bool = False,
+    same: Callable[[list[str]], bool] | None = None,
+) -> None:
+    """That the last column, the tenant of each row, is this tenant throughout; the last line of defence.
+
+    ``same`` is asked whether other texts are the tenant's id to the database as well (`ACME` of a citext key).
+    """
     owners = batch.column(batch.num_columns - 1)
-    if batch.num_rows and pc.all(pc.equal(owners, tenant_id), skip_nulls=False).as_py() is not True:
+    others = foreign_owners(owners, tenant_id, null_is_shared=null_is_shared)
+    if others and (None in others or same is None or not same([text for text in others if text is not None])):
         raise IntegrityViolation(f"{table}: rows of another tenant arrived; nothing was written")
+
+
+def foreign_owners(owners: pa.Array, tenant_id: str, *, null_is_shared: bool) -> list[str | None]:
+    """The distinct texts in a column of tenants that are not the tenant's id letter by letter."""
+    if len(owners) == 0 or pc.all(pc.equal(owners, tenant_id), skip_nulls=False).as_py() is True:
+        return []
+    allowed = {tenant_id, None} if null_is_shared else {tenant_id}
+    return [text for text in pc.unique(owners).to_pylist() if text not in allowed]
 
 
 _CHECK = "run `export-pipelines catalog check`"

@@ -146,6 +146,9 @@ class _Reflection:
         positions = list(self._positions())
         for rest in self._reader.rest(self._relations, (self._catalog.reader_role, self._catalog.directory_role)):
             draft.leave_out(self._relations[rest.relation], rest.what, rest.reason)
+        for oid, parent in self._reader.parents(self._relations):
+            reason = "tables are restored on their own, so that a query of the parent does not show these rows"
+            draft.leave_out(self._relations[oid], f"inheritance from {parent}", reason)
         order = load_order((r.selection.table for r in self._relations.values()), draft.parents)
         load = {r.selection.table: self._load(r) for r in self._relations.values()}
         return MigrationScripts(

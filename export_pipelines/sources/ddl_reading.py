@@ -341,6 +341,16 @@ class DdlReader:
         values = {"oids": list(oids), "roles": list(roles), "own_policies": list(_OWN_POLICIES)}
         return self._records(LiveRest, _REST, values)
 
+    def parents(self, oids: Iterable[int]) -> list[tuple[int, str]]:
+        """(oid, parent as this search path calls it) of tables that inherit from others; partitions do not count."""
+        rows = self._connection.execute(
+            "SELECT i.inhrelid::bigint, i.inhparent::regclass::text FROM pg_inherits i "
+            "JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition WHERE c.oid = ANY(%s) "
+            "ORDER BY 1, i.inhseqno",
+            (list(oids),),
+        )
+        return [(int(oid), str(parent)) for oid, parent in rows]
+
     def relation(self, schema: str, name: str) -> tuple[int, str]:
         """Its oid, and how it is called on this search path."""
         row = self._connection.execute(

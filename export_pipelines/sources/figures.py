@@ -30,16 +30,18 @@ _FUNCTIONS = {
 }
 
 
-def select_figures(catalog: Catalog, selection: TableSelection, rows: sql.Composable) -> sql.Composed:
-    """The figures of ``rows`` (``FROM … WHERE …``).
+def select_figures(
+    catalog: Catalog, selection: TableSelection, rows: sql.Composable, owner: sql.Composable | None
+) -> sql.Composed:
+    """The figures of ``rows`` (``FROM … WHERE …``) that are of ``owner``, where the table has a tenant column.
 
     The tenant of the rows is one of the keys: a row of another tenant would make a group of its own and be found.
     """
     table = catalog.tables[selection.table]
     keys = [(PERIOD, _period(catalog, selection))]
     keys += [(name, _dimension(name, table.columns[name])) for name in keys_of(catalog, selection)[1:]]
-    if table.tenant.column is not None:
-        keys.append((GUARD, sql.Identifier(ROW, table.tenant.column)))
+    if owner is not None:
+        keys.append((GUARD, owner))
     figures = [
         (name, _figure(measure, table.columns)) for name, measure in table.measures.items() if name in selection.columns
     ]
@@ -49,7 +51,7 @@ def select_figures(catalog: Catalog, selection: TableSelection, rows: sql.Compos
 
 
 def select_agreement(
-    catalog: Catalog, selection: TableSelection, rows: sql.Composable
+    catalog: Catalog, selection: TableSelection, rows: sql.Composable, owner: sql.Composable | None
 ) -> tuple[tuple[str, ...], sql.Composed]:
     """The additive measures, and a query of one row: whether each adds up to what the rows come to without groups."""
     table = catalog.tables[selection.table]
@@ -58,7 +60,7 @@ def select_agreement(
     plain = [sql.SQL("coalesce({}, 0)").format(_figure(table.measures[name], table.columns)) for name in names]
     query = sql.SQL("SELECT (SELECT ARRAY[{}]::numeric[] FROM ({}) AS {}), (SELECT ARRAY[{}]::numeric[] {})").format(
         sql.SQL(", ").join(grouped),
-        select_figures(catalog, selection, rows),
+        select_figures(catalog, selection, rows, owner),
         sql.Identifier(ROW),
         sql.SQL(", ").join(plain),
         rows,

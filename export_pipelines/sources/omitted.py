@@ -15,7 +15,8 @@ from psycopg import sql
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.core.omissions import COUNTED_ROWS, OtherRows, Precision, RowCount
-from export_pipelines.sources.relation import alive, from_where
+from export_pipelines.sources.relation import from_where
+from export_pipelines.sources.soft_delete import alive_condition
 
 CHEAP_COST = 2_000.0  # of the planner: some 15 MB of pages to read, 10 ms
 Ask = Callable[[sql.Composed], tuple[Any, ...]]
@@ -49,7 +50,7 @@ def _counted(
     deleted = read = all_rows = None
     if not selection.include_deleted and table.deleted_column is not None:
         # A condition that is NULL keeps a row out, too.
-        inverse = sql.SQL(" AND ({}) IS NOT TRUE").format(alive(table))
+        inverse = sql.SQL(" AND ({}) IS NOT TRUE").format(alive_condition(table))
         deleted = count(from_where(catalog, whole, scope) + inverse)
     if selection.aggregation is not None:
         read = count(from_where(catalog, rows, scope))

@@ -22,6 +22,7 @@ from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
+from export_pipelines.core.resolution import Resolution
 from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.ddl import read_ddl
@@ -33,12 +34,15 @@ from export_pipelines.sources.query import explain, select_beyond, was_analysed
 from export_pipelines.sources.reading import read_selection
 from export_pipelines.sources.relation import agreement, from_where
 from export_pipelines.sources.session import begin, begin_statements, connected, encoding_of, share_snapshot
+from export_pipelines.sources.spellings import Spellings
 from export_pipelines.sources.stream import RowReader, SnapshotGone, translated
 
 SessionReport = Callable[[psycopg.Connection, Catalog, Iterable[str]], SessionIsolation]
 TableCheck = Callable[[psycopg.Connection, Catalog, tuple[str, ...]], None]
 """Raises `RequestRejected` unless the session's role sees only its tenant's rows and the tables are as described."""
 Comparison = Callable[[psycopg.Connection, Catalog], NotInCatalog]
+Resolver = Callable[[psycopg.Connection, Catalog, Iterable[str]], Resolution]
+"""Facts of the live database about tables; without one, keys are taken for PostgreSQL's own types."""
 
 
 class PostgresSource:
@@ -52,6 +56,7 @@ class PostgresSource:
         check_tables: TableCheck,
         report: SessionReport,
         compare: Comparison,
+        resolve: Resolver | None = None,
         engine: Engine | None = None,
     ) -> None:
         self._url = url
@@ -59,6 +64,7 @@ class PostgresSource:
         self._check_tables = check_tables
         self._report = report
         self._compare = compare
+        self._resolve = resolve
         self._engine = engine or choose_engine()
 
     @property
@@ -75,7 +81,7 @@ class PostgresSource:
                 shared = share_snapshot(connection, join.info if join else None)
                 snapshot = PostgresSnapshot(
                     self._url,
-                    self._catalog,
+                    self._resolved(connection, self._catalog.tables),
                     scope,
                     connection,
                     shared,
@@ -92,13 +98,13 @@ class PostgresSource:
     def tenants(self) -> list[str]:
         """Ids of all tenants but the canary as text, sorted; read as the directory role, which sees nothing else."""
         root = self._catalog.tenant
-        query = sql.SQL("SELECT {key}::text FROM {table} WHERE NOT {canary} ORDER BY 1").format(
-            key=sql.Identifier(root.key),
-            table=sql.Identifier(*root.table.split(".")),
-            canary=is_canary(self._catalog),
-        )
         with connected(self._url) as connection, _translated(self._url):
             begin(connection, self._catalog, None)
+            query = sql.SQL("SELECT {key}::text FROM {table} WHERE NOT {canary} ORDER BY 1").format(
+                key=sql.Identifier(root.key),
+                table=sql.Identifier(*root.table.split(".")),
+                canary=is_canary(self._resolved(connection, ())),
+            )
             return [row[0] for row in connection.execute(query)]
 
     def ping(self) -> None:
@@ -106,15 +112,21 @@ class PostgresSource:
         with connected(self._url) as connection, _translated(self._url):
             connection.execute("SELECT 1")
 
+    def _resolved(self, connection: psycopg.Connection, tables: Iterable[str]) -> Catalog:
+        return (
+            self._catalog.resolved(self._resolve(connection, self._catalog, tables)) if self._resolve else self._catalog
+        )
+
     def _require_tenant(self, connection: psycopg.Connection, scope: TenantScope) -> None:
         root = self._catalog.tenant
-        query = sql.SQL("SELECT {canary} FROM {table} WHERE {key}::text = {value}").format(
-            canary=is_canary(self._catalog),
+        begin(connection, self._catalog, None)
+        # One tenant has one id, whatever the key's collation takes for the same.
+        query = sql.SQL('SELECT {canary} FROM {table} WHERE {key}::text COLLATE "C" = {value}').format(
+            canary=is_canary(self._resolved(connection, ())),
             table=sql.Identifier(*root.table.split(".")),
             key=sql.Identifier(root.key),
             value=sql.Literal(scope.tenant_id),
         )
-        begin(connection, self._catalog, None)
         # PostgreSQL's text cannot hold a NUL, so no tenant has one.
         found = None if "\0" in scope.tenant_id else connection.execute(query).fetchone()
         connection.execute("ROLLBACK")
@@ -154,6 +166,7 @@ class PostgresSnapshot:
         self._engine = engine
         self._lock = threading.Lock()  # psycopg answers one statement at a time
         self._checked: set[str] = set()
+        self._spellings = Spellings(catalog, scope, self._one)
         self._idle: list[RowReader] = []
         self._closed = False
         self._shared = shared
@@ -182,12 +195,19 @@ class PostgresSnapshot:
         """Rows in the catalog's schema, each batch checked for type, range and tenant."""
         self.require_sound([selection.table])
         with self._located(selection), self._reader() as reader:
-            yield from read_selection(reader, self._catalog, selection, self._scope, uncast=self._engine.uncast)
+            yield from read_selection(
+                reader, self._catalog, selection, self._scope, uncast=self._engine.uncast, same=self._spellings.same
+            )
+
+    def spellings(self, table: str) -> frozenset[str]:
+        """Texts in the table's tenant column, as far as it was read, that are the tenant's id to the database only."""
+        return self._spellings.of(table)
 
     def count_by_policy(self, selection: TableSelection) -> int:
         """Rows of the selection by the policies alone, without the tenant filter in the SQL."""
         self.require_sound([selection.table])
-        return int(self._one(sql.SQL("SELECT count(*) {}").format(from_where(self._catalog, selection, None)))[0])
+        rows = from_where(self._catalog, selection, self._scope, by_policy=True)
+        return int(self._one(sql.SQL("SELECT count(*) {}").format(rows))[0])
 
     def count_other_rows(self, selection: TableSelection) -> OtherRows:
         """Rows marked as deleted, behind figures, and of the whole table; safe to call from another thread."""

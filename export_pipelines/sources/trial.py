@@ -6,7 +6,7 @@ time are bounded. Rows are thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import psycopg
 from psycopg import sql
@@ -17,8 +17,10 @@ from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.sources.aggregates import select_aggregates
 from export_pipelines.sources.canary import is_canary
 from export_pipelines.sources.engines import Engine
+from export_pipelines.sources.postgres import Resolver
 from export_pipelines.sources.reading import read_selection
 from export_pipelines.sources.session import begin, begin_statements, connected, encoding_of
+from export_pipelines.sources.spellings import Spellings
 from export_pipelines.sources.stream import RowReader, translated
 
 ROWS = 100  # of a table
@@ -40,19 +42,22 @@ def first_tenant(url: str, catalog: Catalog) -> TenantScope | None:
 
 
 def try_tables(
-    url: str, catalog: Catalog, scope: TenantScope, tables: Iterable[str], engine: Engine
+    url: str, catalog: Catalog, scope: TenantScope, tables: Sequence[str], engine: Engine, resolve: Resolver
 ) -> dict[str, ExportError]:
     """Table → what an export of it would fail with; tables whose first rows arrive are left out.
 
     ``__cause__`` of an error is the driver's. Raises what opening the session fails with.
     """
-    limit = sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(f"{TIMEOUT_SECONDS * 1000:.0f}ms"))
-    opening = [statement.as_string() for statement in (*begin_statements(catalog, scope), limit)]
     failed: dict[str, ExportError] = {}
     reader: RowReader | None = None
+    limit = sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(f"{TIMEOUT_SECONDS * 1000:.0f}ms"))
+    opening = [statement.as_string() for statement in (*begin_statements(catalog, scope), limit)]
     with connected(url) as connection:
         begin(connection, catalog, scope)
         connection.execute(limit)
+        with translated(url):
+            catalog = catalog.resolved(resolve(connection, catalog, tables))
+        spellings = Spellings(catalog, scope, lambda query: connection.execute(query).fetchone() or ())
         for name in tables:
             columns = catalog.tables[name].exported_columns
             selection = TableSelection(table=name, columns=columns, include_deleted=False)
@@ -60,7 +65,7 @@ def try_tables(
             usable = False  # after an error a reader is fit for nothing else; the next table gets one of its own
             try:
                 _plan_figures(connection, catalog, selection, scope, url)
-                _read(reader, catalog, selection, scope, engine)
+                _read(reader, catalog, selection, scope, engine, spellings)
                 usable = True
             except ValueBeyondForm:  # an export reads such a column once more, as text
                 pass
@@ -75,8 +80,16 @@ def try_tables(
     return failed
 
 
-def _read(reader: RowReader, catalog: Catalog, selection: TableSelection, scope: TenantScope, engine: Engine) -> None:
-    for _ in read_selection(reader, catalog, selection, scope, uncast=engine.uncast, most_rows=ROWS):
+def _read(
+    reader: RowReader,
+    catalog: Catalog,
+    selection: TableSelection,
+    scope: TenantScope,
+    engine: Engine,
+    spellings: Spellings,
+) -> None:
+    rows = read_selection(reader, catalog, selection, scope, uncast=engine.uncast, same=spellings.same, most_rows=ROWS)
+    for _ in rows:
         pass
 
 

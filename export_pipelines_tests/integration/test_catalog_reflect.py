@@ -273,8 +273,8 @@ def test_relations_of_every_kind_are_kept_or_named(empty: psycopg.Connection[Any
         CREATE TEMPORARY TABLE passing (id int);
         """,
     )
-    assert set(found.catalog.tables) == {"tenant", "base", "vault", "fast"}
-    assert "exported with base" in found.catalog.excluded["child"]
+    assert set(found.catalog.tables) == {"tenant", "base", "child", "vault", "fast"}
+    assert set(found.catalog.tables["child"].columns) == {"id", "tenant_id", "extra"}
     assert found.catalog.excluded["secrets"] == "has no column that may be exported"
     assert found.catalog.tables["vault"].primary_key == ()
     assert any("primary key holds a credential" in note for note in found.notes)

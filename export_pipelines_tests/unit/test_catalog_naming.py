@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from export_pipelines.catalog.inventory import LiveColumn
 from export_pipelines.catalog.naming import (
+    alive_when,
     deleted_column,
     noun_stem,
     relation_name,
@@ -111,10 +112,30 @@ def test_the_time_column_says_when_a_row_came_to_be(columns: list[LiveColumn], e
     assert (found.name if found else None) == expected
 
 
-def test_update_and_deletion_are_told_by_time_columns_only() -> None:
-    columns = {c.name: c for c in (column("LastUpdate", "date"), column("deleted_at", "boolean"))}
+def test_the_last_change_is_told_by_a_time_column() -> None:
+    columns = {c.name: c for c in (column("LastUpdate", "date"), column("updated_at", "boolean"))}
     assert updated_column(columns) == "LastUpdate"
-    assert deleted_column(columns) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([column("deleted_at", "date", not_null=False)], ("deleted_at", None)),
+        ([column("deleted_at", "timestamp with time zone")], (None, None)),  # never NULL: every row would be deleted
+        ([column("deleted_at", "date"), column("removed_at", "date", not_null=False)], ("removed_at", None)),
+        ([column("is_deleted", "boolean")], ("is_deleted", False)),
+        ([column("isDeleted", "boolean", not_null=False)], ("isDeleted", False)),
+        ([column("deleted_at", "boolean")], ("deleted_at", False)),
+        ([column("deleted", "boolean"), column("deleted_at", "date", not_null=False)], ("deleted_at", None)),
+        ([column("deleted", "integer"), column("active", "boolean")], (None, None)),
+    ],
+)
+def test_a_deleted_row_is_told_by_a_time_that_may_be_null_or_by_a_flag(
+    columns: list[LiveColumn], expected: tuple[str | None, bool | None]
+) -> None:
+    by_name = {c.name: c for c in columns}
+    found = deleted_column(by_name)
+    assert (found, alive_when(by_name[found]) if found else None) == expected
 
 
 @pytest.mark.parametrize(
