@@ -278,7 +278,7 @@ WHERE ev_class = ANY(%(oids)s) AND rulename <> '_RETURN'
 UNION ALL
 SELECT stxrelid, 'statistics ' || stxname, 'only speeds up queries' FROM pg_statistic_ext WHERE stxrelid = ANY(%(oids)s)
 UNION ALL
-SELECT DISTINCT objoid, 'comments', 'are notes of those who keep the source' FROM pg_description
+SELECT DISTINCT objoid, 'comments', 'are internal notes of the source' FROM pg_description
 WHERE classoid = 'pg_class'::regclass AND objoid = ANY(%(oids)s)
 UNION ALL
 SELECT c.oid, CASE relkind WHEN 'p' THEN 'partitioning by ' || pg_get_partkeydef(c.oid) WHEN 'f' THEN 'server'
