@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
+from export_pipelines.core.escaping import neutralise
 from export_pipelines.core.measures import Figures
 from export_pipelines.core.migration import LOAD_FILE, MigrationScripts
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
@@ -67,7 +68,13 @@ def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stag
         holds = [f"Holds {chosen[part.table]}."] if chosen[part.table] else []
         resource["description"] = " ".join([*holds, *sentences(stage.omissions.of(part.table))])
         if plan.format == "csv":
-            resource |= {"type": "table", "schema": table_schema(table, staged[part.table])}
+            schema = table_schema(table, staged[part.table])
+            resource |= {"type": "table", "schema": schema}
+            titles = header_titles(plan, table, staged[part.table].columns)
+            if part.rows == 0:  # without rows there is nothing but titles to tell the columns by
+                resource["schema"] = _renamed(schema, dict(zip(staged[part.table].columns, titles, strict=True)))
+            elif dialect := _dialect(table, staged[part.table], titles):
+                resource["dialect"] = dialect
             if plan.compression in CODECS:
                 resource["compression"] = CODECS[plan.compression].descriptor
         yield resource
@@ -79,6 +86,57 @@ def _resource_name(file: ExportFile, part: FilePart) -> str:
     own = [piece for piece in rest.split(".") if piece[:1].isdigit() or piece == UNDATED]
     sheet = ["sheet"] if len(file.parts) > 1 else []
     return "-".join([part.table.replace("_", "-"), *sheet, *own]).lower()
+
+
+def header_titles(plan: ExportPlan, table: Table | Figures, names: Iterable[str]) -> list[str]:
+    """What the header of a CSV file calls the columns, as tools see it: without blanks around."""
+    labels = plan.format_options.get("headers") == "labels"
+    titles = [(table.columns[name].label if labels else None) or name for name in names]
+    if plan.format_options.get("csv_profile") == "excel":
+        titles = [neutralise(title) for title in titles]
+    return [title.strip() for title in titles]
+
+
+def _dialect(table: Table | Figures, staged: StagedTable, titles: list[str]) -> dict[str, Any]:
+    """What a tool has to know of a CSV file to read each of its columns, and to take no row for a mistake."""
+    dialect: dict[str, Any] = {}
+    if titles != list(staged.columns):  # columns go by their place
+        dialect |= {"header": False, "commentRows": [1]}
+    if _may_be_blank(table, staged):
+        dialect["skipBlankRows"] = True  # a word of Frictionless, whose validation allows no such row
+    return dialect
+
+
+def _renamed(schema: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    fields = [field | {"name": titles[field["name"]]} for field in schema["fields"]]
+    keys = {"primaryKey": [titles[name] for name in schema["primaryKey"]]} if "primaryKey" in schema else {}
+    return schema | {"fields": fields} | keys
+
+
+def _may_be_blank(table: Table | Figures, staged: StagedTable) -> bool:
+    """Whether all cells of some row may be empty: no column has a value in every row, unless it is the empty text."""
+    return staged.rows > 0 and not any(
+        staged.aggregates.columns[name].non_null == staged.rows
+        and table.form_of(name, staged.as_text).kind is not Kind.TEXT
+        for name in staged.columns
+    )
+
+
+def _blank_lines(plan: ExportPlan, stage: Stage) -> list[str]:
+    """Of tables with one column, where a row without a value is a line without anything."""
+    if plan.format != "csv":
+        return []
+    found = [(table.table, table.rows - _values(table)) for table in stage.tables if len(table.columns) == 1]
+    return [
+        f"`{name}` has {blank:,} empty lines, which are rows whose only value is NULL. Ask readers to count them: "
+        "pandas with `skip_blank_lines=False`, pyarrow with `ignore_empty_lines=False`."
+        for name, blank in found
+        if blank
+    ]
+
+
+def _values(table: StagedTable) -> int:
+    return sum(table.aggregates.columns[name].non_null for name in table.columns)
 
 
 def table_schema(table: Table | Figures, staged: StagedTable) -> dict[str, Any]:
@@ -136,6 +194,7 @@ def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[Export
         "",
         "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
         "Columns that the format has no exact value for are listed in `manifest.json`, under `fidelity` of a table.",
+        *_blank_lines(plan, stage),
         "",
         "## Check it",
         "",
