@@ -254,7 +254,8 @@ class DdlReader:
         """(oid, parent as this search path calls it) of tables that inherit from others; partitions do not count."""
         rows = self._connection.execute(
             "SELECT i.inhrelid::bigint, i.inhparent::regclass::text FROM pg_inherits i "
-            "JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition WHERE c.oid = ANY(%s) ORDER BY 1, i.inhseqno",
+            "JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition "
+            "WHERE c.oid = ANY(%s) ORDER BY 1, i.inhseqno",
             (list(oids),),
         )
         return [(int(oid), str(parent)) for oid, parent in rows]
