@@ -116,6 +116,9 @@ def check_command(
         else:
             for finding in findings:
                 output.say(str(finding))
+            for name, table in known.tables.items():
+                if table.tenant.null_is_shared:
+                    output.say(f"note: {name}: rows with NULL in {table.tenant.column} are exported with every tenant")
             output.say(f"{known.name}: {len(errors)} errors, {len(findings) - len(errors)} warnings")
         if errors:
             raise typer.Exit(output.INTEGRITY)

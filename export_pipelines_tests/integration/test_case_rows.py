@@ -178,6 +178,7 @@ def test_rows_without_a_tenant_are_everybodys_where_the_catalog_says_so(
     host.apply_policies()
     found = host.run("catalog", "check", "--admin-url", host.admin_url).stdout
     assert "sees rows" not in found
+    assert "roles: rows with NULL in organization_id are exported with every tenant" in found
     manifest = host.export("1", "--format", "csv", tables="roles,grants,memberships")
     assert rows_of(manifest) == {"roles": 2, "grants": 2, "memberships": 2}
     assert [table.get("null_is_shared") for table in manifest["tables"]] == [True, True, None]
