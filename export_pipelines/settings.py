@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from export_pipelines.core.access import Role
+from export_pipelines.core.addresses import Network, parse_networks
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rates import Rate, parse_rate
 
@@ -52,6 +53,10 @@ def _octets(value: object) -> object:
 
 def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
+
+
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
 
 
 def _roles(value: object) -> object:
@@ -193,6 +198,56 @@ class Settings(BaseSettings):
         "http://127.0.0.1:EXPORT_UI_PORT. Where it does not answer, the sensor starts them.",
     )
     api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        default=(),
+        validation_alias=_named("EXPORT_TRUSTED_PROXIES"),
+        description="Addresses and networks of the proxies before the API, such as `127.0.0.1` or `10.1.0.0/16, ::1`. "
+        "Their `X-Forwarded-For` and `X-Forwarded-Proto` are believed, nobody else's.",
+    )
+    api_max_connections: int = Field(
+        default=400,
+        ge=1,
+        le=50_000,
+        validation_alias=_named("EXPORT_API_MAX_CONNECTIONS"),
+        description="Open connections to an API process; a few more are there for health checks. Each may take two "
+        "file descriptors.",
+    )
+    api_connections_per_address: int = Field(
+        default=100,
+        ge=1,
+        le=50_000,
+        validation_alias=_named("EXPORT_API_CONNECTIONS_PER_ADDRESS"),
+        description="Of these by one client address (a /64 in IPv6), and calls at work for one. A trusted proxy may "
+        "have any number.",
+    )
+    api_max_header_bytes: int = Field(
+        default=32_768,
+        ge=4096,
+        le=1_048_576,
+        validation_alias=_named("EXPORT_API_MAX_HEADER_BYTES"),
+        description="Most bytes of a call's request target and header fields.",
+    )
+    api_header_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=3600,
+        validation_alias=_named("EXPORT_API_HEADER_TIMEOUT"),
+        description="Seconds in which the head of a call has to arrive.",
+    )
+    api_body_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        validation_alias=_named("EXPORT_API_BODY_TIMEOUT"),
+        description="Seconds in which the body of a call has to arrive after its head.",
+    )
+    api_write_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        validation_alias=_named("EXPORT_API_WRITE_TIMEOUT"),
+        description="Seconds after which a client that reads nothing of its answer is cut off.",
+    )
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(
         default=None,

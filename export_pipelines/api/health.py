@@ -6,6 +6,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated, Literal
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
@@ -14,6 +15,8 @@ from export_pipelines.api.services import ApiServices
 from export_pipelines.core.errors import ExportError
 
 VERSION = version("export-pipelines")
+HEALTH, READINESS = "/healthz", "/readyz"
+PATHS = (HEALTH, READINESS)
 router = APIRouter(tags=["operations"])
 Part = Literal["ok", "unavailable"]
 
@@ -28,15 +31,17 @@ class Readiness(BaseModel):
     object_store: Part
 
 
-@router.get("/healthz", summary="The process answers", response_model=Health)
-def healthz() -> Health:
+@router.get(HEALTH, summary="The process answers", response_model=Health)
+async def healthz() -> Health:
+    """Without a thread, so that it answers while all of them are at work."""
     return Health()
 
 
-@router.get("/readyz", summary="Database and object store answer, too", response_model=Readiness)
-def readyz(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> Readiness:
+@router.get(READINESS, summary="Database and object store answer, too", response_model=Readiness)
+async def readyz(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> Readiness:
     """503 while one of them does not, so that a load balancer looks elsewhere. Why is in the log."""
-    database, store = _database(services), _store(services)
+    database = await to_thread.run_sync(_database, services, limiter=services.checks)
+    store = await to_thread.run_sync(_store, services, limiter=services.checks)
     status: Part = "ok" if database == store == "ok" else "unavailable"
     if status != "ok":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
