@@ -288,6 +288,16 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_RATE_LIMIT"),
         description="How many exports a user may ask for through the API, such as `5/15m`, `1/s`, `100/h`; or `off`.",
     )
+    link_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        default=Rate(capacity=100, per_seconds=3600),
+        validation_alias=_named("EXPORT_LINK_RATE_LIMIT"),
+        description="How many links to exports a user may make; or `off`.",
+    )
+    estimate_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        default=Rate(capacity=60, per_seconds=600),
+        validation_alias=_named("EXPORT_ESTIMATE_RATE_LIMIT"),
+        description="How many estimates a user may ask for, saved templates included; or `off`. Each asks the source.",
+    )
     jwt_secret: SecretStr | None = Field(
         default=None,
         validation_alias=_named("EXPORT_JWT_SECRET"),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from export_pipelines.api.calls import Call, Work
-from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Estimate
@@ -16,14 +15,7 @@ from export_pipelines.pipeline.plan import check_order
 from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.requests import ExportRequest
 
-LIMIT = "exports"  # name of the limit on orders
 PASSWORD = "encryption.password"  # noqa: S105 - a field's name
-
-
-def take_turn(call: Call, work: Work) -> dict[str, str]:
-    """Count an order against its user's limit, where there is one; the fields that tell the limit."""
-    rate = call.services.settings.rate_limit
-    return counted(call, work, LIMIT, rate) if rate is not None else {}
 
 
 def order(
