@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from export_pipelines.api.calls import Call, Calling, Work, body_of
 from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.ordering import checked, keeper
+from export_pipelines.api.ordering import checked, keeper, look_up_kept
 from export_pipelines.api.payloads import SelectionOut, megabytes, selections_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import ESTIMATES, ORDERS, has_turn, take_turn
@@ -118,10 +118,11 @@ def _expected(
     which is counted elsewhere.
     """
     guesses: Mapping[str, PlannerGuess] | None = None
+    if not saved:  # what is saved converts nothing
+        _require_turn(call, limit)
+        look_up_kept(call, raw)
     with call.services.pool.acting(call.caller) as control:
         work = Work.on(control, call.services)
-        if limit == ORDERS and not has_turn(call, work, ORDERS):
-            raise TooMany("no estimate for an order beyond the limit", retry_after_seconds=1)
         plan = checked(call, work, raw, saved=saved)
         grounds = grounds_of(plan, MeasureStore(control))
         if plan.converted_from:
@@ -134,6 +135,17 @@ def _expected(
     if guesses is None:
         guesses = _planned(call, plan)
     return plan, weigh(plan, call.services.catalog, grounds, guesses), limits
+
+
+def _require_turn(call: Call, limit: str) -> None:
+    """Before anything is asked that costs more; nothing is counted yet."""
+    with call.services.pool.acting(call.caller) as control:
+        work = Work.on(control, call.services)
+        if has_turn(call, work, limit):
+            return
+        if limit == ESTIMATES:
+            take_turn(call, work, limit)
+    raise TooMany("no estimate for an order beyond the limit", retry_after_seconds=1)
 
 
 def foresee(
