@@ -246,7 +246,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         validation_alias=_named("EXPORT_API_WRITE_TIMEOUT"),
-        description="Seconds after which a client that reads nothing of its answer is cut off.",
+        description="Seconds in which a client has to read another 64 KiB of an answer; else it is cut off.",
     )
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(

@@ -70,7 +70,7 @@ def unlock_link(request: Request, token: str, services: Services, body: Annotate
         proof_of(token, export.password_hash),
         max_age=COOKIE_SECONDS,
         path=path,
-        secure=services.base_url.startswith("https:"),
+        secure=services.base_url.startswith("https:") or request.url.scheme == "https",
         httponly=True,
         samesite="lax",
     )

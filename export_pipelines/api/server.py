@@ -17,6 +17,7 @@ Time limits on bodies are the application's (`export_pipelines.api.boundary`), w
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ MAX_PIPELINED = 8  # requests that wait on a connection for the answers before t
 HEALTH_CONNECTIONS = 16  # beyond the limits, for health checks only
 HEALTH_CONNECTIONS_PER_ADDRESS = 4
 HEALTH_HEADER_SECONDS = 5.0
+LEAST_READ_BYTES = 16 * 1024
 GRACE_SECONDS = 3  # for calls that are at work when the server is stopped
 LINGER_SECONDS = 2.0  # for a refused client to read why, before its bytes in flight reset the connection
+_UNSENT_BYTES = 128 * 1024  # the kernel asks for more when half of them are left
 _PIECE_BYTES = 16 * 1024  # of received bytes between two looks at the limits
 _LOOK_SECONDS = 1.0  # between two looks at the time limits
 _RETRY_SECONDS = 5
@@ -68,7 +71,7 @@ class ServerLimits:
     connections_per_address: int
     header_bytes: int  # of a request's head, its target and its trailers included
     header_seconds: float  # from the first byte of a request, or the connection, to the end of its head
-    write_seconds: float  # without a client reading anything of what it is sent
+    write_seconds: float  # in which a client reads `LEAST_READ_BYTES` of what it is sent, or is cut off
     trusted_proxies: tuple[Network, ...]  # whose connections are those of many addresses
 
     @classmethod
@@ -182,8 +185,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0  # received of the head, parsed or not
         self._message_open = False  # its head is complete, its body is not
         self._upgraded = False  # what still arrives is no HTTP/1.1 and is thrown away
-        self._unread_since: float | None = None  # the client has not read what it was sent
-        self._closing_since: float | None = None
+        self._unread_since: float | None = None  # the client has hardly read of what it was sent
+        self._unread_bytes = 0  # then
         self._lingering_since: float | None = None  # refused; what still arrives is thrown away
 
     # Connections ------------------------------------------------------------------------------------------------------
@@ -195,6 +198,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
             transport.close()
             return
+        _keep_unsent_small(transport)
         self._head_since = self.loop.time()
         self._look = self.loop.call_later(_LOOK_SECONDS, self._look_at_times)
 
@@ -211,28 +215,23 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _look_at_times(self) -> None:
         now, limits = self.loop.time(), self._limits
-        if self._closing_since is None and self.transport.is_closing():
-            self._closing_since = now
+        self._look_at_reading(now)
         healthy = self._standing is Standing.ADMITTED
         header_seconds = limits.header_seconds if healthy else min(limits.header_seconds, HEALTH_HEADER_SECONDS)
-        if (
-            _over(self._unread_since, limits.write_seconds, now)
-            or _over(self._closing_since, limits.write_seconds, now)
-            or _over(self._lingering_since, LINGER_SECONDS, now)
-        ):
+        if _over(self._unread_since, limits.write_seconds, now) or _over(self._lingering_since, LINGER_SECONDS, now):
             self.transport.abort()
             return
         if _over(self._head_since, header_seconds, now):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         self._look = self.loop.call_later(_LOOK_SECONDS, self._look_at_times)
 
-    def pause_writing(self) -> None:
-        self._unread_since = self.loop.time()
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        self._unread_since = None
-        super().resume_writing()
+    def _look_at_reading(self, now: float) -> None:
+        """Also when the answer is complete: a connection is closed only when its last bytes are on their way."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread:
+            self._unread_since = None
+        elif self._unread_since is None or not self._unread_bytes - LEAST_READ_BYTES < unread <= self._unread_bytes:
+            self._unread_since, self._unread_bytes = now, unread
 
     # Requests ---------------------------------------------------------------------------------------------------------
 
@@ -332,6 +331,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+
+def _keep_unsent_small(transport: asyncio.Transport) -> None:
+    """So that what a slow client reads is seen here: the kernel may else hold megabytes before it asks for more."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
 
 def _over(since: float | None, seconds: float, now: float) -> bool:

@@ -28,7 +28,7 @@ LIMITS = {
     "EXPORT_API_MAX_HEADER_BYTES": str(HEADER_BYTES),
     "EXPORT_API_HEADER_TIMEOUT": "1",
     "EXPORT_API_BODY_TIMEOUT": "1",
-    "EXPORT_API_WRITE_TIMEOUT": "1",
+    "EXPORT_API_WRITE_TIMEOUT": "3",
     "EXPORT_API_CONNECTIONS_PER_ADDRESS": str(CONNECTIONS),
     "EXPORT_TRUSTED_PROXIES": "",
 }
@@ -201,6 +201,20 @@ def test_a_client_that_does_not_read_is_cut_off(site: Site, connect: Connect) ->
     while _served(port):
         assert time.monotonic() < ended, "the server still holds the connection"
         time.sleep(0.2)
+
+
+def test_a_client_that_reads_slowly_gets_everything(site: Site, connect: Connect) -> None:
+    """The pieces of a package are larger than what it reads in the time that a piece has."""
+    made = site.publish(files={"a.csv": b"a" * 8_000_000, "b.csv": b"", "manifest.json": b"{}\n"})
+    connection = connect()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    head = f"GET {JOBS}/{made.id}/download HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    connection.sendall(f"{head}Authorization: Bearer {site.keys['ann']}\r\n\r\n".encode())
+    received, until = 0, time.monotonic() + 8
+    while time.monotonic() < until:
+        received += len(connection.recv(65_536))
+        time.sleep(0.25)
+    assert received + len(answered(connection)) > 8_000_000
 
 
 def _served(port: int) -> bool:
