@@ -82,6 +82,8 @@ def _keys_address(value: str | None) -> str | None:
     return value
 
 
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Connections = Annotated[int, Field(ge=1, le=50_000)]
 LEAST_JWT_SECRET_BYTES = 32  # RFC 7518, section 3.2: a key as long as the hash
 
 
@@ -204,50 +206,16 @@ class Settings(BaseSettings):
         description="Addresses and networks of the proxies before the API, such as `127.0.0.1` or `10.1.0.0/16, ::1`. "
         "Their `X-Forwarded-For` and `X-Forwarded-Proto` are believed, nobody else's.",
     )
-    api_max_connections: int = Field(
-        default=400,
-        ge=1,
-        le=50_000,
-        validation_alias=_named("EXPORT_API_MAX_CONNECTIONS"),
-        description="Open connections to an API process; a few more are there for health checks. Each may take two "
-        "file descriptors.",
+    api_max_connections: Connections = Field(default=400, validation_alias=_named("EXPORT_API_MAX_CONNECTIONS"))
+    api_connections_per_address: Connections = Field(
+        default=100, validation_alias=_named("EXPORT_API_CONNECTIONS_PER_ADDRESS")
     )
-    api_connections_per_address: int = Field(
-        default=100,
-        ge=1,
-        le=50_000,
-        validation_alias=_named("EXPORT_API_CONNECTIONS_PER_ADDRESS"),
-        description="Of these by one client address (a /64 in IPv6), and calls at work for one. A trusted proxy may "
-        "have any number.",
+    api_max_header_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = Field(
+        default=32_768, validation_alias=_named("EXPORT_API_MAX_HEADER_BYTES")
     )
-    api_max_header_bytes: int = Field(
-        default=32_768,
-        ge=4096,
-        le=1_048_576,
-        validation_alias=_named("EXPORT_API_MAX_HEADER_BYTES"),
-        description="Most bytes of a call's request target and header fields.",
-    )
-    api_header_timeout: float = Field(
-        default=10.0,
-        gt=0,
-        le=3600,
-        validation_alias=_named("EXPORT_API_HEADER_TIMEOUT"),
-        description="Seconds in which the head of a call has to arrive.",
-    )
-    api_body_timeout: float = Field(
-        default=30.0,
-        gt=0,
-        le=3600,
-        validation_alias=_named("EXPORT_API_BODY_TIMEOUT"),
-        description="Seconds in which the body of a call has to arrive after its head.",
-    )
-    api_write_timeout: float = Field(
-        default=60.0,
-        gt=0,
-        le=3600,
-        validation_alias=_named("EXPORT_API_WRITE_TIMEOUT"),
-        description="Seconds in which a client has to read another 64 KiB of an answer; else it is cut off.",
-    )
+    api_header_timeout: Seconds = Field(default=10.0, validation_alias=_named("EXPORT_API_HEADER_TIMEOUT"))
+    api_body_timeout: Seconds = Field(default=30.0, validation_alias=_named("EXPORT_API_BODY_TIMEOUT"))
+    api_write_timeout: Seconds = Field(default=60.0, validation_alias=_named("EXPORT_API_WRITE_TIMEOUT"))
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(
         default=None,
