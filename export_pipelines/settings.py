@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from export_pipelines.core.access import Role
+from export_pipelines.core.addresses import Network, parse_networks
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rates import Rate, parse_rate
 
@@ -54,6 +55,10 @@ def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
 
 
+def _networks(value: object) -> object:
+    return parse_networks(value) if isinstance(value, str) else value
+
+
 def _roles(value: object) -> object:
     """``clinic_admin=admin,staff=member``: the host's names for roles → ours."""
     if not isinstance(value, str):
@@ -77,6 +82,8 @@ def _keys_address(value: str | None) -> str | None:
     return value
 
 
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Connections = Annotated[int, Field(ge=1, le=50_000)]
 LEAST_JWT_SECRET_BYTES = 32  # RFC 7518, section 3.2: a key as long as the hash
 
 
@@ -193,6 +200,22 @@ class Settings(BaseSettings):
         "http://127.0.0.1:EXPORT_UI_PORT. Where it does not answer, the sensor starts them.",
     )
     api_port: int = Field(default=3070, ge=1, le=65535, validation_alias=_named("EXPORT_API_PORT"))
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        default=(),
+        validation_alias=_named("EXPORT_TRUSTED_PROXIES"),
+        description="Addresses and networks of the proxies before the API, such as `127.0.0.1` or `10.1.0.0/16, ::1`. "
+        "Their `X-Forwarded-For` and `X-Forwarded-Proto` are believed, nobody else's.",
+    )
+    api_max_connections: Connections = Field(default=400, validation_alias=_named("EXPORT_API_MAX_CONNECTIONS"))
+    api_connections_per_address: Connections = Field(
+        default=100, validation_alias=_named("EXPORT_API_CONNECTIONS_PER_ADDRESS")
+    )
+    api_max_header_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = Field(
+        default=32_768, validation_alias=_named("EXPORT_API_MAX_HEADER_BYTES")
+    )
+    api_header_timeout: Seconds = Field(default=10.0, validation_alias=_named("EXPORT_API_HEADER_TIMEOUT"))
+    api_body_timeout: Seconds = Field(default=30.0, validation_alias=_named("EXPORT_API_BODY_TIMEOUT"))
+    api_write_timeout: Seconds = Field(default=60.0, validation_alias=_named("EXPORT_API_WRITE_TIMEOUT"))
     ui_port: int = Field(default=3000, ge=1, le=65535, validation_alias=_named("EXPORT_UI_PORT"))
     max_file_size: Annotated[int | None, BeforeValidator(_octets)] = Field(
         default=None,
@@ -232,6 +255,16 @@ class Settings(BaseSettings):
         default=Rate(capacity=5, per_seconds=900),
         validation_alias=_named("EXPORT_RATE_LIMIT"),
         description="How many exports a user may ask for through the API, such as `5/15m`, `1/s`, `100/h`; or `off`.",
+    )
+    link_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        default=Rate(capacity=100, per_seconds=3600),
+        validation_alias=_named("EXPORT_LINK_RATE_LIMIT"),
+        description="How many links to exports a user may make; or `off`.",
+    )
+    estimate_rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
+        default=Rate(capacity=60, per_seconds=600),
+        validation_alias=_named("EXPORT_ESTIMATE_RATE_LIMIT"),
+        description="How many estimates a user may ask for, saved templates included; or `off`. Each asks the source.",
     )
     jwt_secret: SecretStr | None = Field(
         default=None,

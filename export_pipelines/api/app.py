@@ -30,6 +30,7 @@ from export_pipelines.api import (
 )
 from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
+from export_pipelines.api.proxies import TrustedProxies
 from export_pipelines.api.services import open_services
 from export_pipelines.logs import configure_logs
 from export_pipelines.settings import Settings, load_settings
@@ -44,7 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The ASGI application; settings come from the environment unless given."""
     configure_logs(as_json=True)
     logging.getLogger("uvicorn.access").disabled = True  # its lines would hold tokens; `boundary` writes ours
-    services = open_services(settings or load_settings())
+    settings = settings or load_settings()
+    services = open_services(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +67,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.services = services
     app.state.watchers = events.Watchers()
     add_handlers(app)
-    app.add_middleware(Boundary)
+    app.add_middleware(
+        Boundary, body_seconds=settings.api_body_timeout, calls_per_address=settings.api_connections_per_address
+    )
+    app.add_middleware(TrustedProxies, networks=settings.trusted_proxies)  # added last, so it is the outermost
     tenants = (
         catalog,
         estimates,

@@ -1,9 +1,15 @@
-"""What every call passes on its way in and out: a request id, a limit on its body, headers, one line in the log."""
+"""What every call passes on its way in and out: a request id, limits on its body and on calls of one address, headers,
+one line in the log.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from uuid import uuid4
 
@@ -13,10 +19,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from export_pipelines.api.problems import answer, unforeseen
+from export_pipelines.api.health import PATHS as HEALTH_PATHS
+from export_pipelines.api.problems import ResponseCut, answer, unforeseen
+from export_pipelines.core.addresses import client_network
 
 MAX_BODY_BYTES = 256 * 1024
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+_TOO_SLOW = "the body did not arrive in time"
+_TOO_MANY = "too many calls at work for this address; wait for some of them"
+_RETRY_SECONDS = 1
+_NO_CONTENT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_HSTS = "max-age=31536000"  # a year; whether subdomains have TLS is not ours to say
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _log = structlog.get_logger("export_pipelines.api")
 
@@ -24,8 +37,11 @@ _log = structlog.get_logger("export_pipelines.api")
 class Boundary:
     """Outermost part of the application, plain ASGI so that streams pass through untouched."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, body_seconds: float, calls_per_address: int) -> None:
         self._app = app
+        self._body_seconds = body_seconds
+        self._calls_per_address = calls_per_address
+        self._at_work: Counter[str | None] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,11 +60,20 @@ class Boundary:
                 headers["X-Request-ID"] = request_id
                 headers.setdefault("Cache-Control", "private, no-store")
                 headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Content-Security-Policy", _NO_CONTENT)
+                headers.setdefault("X-Frame-Options", "DENY")
+                headers.setdefault("Referrer-Policy", "no-referrer")
+                headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+                if scope["scheme"] == "https":  # RFC 6797, section 7.2: never without TLS
+                    headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(http_request=request_id):
             try:
-                await self._limited(scope, receive, sending)
+                with self._counted(scope) as allowed:
+                    await (self._limited if allowed else _too_many)(scope, receive, sending)
+            except ResponseCut as cut:  # to return without an end breaks the connection off, as nothing else tells it
+                _log.warning("response_cut", reason=str(cut))
             except Exception as error:
                 refusal = unforeseen(Request(scope), error)
                 if status:  # begun: only breaking off tells the client that it is not whole
@@ -57,19 +82,43 @@ class Boundary:
             finally:
                 _log_call(scope, status, time.monotonic() - started)
 
+    @contextmanager
+    def _counted(self, scope: Scope) -> Iterator[bool]:
+        """Whether the client's address may have one more call at work; behind a proxy connections do not bound them."""
+        peer = scope.get("client")
+        if peer is None or scope["path"] in HEALTH_PATHS:
+            yield True
+            return
+        network = client_network(peer[0])
+        self._at_work[network] += 1
+        try:
+            yield self._at_work[network] <= self._calls_per_address
+        finally:
+            self._at_work[network] -= 1
+            if not self._at_work[network]:
+                del self._at_work[network]
+
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a body that is too large before it is read, or while it is when its size was not told."""
+        """Refuse a body that is too large before it is read, or while it is when its size was not told; and one that
+        does not come.
+        """
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > MAX_BODY_BYTES:
             await _too_large(scope, receive, send)
             return
-        seen = 0
+        seen, whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._body_seconds
 
         async def receiving() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            try:
+                async with asyncio.timeout_at(None if whole else deadline):  # afterwards it waits for a disconnect
+                    message = await receive()
+            except TimeoutError:  # of this kind the framework lets pass
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, _TOO_SLOW, {"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:  # of this kind the framework lets pass
+            if seen > MAX_BODY_BYTES:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE)
             return message
 
@@ -79,6 +128,11 @@ class Boundary:
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
     refused = answer(Request(scope), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE, headers={"Connection": "close"})
     await refused(scope, receive, send)
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"Retry-After": str(_RETRY_SECONDS)}
+    await answer(Request(scope), HTTPStatus.TOO_MANY_REQUESTS, _TOO_MANY, headers=headers)(scope, receive, send)
 
 
 def _log_call(scope: Scope, status: int, seconds: float) -> None:

@@ -13,9 +13,10 @@ from export_pipelines.api.calls import Calling, IdempotencyKey
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
-from export_pipelines.api.ordering import checked, order, take_turn
+from export_pipelines.api.ordering import checked, order
 from export_pipelines.api.payloads import JobSummary, LeftOut, Progress, left_out_of, summary_of
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.turns import ORDERS, take_turn
 from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.errors import RequestRejected
@@ -66,7 +67,7 @@ def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, k
             for refusal in foreseen:
                 if isinstance(refusal, RequestRejected):
                     raise refusal
-            limits.update(take_turn(call, work))
+            limits.update(take_turn(call, work, ORDERS))
             total_tables = len(checked(call, work, configurations[0]).selections)
             batch_id = BatchStore(work.control).insert(
                 tenant_id=call.tenant_id,

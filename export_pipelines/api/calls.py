@@ -17,7 +17,8 @@ from export_pipelines.api.docs import Described
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import AUDITED, Action, Caller, require
 from export_pipelines.core.audit import Origin, Outcome
-from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
+from export_pipelines.core.errors import ExportError, RequestRejected, TooMany, Unavailable
+from export_pipelines.core.model import KeptStage
 from export_pipelines.stores.acting import OpenTransaction
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -64,6 +65,8 @@ class Call:
     origin: Origin
     fingerprint: str  # of method, path and body
     url: URL
+    # What exports have read that it may convert, by their ids, or why not: looked up before its transactions.
+    kept: dict[str, KeptStage | ExportError] = field(default_factory=dict)
 
     @contextmanager
     def acting(self, action: Action, target: str | None = None) -> Iterator[Work]:

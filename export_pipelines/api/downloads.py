@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from export_pipelines.api.jobs import visible
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import Conflict, IntegrityViolation, NotFound
+from export_pipelines.core.errors import Conflict, IntegrityViolation, NotFound, Unavailable
 from export_pipelines.core.naming import MANIFEST, slug
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.requests import ExportRequest
@@ -35,9 +36,9 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     export, files = _files(call, job_id)
     archives = [file for file in files if file_name(file) != MANIFEST]
     if len(archives) == 1:
-        return _handed_out(call, request, job_id, archives[0])
+        return _handed_out(call, job_id, lambda: file_response(request, archives[0], call.services))
     folder = f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}"
-    return package_response(request, files, folder, call.services.store)
+    return _handed_out(call, job_id, lambda: package_response(request, files, folder, call.services.store))
 
 
 @router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)
@@ -50,13 +51,13 @@ def download_file(
     file = next((file for file in files if file["position"] == index), None)
     if file is None:
         raise NotFound(f"this export has no file {index}; its status lists {len(files)}", field="index")
-    return _handed_out(call, request, job_id, file)
+    return _handed_out(call, job_id, lambda: file_response(request, file, call.services))
 
 
-def _handed_out(call: Call, request: Request, job_id: UUID, file: File) -> Response:
+def _handed_out(call: Call, job_id: UUID, respond: Callable[[], Response]) -> Response:
     try:
-        return file_response(request, file, call.services)
-    except IntegrityViolation:
+        return respond()
+    except (IntegrityViolation, Unavailable):
         _files(call, job_id)  # deleted meanwhile: then that is said
         raise
 

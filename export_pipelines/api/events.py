@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, cast
@@ -17,12 +18,15 @@ from export_pipelines.api.calls import Call, Calling
 from export_pipelines.api.jobs import read_status
 from export_pipelines.api.payloads import JOBS, JobStatus
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.errors import NotFound, Unavailable
+from export_pipelines.core.errors import NotFound, TooMany, Unavailable
 from export_pipelines.core.status import TERMINAL
+from export_pipelines.stores.rate_limits import subject_of
 
 POLL_SECONDS = 0.5  # progress is written once a second
 POLLS_A_SECOND = 60  # of this process, whoever watches: with many, each is told less often
 POLLS_AT_ONCE = 2  # threads and connections that watching may take from the other calls
+RETRY_SECONDS = 10
+STREAMS_PER_USER = 100  # in this process; each keeps a connection
 LONGEST_SECONDS = 600  # then the client connects again, and shows its credential again
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
 
@@ -31,21 +35,32 @@ class Watchers:
     """All who watch an export in this process; they take turns, so that watching cannot starve the other calls."""
 
     def __init__(self) -> None:
-        self._watching = 0
+        self._watching: Counter[str] = Counter()  # by user
         self._turns = CapacityLimiter(POLLS_AT_ONCE)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        self._watching += 1
+    def watching(self, call: Call) -> Iterator[None]:
+        user = subject_of(call.caller, "streams")
+        self._watching[user] += 1
         try:
             yield
         finally:
-            self._watching -= 1
+            self._watching[user] -= 1
+            if not self._watching[user]:
+                del self._watching[user]
+
+    def require_stream(self, call: Call) -> None:
+        """`TooMany` when the caller has as many as a user may."""
+        if self._watching[subject_of(call.caller, "streams")] >= STREAMS_PER_USER:
+            raise TooMany(
+                f"a user may watch {STREAMS_PER_USER} exports at once; ask for their status instead",
+                retry_after_seconds=RETRY_SECONDS,
+            )
 
     async def next_status(self, call: Call, job_id: UUID) -> JobStatus:
         """After a pause, longer the more there are. `NotFound` when the export was deleted."""
         while True:
-            await asyncio.sleep(max(POLL_SECONDS, self._watching / POLLS_A_SECOND))
+            await asyncio.sleep(max(POLL_SECONDS, self._watching.total() / POLLS_A_SECOND))
             try:
                 return await to_thread.run_sync(read_status, call, job_id, limiter=self._turns)
             except Unavailable:
@@ -56,8 +71,9 @@ def watchers_of(request: Request) -> Watchers:
     return cast("Watchers", request.app.state.watchers)
 
 
-def first_status(call: Calling, job_id: UUID) -> JobStatus:
+def first_status(call: Calling, job_id: UUID, watchers: Annotated[Watchers, Depends(watchers_of)]) -> JobStatus:
     """Before the stream begins, so that a foreign id is a 404 like elsewhere."""
+    watchers.require_stream(call)
     return read_status(call, job_id)
 
 
@@ -74,7 +90,7 @@ async def watch_job(
     ends_at = time.monotonic() + LONGEST_SECONDS
     told = status
     yield ServerSentEvent(data=told, event="status", retry=1000)
-    with watchers.watching(), suppress(NotFound):  # deleted: nothing more to tell
+    with watchers.watching(call), suppress(NotFound):  # deleted: nothing more to tell
         while told.status not in TERMINAL and time.monotonic() < ends_at:
             status = await watchers.next_status(call, job_id)
             if status != told:

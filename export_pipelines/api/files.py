@@ -7,21 +7,25 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, BinaryIO, cast
 
+from anyio import Path as AsyncPath
 from fastapi import Request
 from fastapi.responses import FileResponse, RedirectResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from export_pipelines.api.problems import answer
+from export_pipelines.api.problems import ResponseCut, answer
 from export_pipelines.api.services import ApiServices
 from export_pipelines.archives.zip_stream import ZipStream
 from export_pipelines.core.disposition import attachment
+from export_pipelines.core.errors import ExportError
 from export_pipelines.core.ports import ObjectStore
 
 File = Mapping[str, Any]  # a row of export_files
 _READ_BYTES = 1 << 20
 _WIDE_BYTES = 0xF0000000  # from here on an entry could outgrow 4 GiB
+_REMOVED = "the file was removed; its export was deleted or has expired"
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-[0-9]{0,18}|-([0-9]{1,18}))", re.IGNORECASE | re.ASCII)
 
 
@@ -56,12 +60,15 @@ def file_response(
 def package_response(request: Request, files: Sequence[File], folder: str, store: ObjectStore) -> Response:
     """All files as one ZIP made on the way, uncompressed: what is in it is compressed already, or was not to be.
 
-    It cannot be resumed; whoever needs that fetches the files one by one.
+    It cannot be resumed; whoever needs that fetches the files one by one. Raises what reading the first file raises; a
+    later one that cannot be read cuts the response.
     """
     headers = {"Content-Disposition": attachment(f"{folder}.zip"), "Accept-Ranges": "none"}
     if request.method == "HEAD":  # whose body would be made and thrown away
         return Response(media_type="application/zip", headers=headers)
-    return StreamingResponse(_zipped(files, folder, store), media_type="application/zip", headers=headers)
+    pieces = _zipped(files, folder, store)
+    begun = chain((next(pieces),), _cut_when_broken(pieces))
+    return StreamingResponse(begun, media_type="application/zip", headers=headers)
 
 
 def file_name(file: File) -> str:
@@ -82,7 +89,9 @@ def part_begins(request: Request, file: File) -> int | None:
 
 
 class _StoredFile(FileResponse):
-    """A file of the local store, ``whole`` where its range was ignored."""
+    """A file of the local store, ``whole`` where its range was ignored. One that is removed before it is opened, which
+    happens after this was made, is not there any more; later it does not matter.
+    """
 
     def __init__(self, *given: Any, whole: bool, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -91,7 +100,21 @@ class _StoredFile(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._whole:
             scope = {**scope, "headers": [(name, text) for name, text in scope["headers"] if name != b"range"]}
-        await super().__call__(scope, receive, send)
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, sending)
+        except (OSError, RuntimeError) as error:  # the framework's own is a RuntimeError
+            if await AsyncPath(self.path).exists():
+                raise
+            if begun:
+                raise ResponseCut("the file was removed when its download began") from error
+            await answer(Request(scope), HTTPStatus.NOT_FOUND, _REMOVED)(scope, receive, send)
 
 
 def _tag(file: File) -> str:
@@ -122,6 +145,13 @@ class _Pieces:
     def taken(self) -> bytes:
         pieces, self._written = b"".join(self._written), []
         return pieces
+
+
+def _cut_when_broken(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (ExportError, OSError) as error:
+        raise ResponseCut(f"a file of the package cannot be read: {error}") from error
 
 
 def _zipped(files: Sequence[File], folder: str, store: ObjectStore) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Annotated, Literal
 
 import structlog
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
@@ -17,6 +18,8 @@ from export_pipelines.core.errors import ExportError
 from export_pipelines.stores.service_state import ServiceState, ServiceStateStore
 
 VERSION = version("export-pipelines")
+HEALTH, READINESS = "/healthz", "/readyz"
+PATHS = (HEALTH, READINESS)
 SILENT_AFTER_SECONDS = 120.0  # sensors look every 5 s, and a tick may wait for its turn
 DAEMON_SILENT_AFTER_SECONDS = 180.0  # each of Dagster's daemons says every 30 s that it lives
 router = APIRouter(tags=["operations"])
@@ -39,22 +42,24 @@ class Readiness(BaseModel):
     clock: Part = Field(description="The clock runs evenly, and the service's agrees with the database's.")
 
 
-@router.get("/healthz", summary="The process answers", response_model=Health)
-def healthz() -> Health:
+@router.get(HEALTH, summary="The process answers", response_model=Health)
+async def healthz() -> Health:
+    """Without a thread, so that it answers while all of them are at work."""
     return Health()
 
 
-@router.get("/readyz", summary="Database and object store work, and the daemon and the clock go on")
-def readyz(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> Readiness:
+@router.get(READINESS, summary="Check that the service works", response_model=Readiness)
+async def readyz(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> Readiness:
     """503 while the database or the object store does not work, so that a load balancer looks elsewhere.
 
     What stops only the work behind the API is told as `degraded`, with 200. Why is in the log.
     """
-    state, database = _state(services)
+    state, database = await to_thread.run_sync(_state, services, limiter=services.checks)
+    store = await to_thread.run_sync(_store, services, limiter=services.checks)
     found = Readiness(
         status="ok",
         control_database=database,
-        object_store=_store(services),
+        object_store=store,
         source=_source(state),
         daemon=_daemon(state),
         clock=_clock(state),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +10,13 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Calling
+from export_pipelines.api.concurrency import ConcurrencyLimit
 from export_pipelines.api.downloads import completed
 from export_pipelines.api.payloads import JOBS, JobEvent, LeftOut, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected, TooMany
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.rates import Rate
 from export_pipelines.formats.registry import find_format
@@ -25,13 +24,14 @@ from export_pipelines.packaging.omissions import omissions_in
 from export_pipelines.packaging.sealing import Keys
 from export_pipelines.pipeline.inspection import inspect_package, published_manifest
 from export_pipelines.pipeline.verification import Check, Depth, Verification
+from export_pipelines.stores.rate_limits import subject_of
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
 MAX_SAMPLE_ROWS = 100
 VALIDATIONS = Rate(capacity=20, per_seconds=600)  # of a user
-_RETRY_SECONDS = 5.0
-_at_once = threading.BoundedSemaphore(2)  # of a process: each reads whole packages
+# Each reads whole packages; the other routes keep the rest of the machine.
+VALIDATING = ConcurrencyLimit("validations", at_once=2, waiting=0, per_subject=1, retry_seconds=5)
 router = APIRouter(prefix=JOBS, tags=["validation"], responses=ANSWERS)
 
 
@@ -104,7 +104,8 @@ def validate_job(call: Calling, response: Response, job_id: UUID, wanted: Valida
         with call.acting(Action.VALIDATE, str(job_id)) as work:
             export = completed(work, job_id)
             keys = _keys_for(export, wanted.password)
-            held.enter_context(slot())  # before it counts: who finds none has had nothing
+            # Before it counts: who finds no place has had nothing.
+            held.enter_context(VALIDATING.held(subject_of(call.caller, "validations")))
             response.headers.update(counted(call, work, "validations", VALIDATIONS))
             trusted = {key.key_id: key for key in SigningKeyStore(work.control).published()}
             work.detail["validation_type"] = wanted.validation_type
@@ -189,17 +190,6 @@ def _keys_for(export: ExportRequest, password: SecretStr | None) -> Keys | None:
             field="password",
         )
     return Keys(password=password) if password is not None or not encryption else None
-
-
-@contextmanager
-def slot() -> Iterator[None]:
-    """A place among those that may read whole packages; the other routes keep the rest of the machine."""
-    if not _at_once.acquire(blocking=False):
-        raise TooMany("others are being validated; try again shortly", retry_after_seconds=_RETRY_SECONDS)
-    try:
-        yield
-    finally:
-        _at_once.release()
 
 
 def _told(found: Verification) -> Validation:

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.ordering import order, take_turn
+from export_pipelines.api.ordering import order
 from export_pipelines.api.payloads import (
     JOBS,
     Job,
@@ -30,6 +30,7 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.turns import ORDERS, take_turn
 from export_pipelines.core.access import Action, Role
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
@@ -245,7 +246,7 @@ def ordered(
     with call.acting(action) as work:
 
         def write() -> Answer:
-            limits.update(take_turn(call, work))
+            limits.update(take_turn(call, work, ORDERS))
             request, plan = order(call, work, raw, foreseen)
             made.append(request)
             also(work)

@@ -1,16 +1,21 @@
-"""Passwords of links: argon2id, as RFC 9106 recommends for people's passwords."""
+"""Passwords of links: argon2id, as RFC 9106 recommends for people's passwords.
+
+Each hash takes 64 MiB and a core for some 100 ms, so they are made two at a time, whoever asks, few wait for that, and
+never inside a transaction.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import threading
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
+from export_pipelines.api.concurrency import ConcurrencyLimit
+
 MIN_PASSWORD, MAX_PASSWORD = 8, 200  # characters
-VERIFYING = threading.BoundedSemaphore(2)  # held around the two below: each takes 64 MiB and a core
+HASHING = ConcurrencyLimit("passwords", at_once=2, waiting=6, per_subject=2, retry_seconds=1)  # around the two below
 _hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)  # RFC 9106's second choice, 64 MiB
 
 

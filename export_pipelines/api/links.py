@@ -15,24 +15,27 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from export_pipelines.api.calls import body_of, origin_of, services_of
-from export_pipelines.api.files import file_response, part_begins
-from export_pipelines.api.link_passwords import MAX_PASSWORD, VERIFYING, proof_of, verify_password
+from export_pipelines.api.files import file_response
+from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import TooMany
+from export_pipelines.core.errors import IntegrityViolation, TooMany
 from export_pipelines.core.rates import Rate
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
-from export_pipelines.stores.rate_limits import RateLimits, subject_of_link
+from export_pipelines.stores.rate_limits import RateLimits, subject_of_address, subject_of_link
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
 WRONG_PASSWORDS = Rate(capacity=10, per_seconds=900)  # of one link
+WRONG_OF_ADDRESS = Rate(capacity=60, per_seconds=900)  # of one address, which may be that of an office
+_GUESSES = "passwords of links"
 _NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
 _NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
 _USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
 _METHODS = ["GET", "HEAD"]
+_SERVING = (HTTPStatus.OK, HTTPStatus.FOUND)  # 206 is decided later, by the range of a 200
 
 router = APIRouter(prefix="/d", include_in_schema=False)
 Services = Annotated[ApiServices, Depends(services_of)]
@@ -58,7 +61,7 @@ def unlock_link(request: Request, token: str, services: Services, body: Annotate
     if export.password_hash is None:
         return _page(HTTPStatus.METHOD_NOT_ALLOWED, "This link has no password", "Open it as it is.")
     password = parse_qs(body.decode(errors="replace")).get("password", [""])[0]
-    if not _opens(services, export, password):
+    if not _opens(request, services, export, password):
         return HTMLResponse(password_page(wrong=True), HTTPStatus.FORBIDDEN, headers=PAGE_HEADERS)
     path = f"/d/{quote(token, safe='')}"
     response = RedirectResponse(path, HTTPStatus.SEE_OTHER, headers=PAGE_HEADERS)
@@ -67,7 +70,7 @@ def unlock_link(request: Request, token: str, services: Services, body: Annotate
         proof_of(token, export.password_hash),
         max_age=COOKIE_SECONDS,
         path=path,
-        secure=services.base_url.startswith("https:"),
+        secure=services.base_url.startswith("https:") or request.url.scheme == "https",
         httponly=True,
         samesite="lax",
     )
@@ -85,10 +88,16 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     file = next((file for file in export.files if file["path"] == path), None)
     if file is None:
         return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
-    resumable = export.uses_left is None  # else each call is a use: a part can be nearly the whole
-    if not _hand_out(request, services, token, export, begins=not (resumable and part_begins(request, file))):
+    resumable = export.uses_left is None  # a part of a file can be nearly the whole of it, so it is a use as well
+    try:
+        response = file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
+    except IntegrityViolation:
+        if _find(request, services, token) is None:  # deleted meanwhile
+            return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
+        raise
+    if response.status_code in _SERVING and not _count_use(request, services, token, export):
         return _page(HTTPStatus.GONE, *_USED_UP)
-    return file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
+    return response
 
 
 def _find(request: Request, services: ApiServices, token: str) -> LinkedExport | None:
@@ -98,12 +107,12 @@ def _find(request: Request, services: ApiServices, token: str) -> LinkedExport |
     return export
 
 
-def _hand_out(request: Request, services: ApiServices, token: str, export: LinkedExport, *, begins: bool) -> bool:
-    """Count a download that begins, and note each that is one in the audit log; false when there is none left."""
+def _count_use(request: Request, services: ApiServices, token: str, export: LinkedExport) -> bool:
+    """Count a response that serves bytes, whatever its range, and note it in the audit log; false: none is left."""
     if request.method != "GET":
         return True
     with services.pool.acting(None) as control:
-        if begins and not LinkStore(control).use(token):
+        if not LinkStore(control).use(token):
             return False
         AuditLog(control).append(
             Action.DOWNLOAD,
@@ -125,25 +134,31 @@ def _unlocked(
     shown = request.cookies.get(COOKIE, "")
     if hmac.compare_digest(shown.encode(), proof_of(token, export.password_hash).encode()):
         return True
-    return basic is not None and _opens(services, export, basic.password)
+    return basic is not None and _opens(request, services, export, basic.password)
 
 
-def _opens(services: ApiServices, export: LinkedExport, password: str) -> bool:
-    """`TooMany` after some wrong ones, for the right one as well: a password is short enough to be guessed."""
+def _opens(request: Request, services: ApiServices, export: LinkedExport, password: str) -> bool:
+    """`TooMany` after some wrong ones of the link or of the client's address, for the right one as well: a password is
+    short enough to be guessed.
+    """
     if export.password_hash is None:
         return True
     if len(password) > MAX_PASSWORD:
         return False
-    tries = subject_of_link(export.link_id, "passwords")
-    with VERIFYING:
+    of_link = subject_of_link(export.link_id, _GUESSES)
+    of_address = subject_of_address(origin_of(request).ip, _GUESSES)
+    with HASHING.held(of_link, of_address):
         with services.pool.acting(None) as control:
-            found = RateLimits(control).look(tries, WRONG_PASSWORDS)
-        if not found.allowed:
-            raise TooMany("too many wrong passwords", retry_after_seconds=found.retry_after_seconds)
+            limits = RateLimits(control)
+            found = [limits.look(of_link, WRONG_PASSWORDS), limits.look(of_address, WRONG_OF_ADDRESS)]
+        if not all(taken.allowed for taken in found):
+            seconds = max(taken.retry_after_seconds for taken in found)
+            raise TooMany("too many wrong passwords", retry_after_seconds=seconds)
         if verify_password(export.password_hash, password):
             return True
         with services.pool.acting(None) as control:
-            RateLimits(control).take(tries, WRONG_PASSWORDS)
+            RateLimits(control).take(of_link, WRONG_PASSWORDS)
+            RateLimits(control).take(of_address, WRONG_OF_ADDRESS)
     return False
 
 

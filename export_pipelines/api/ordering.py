@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from export_pipelines.api.calls import Call, Work
-from export_pipelines.api.turns import counted
 from export_pipelines.core.access import Role
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.errors import ExportError, RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
-from export_pipelines.pipeline.kept import find_kept
+from export_pipelines.pipeline.kept import find_kept, kept_origin
 from export_pipelines.pipeline.plan import check_order
+from export_pipelines.stores.acting import InName
 from export_pipelines.stores.passwords import is_sealed
-from export_pipelines.stores.requests import ExportRequest
+from export_pipelines.stores.requests import ExportRequest, RequestStore
 
-LIMIT = "exports"  # name of the limit on orders
 PASSWORD = "encryption.password"  # noqa: S105 - a field's name
-
-
-def take_turn(call: Call, work: Work) -> dict[str, str]:
-    """Count an order against its user's limit, where there is one; the fields that tell the limit."""
-    rate = call.services.settings.rate_limit
-    return counted(call, work, LIMIT, rate) if rate is not None else {}
 
 
 def order(
@@ -61,12 +55,39 @@ def checked(call: Call, work: Work, raw: dict[str, Any], *, saved: bool = False)
     return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
 
 
+def look_up_kept(call: Call, raw: dict[str, Any]) -> None:
+    """What the export has read that a conversion names, for `keeper`. It asks the object store, so outside of
+    transactions: one that waits keeps a connection from all other calls.
+    """
+    try:
+        origin = str(UUID(raw.get("convert")))
+    except (ValueError, TypeError, AttributeError):  # none, or one that is refused anyway
+        return
+    if call.caller.tenant_id is None:
+        return
+    requests = RequestStore(InName(call.services.pool, call.caller))
+    scope, services = TenantScope(tenant_id=call.tenant_id), call.services
+    try:
+        call.kept[origin] = find_kept(origin, scope, services.catalog, requests, services.store, owner=_owner(call))
+    except ExportError as error:
+        call.kept[origin] = error
+
+
 def keeper(call: Call, work: Work) -> Callable[[str], KeptStage]:
-    """Finds what an export has read that this caller may convert."""
-    scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
-    owner = call.caller.name if call.caller.role is Role.MEMBER else None
+    """What `look_up_kept` has found, if it may still be converted."""
 
     def kept(origin: str) -> KeptStage:
-        return find_kept(origin, scope, catalog, work.requests, call.services.store, owner=owner)
+        found = call.kept.get(origin)
+        if isinstance(found, ExportError):
+            raise found
+        if found is None:  # beyond a limit it is not looked for, and the limit was met a moment ago
+            raise TooMany("was not looked for; try again", field="convert", retry_after_seconds=1)
+        kept_origin(origin, TenantScope(tenant_id=call.tenant_id), work.requests, owner=_owner(call))
+        return found
 
     return kept
+
+
+def _owner(call: Call) -> str | None:
+    """Whose exports alone the caller may convert."""
+    return call.caller.name if call.caller.role is Role.MEMBER else None

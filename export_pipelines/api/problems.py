@@ -40,12 +40,15 @@ _KINDS = {  # slug of the type, title
     HTTPStatus.FORBIDDEN: ("not-allowed", "Not allowed"),
     HTTPStatus.NOT_FOUND: ("not-found", "Not found"),
     HTTPStatus.METHOD_NOT_ALLOWED: ("method-not-allowed", "Method not allowed"),
+    HTTPStatus.REQUEST_TIMEOUT: ("timeout", "Request too slow"),
     HTTPStatus.CONFLICT: ("conflict", "Not in this state"),
     HTTPStatus.GONE: ("gone", "Gone"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", "Body too large"),
+    HTTPStatus.REQUEST_URI_TOO_LONG: ("target-too-long", "Request target too long"),
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range", "Range not satisfiable"),
     HTTPStatus.UNPROCESSABLE_ENTITY: ("invalid", "Invalid value"),
     HTTPStatus.TOO_MANY_REQUESTS: ("too-many", "Too many requests"),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("header-too-large", "Header too large"),
     HTTPStatus.SERVICE_UNAVAILABLE: ("unavailable", "Unavailable"),
 }
 _INTERNAL = ("internal", "Internal error")
@@ -71,6 +74,10 @@ _ADVICE = {
     HTTPStatus.TOO_MANY_REQUESTS: ("Too many tries", "Wait a minute, then try again."),
 }
 _log = structlog.get_logger(__name__)
+
+
+class ResponseCut(Exception):
+    """A response that has begun cannot be finished, for a reason that is no fault of this service."""
 
 
 class FieldProblem(BaseModel):
@@ -168,6 +175,11 @@ def _public(status: HTTPStatus) -> str:
     return "the service failed; give its operator the request_id"
 
 
+def problem_document(status: HTTPStatus, detail: str) -> Problem:
+    slug, title = _KINDS.get(status, _INTERNAL)
+    return Problem(type=_TYPE + slug, title=title, status=status, detail=detail)
+
+
 def answer(
     request: Request,
     status: HTTPStatus,
@@ -181,14 +193,7 @@ def answer(
     if request.url.path.startswith(LINKS):
         title, advice = _ADVICE.get(status, (status.phrase, "Check the address."))
         return HTMLResponse(problem_page(title, advice), status, {**PAGE_HEADERS, **(headers or {})})
-    slug, title = _KINDS.get(status, _INTERNAL)
-    problem = Problem(
-        type=_TYPE + slug,
-        title=title,
-        status=status,
-        detail=detail,
-        field=field,
-        errors=errors,
-        request_id=request.scope.get("state", {}).get("request_id"),
+    problem = problem_document(status, detail).model_copy(
+        update={"field": field, "errors": errors, "request_id": request.scope.get("state", {}).get("request_id")}
     )
     return JSONResponse(problem.model_dump(exclude_none=True), status, {**(headers or {})}, media_type=MEDIA_TYPE)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
-from export_pipelines.api.ordering import take_turn
 from export_pipelines.api.payloads import JobCreated, created_of, tracking_url
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.turns import ORDERS, take_turn
 from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import Encryption, ExportConfig
 from export_pipelines.core.errors import RequestRejected
@@ -212,7 +212,7 @@ def run_schedule(call: Calling, schedule_id: UUID, background: BackgroundTasks, 
 
         def run() -> Answer:
             schedule = work.schedules.get(str(schedule_id))
-            limits.update(take_turn(call, work))
+            limits.update(take_turn(call, work, ORDERS))
             job_id = work.schedules.run_now(
                 schedule.id,
                 now=dt.datetime.now(dt.UTC),

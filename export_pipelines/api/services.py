@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter
 
 from export_pipelines.api.credentials import Credentials
 from export_pipelines.api.launching import Launcher
@@ -16,6 +18,8 @@ from export_pipelines.pipeline.probing import Probe, probe_store
 from export_pipelines.settings import Settings
 from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.secrets import SecretBox
+
+CHECKS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class ApiServices:
     secrets: SecretBox
     launcher: Launcher
     authenticate: Callable[[str | None, str | None], Caller]  # of the Authorization field and the caller's address
+    # Threads of `/readyz` alone: those of the other calls may all be at work.
+    checks: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(CHECKS_AT_ONCE))
 
     @property
     def base_url(self) -> str:

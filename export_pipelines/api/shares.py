@@ -11,16 +11,19 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import Calling, IdempotencyKey
+from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import visible
-from export_pipelines.api.link_passwords import MAX_PASSWORD, MIN_PASSWORD, VERIFYING, hash_password
+from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, MIN_PASSWORD, hash_password
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.core.access import Action
+from export_pipelines.api.turns import LINKS, has_turn, take_turn
+from export_pipelines.core.access import Action, require
 from export_pipelines.core.configuration import MAX_HOURS, download_hours
-from export_pipelines.core.errors import Conflict
+from export_pipelines.core.errors import Conflict, NotFound, TooMany
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.stores.rate_limits import subject_of
+from export_pipelines.stores.requests import ExportRequest
 
 router = APIRouter(prefix=JOBS, tags=["links"], responses=ANSWERS)
 
@@ -71,17 +74,20 @@ class Links(BaseModel):
 @router.post("/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Make a link", response_model=LinkCreated)
 def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
+    password_hash = _hashed(call, job_id, wanted.password)
+    limits: dict[str, str] = {}
     with call.acting(Action.SHARE, str(job_id)) as work:
 
         def make() -> Answer:
-            export = visible(work, job_id)
-            if export.status is not RequestStatus.COMPLETED or export.expires_at is None:
-                raise Conflict(f"is {export.status}; only a completed export can be shared", field="job_id")
+            export, expires_at = _shareable(work, job_id)
+            limits.update(take_turn(call, work, LINKS))
+            if wanted.password is not None and password_hash is None:  # there was none before this transaction
+                raise TooMany("the limit allows a link again since a moment ago; try again", retry_after_seconds=1)
             hours = wanted.ttl_hours or download_hours(export.config) or call.services.settings.link_ttl / 3600
             token, link = work.links.make(
                 export.id,
-                expires_at=min(export.expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),
-                password_hash=_hashed(wanted.password),
+                expires_at=min(expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),
+                password_hash=password_hash,
                 max_uses=wanted.max_uses,
                 label=wanted.label,
                 created_by=call.caller.name,
@@ -89,14 +95,39 @@ def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyK
             body = LinkCreated(**asdict(link), url=f"{call.services.base_url}/d/{token}")
             return Answer(status=HTTPStatus.CREATED, body=body)
 
-        return once(call, work, key, make)
+        response = once(call, work, key, make)
+    response.headers.update(limits)
+    return response
 
 
-def _hashed(password: SecretStr | None) -> str | None:
+def _shareable(work: Work, job_id: UUID) -> tuple[ExportRequest, dt.datetime]:
+    """The export and its end."""
+    export = visible(work, job_id)
+    if export.status is not RequestStatus.COMPLETED or export.expires_at is None:
+        raise Conflict(f"is {export.status}; only a completed export can be shared", field="job_id")
+    return export, export.expires_at
+
+
+def _hashed(call: Call, job_id: UUID, password: SecretStr | None) -> str | None:
+    """Outside of transactions, and for nobody who would get no link: a hash costs more than all the rest."""
     if password is None:
         return None
-    with VERIFYING:
+    require(call.caller, Action.SHARE)
+    with call.services.pool.acting(call.caller) as control:
+        work = Work.on(control, call.services)
+        allowed = has_turn(call, work, LINKS) and _is_shareable(work, job_id)
+    if not allowed:
+        return None  # the link's transaction makes none and says why, or repeats what an earlier call was answered
+    with HASHING.held(subject_of(call.caller, "passwords")):
         return hash_password(password.get_secret_value())
+
+
+def _is_shareable(work: Work, job_id: UUID) -> bool:
+    try:
+        _shareable(work, job_id)
+    except (NotFound, Conflict):
+        return False
+    return True
 
 
 @router.get("/{job_id}/share", summary="Links of an export", response_model=Links)

@@ -6,7 +6,31 @@ from export_pipelines.api.calls import Call, Work
 from export_pipelines.core.errors import TooMany
 from export_pipelines.core.rates import Rate, rate_fields
 from export_pipelines.core.wording import spelled
+from export_pipelines.settings import Settings
 from export_pipelines.stores.rate_limits import RateLimits, subject_of
+
+ORDERS, LINKS, ESTIMATES = "exports", "links", "estimates"  # names of the limits that settings have
+
+
+def take_turn(call: Call, work: Work, name: str) -> dict[str, str]:
+    """`counted` against one of the limits above, where there is one."""
+    rate = _rate(call.services.settings, name)
+    return counted(call, work, name, rate) if rate is not None else {}
+
+
+def has_turn(call: Call, work: Work, name: str) -> bool:
+    """Whether `take_turn` would be allowed now; counts nothing."""
+    rate = _rate(call.services.settings, name)
+    return rate is None or RateLimits(work.control).look(subject_of(call.caller, name), rate).allowed
+
+
+def _rate(settings: Settings, name: str) -> Rate | None:
+    rates = {
+        ORDERS: settings.rate_limit,
+        LINKS: settings.link_rate_limit,
+        ESTIMATES: settings.estimate_rate_limit,
+    }
+    return rates[name]
 
 
 def counted(call: Call, work: Work, name: str, rate: Rate) -> dict[str, str]:

@@ -43,7 +43,6 @@ DEMO_CONFIG = {
     "compression": "gzip",
 }
 DEMO_TIMEOUT_SECONDS = 180
-GRACE_SECONDS = 3  # for calls that are at work when the API is stopped
 HOME_FOLDERS = ("dagster", "objects", "scratch", "logs", "postgres")
 _WATCH_SECONDS = 1.0
 
@@ -118,19 +117,10 @@ def api(
         settings = load_settings()
         settings.require_api_url()
         # Late: no other command needs a web server.
-        import uvicorn
+        from export_pipelines.api.server import serve
 
         configure_server_logs()
-        uvicorn.run(
-            "export_pipelines.api.app:create_app",
-            factory=True,
-            host=host,
-            port=port or settings.api_port,
-            log_config=None,
-            access_log=False,  # the API writes its own lines, without tokens
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        serve(settings, host=host, port=port or settings.api_port)
 
 
 def migrate() -> None:

@@ -76,7 +76,7 @@ def find_kept(
     since then. A foreign export, or with ``owner`` one that somebody else asked for, is like one that does not exist.
     An order finds only exports that people still have; what was ``accepted`` may go on when they are deleted or expire.
     """
-    origin = _origin(request_id, scope, requests, owner, accepted=accepted)
+    origin = kept_origin(request_id, scope, requests, owner=owner, accepted=accepted)
     key = f"{canonical_prefix(scope, origin.id)}/{_RECORD}"
     if not store.exists(key):
         raise RequestRejected(f"the rows of export {origin.id} are not kept (any more); export again", field="convert")
@@ -92,10 +92,15 @@ def find_kept(
     return kept
 
 
-def _origin(
-    request_id: str, scope: TenantScope, requests: RequestStore, owner: str | None, *, accepted: bool
+def kept_origin(
+    request_id: str,
+    scope: TenantScope,
+    requests: RequestStore,
+    *,
+    owner: str | None = None,
+    accepted: bool = False,
 ) -> ExportRequest:
-    """The export at the beginning of a chain of conversions."""
+    """The export at the beginning of a chain of conversions, by the request table alone; refused as by `find_kept`."""
     named = request = requests.get(request_id)
     while _may_be_read(request, scope, owner) and request.config.get("convert"):
         request = requests.get(str(request.config["convert"]))

@@ -45,6 +45,7 @@ def site(
             "EXPORT_HOME": str(home),
             "EXPORT_DAGSTER_URL": NOWHERE,
             "EXPORT_RATE_LIMIT": "off",
+            "EXPORT_TRUSTED_PROXIES": "127.0.0.1",  # each client has an address of its own
             "EXPORT_JWT_JWKS_URL": issuer.url,
             "EXPORT_JWT_AUDIENCE": "exports",
             "EXPORT_JWT_ISSUER": "https://issuer.example",

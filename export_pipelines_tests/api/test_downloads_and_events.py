@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+from export_pipelines.api.events import STREAMS_PER_USER
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines_tests.api.conftest import running_api
@@ -215,14 +216,16 @@ def test_two_hundred_who_watch_do_not_keep_the_others_waiting_and_leave_nothing_
     with site.client("ann") as other:
         other.get("/healthz")
         before = open_sockets(server, port)
-        headers = {**site.client("ann").headers}
         with (
-            httpx.Client(base_url=site.address, headers=headers, timeout=60, limits=limits, verify=False) as client,
+            httpx.Client(base_url=site.address, timeout=60, limits=limits, verify=False) as client,
             ExitStack() as streams,
         ):
-            for _ in range(WATCHERS):
-                stream = streams.enter_context(client.stream("GET", f"{JOBS}/{waiting}/events"))
+            for number in range(WATCHERS):
+                headers = {**site.client("ann" if number < STREAMS_PER_USER else "chief").headers}
+                stream = streams.enter_context(client.stream("GET", f"{JOBS}/{waiting}/events", headers=headers))
                 assert stream.status_code == 200
+            refused = other.get(f"{JOBS}/{waiting}/events")
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
             took: list[float] = []
             while sum(took) < 2:  # each watcher has had several turns meanwhile
                 started = time.monotonic()

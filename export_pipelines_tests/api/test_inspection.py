@@ -19,7 +19,7 @@ import pyrage
 import pytest
 from typer.testing import CliRunner
 
-from export_pipelines.api.inspection import slot
+from export_pipelines.api.inspection import VALIDATING
 from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.naming import MANIFEST
@@ -308,7 +308,7 @@ def test_who_finds_no_slot_has_used_nothing_and_limits_are_told(
     def tried() -> httpx.Response:
         return client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={})
 
-    with slot(), slot():
+    with VALIDATING.held("somebody"), VALIDATING.held("somebody else"):
         busy = [tried() for _ in range(3)]
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in busy] == [(429, "5")] * 3
     first = tried()

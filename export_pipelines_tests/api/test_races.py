@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import http.client
 import socket
 import threading
@@ -9,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,20 +19,28 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from fastapi import Request
+from fastapi.responses import StreamingResponse
 
+from export_pipelines.api.files import file_response, package_response
 from export_pipelines.api.launching import AT_ONCE
 from export_pipelines.api.link_passwords import hash_password
+from export_pipelines.api.problems import ResponseCut
 from export_pipelines.core.access import Role
-from export_pipelines.core.errors import Conflict
+from export_pipelines.core.errors import Conflict, IntegrityViolation, Unavailable
+from export_pipelines.core.ports import ObjectStore
 from export_pipelines.pipeline.removal import remove_unremoved
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.retention import RetentionStore
+from export_pipelines.stores.s3 import S3Store
 from export_pipelines_tests.api.conftest import running_api
 from export_pipelines_tests.api.site import JOBS, PEOPLE, PETS, Site, problem
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 MANY = 20
+GET = Request({"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []})
 LARGE_BYTES = 64 * 1024 * 1024  # more than all buffers between two processes hold
 
 
@@ -245,6 +256,7 @@ def test_deleting_and_retrying_at_once_leaves_one_of_both(site: Site) -> None:
 def test_a_download_whose_export_is_deleted_ends_whole_or_broken(site: Site, what: str) -> None:
     """Never a half file that a client takes for the whole."""
     content = bytes(range(256)) * (LARGE_BYTES // 256)
+    logged = site.log.stat().st_size
     made = site.publish("ann", {"large.csv": content, "notes.txt": b"x" * 100_000, "manifest.json": b"{}\n"})
     parts = urlsplit(site.address)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
@@ -262,6 +274,60 @@ def test_a_download_whose_export_is_deleted_ends_whole_or_broken(site: Site, wha
     connection.close()
     assert problem(site.ask("ann", "GET", f"{JOBS}/{made.id}/{what}"), 404)
     assert site.ask(None, "GET", f"/d/{made.token}/large.csv").status_code == 404
+    assert "Traceback" not in site.log.read_text()[logged:]
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "local":
+        return LocalStore(tmp_path / "objects")
+    return S3Store(request.getfixturevalue("s3_api"), request.getfixturevalue("s3_bucket"))
+
+
+def _stored(store: ObjectStore, name: str, content: bytes) -> dict[str, Any]:
+    with store.writing(name) as sink:
+        sink.write(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"key": name, "path": name, "media_type": "text/csv", "size_bytes": len(content), "sha256": digest}
+
+
+def test_a_package_whose_files_go_is_cut_or_never_begun(store: ObjectStore) -> None:
+    files = [_stored(store, name, b"0123456789") for name in ("a.csv", "b.csv")]
+    response = package_response(GET, files, "folder", store)
+    assert isinstance(response, StreamingResponse)
+    store.delete("a.csv")
+    store.delete("b.csv")
+
+    async def read() -> list[Any]:
+        return [piece async for piece in response.body_iterator]
+
+    with pytest.raises(ResponseCut):
+        asyncio.run(read())
+    with pytest.raises((IntegrityViolation, Unavailable)):
+        package_response(GET, files, "folder", store)
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["before it is opened", "when it is opened"])
+def test_a_file_that_goes_before_its_first_byte_is_not_found_or_cut(tmp_path: Path, begins: bool) -> None:
+    """Between the look at the store and the opening of the file, on either side of the response's beginning."""
+    store = LocalStore(tmp_path)
+    file = _stored(store, "a.csv", b"0123456789")
+    services: Any = SimpleNamespace(store=store, settings=SimpleNamespace(signed_url_lifetime=None))
+    response = file_response(GET, file, services)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        store.delete("a.csv")  # it begins before it opens the file
+
+    if begins:
+        store.delete("a.csv")
+        asyncio.run(response(GET.scope, GET.receive, send))
+        assert [message.get("status") for message in sent] == [404, None]
+    else:
+        with pytest.raises(ResponseCut):
+            asyncio.run(response(GET.scope, GET.receive, send))
+        assert [message.get("status") for message in sent] == [200]
 
 
 def test_what_an_admins_conversion_reads_outlasts_its_deletion_by_a_member(site: Site) -> None:

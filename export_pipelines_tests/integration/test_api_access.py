@@ -49,6 +49,7 @@ def address(migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "EXPORT_HOME": str(folder),
         "EXPORT_DAGSTER_URL": NOWHERE,
         "EXPORT_RATE_LIMIT": "3/h",
+        "EXPORT_TRUSTED_PROXIES": "127.0.0.1",
     }
     server = ServerProcess("api", ["-m", "export_pipelines", "api", "--port", str(port)], folder, environment)
     try:

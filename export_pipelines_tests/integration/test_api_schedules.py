@@ -396,16 +396,18 @@ def test_a_schedule_is_made_from_a_template(ask: Ask) -> None:
 # How many a tenant may have ---------------------------------------------------------------------------------------
 
 MOST = {SCHEDULES: 500, TEMPLATES: 1000}
+MOST_OF_A_USER = {SCHEDULES: 200, TEMPLATES: 400}
 INSERTS = {
     SCHEDULES: """
         INSERT INTO export_control.export_schedules
             (tenant_id, owner, owner_role, name, config, cron, timezone, next_fire_at)
-        SELECT %(tenant)s, %(owner)s, 'member', 'S', '{}', '0 3 * * *', 'UTC', '2999-01-01'
-        FROM generate_series(1, %(count)s)
+        SELECT %(tenant)s, %(owner)s || repeat('+', (n - 1) / 199), 'member', 'S', '{}', '0 3 * * *', 'UTC',
+               '2999-01-01'
+        FROM generate_series(1, %(count)s) AS n
     """,
     TEMPLATES: """
         INSERT INTO export_control.export_templates (tenant_id, owner, name, config)
-        SELECT %(tenant)s, %(owner)s, 'T', '{}' FROM generate_series(1, %(count)s)
+        SELECT %(tenant)s, %(owner)s || repeat('+', (n - 1) / 399), 'T', '{}' FROM generate_series(1, %(count)s) AS n
     """,
 }
 ORDERS = {SCHEDULES: DAILY, TEMPLATES: {"name": "T", "config": PETS}}
@@ -430,12 +432,34 @@ def test_the_limit_is_of_the_tenant_and_not_of_each_member(ask: Ask, control: st
     mine = ask("ann", "POST", what, 201, ORDERS[what])
     for who in ("ann", "admin"):
         refused = ask(who, "POST", what, 409, ORDERS[what])
-        assert refused["detail"] == f"{kind}: there are {MOST[what]} {kind} already; delete one first"
+        most = f"the tenant has {MOST[what]} already, the most there may be; delete one first"
+        assert refused["detail"] == f"{kind}: {most}"
         assert refused["field"] == kind
     ask("ann", "PUT", f"{what}/{mine['id']}", 200, ORDERS[what])
     ask("stranger", "POST", what, 201, ORDERS[what])
     ask("ann", "DELETE", f"{what}/{mine['id']}")
     ask("admin", "POST", what, 201, ORDERS[what])
+
+
+@pytest.mark.parametrize("what", MOST)
+def test_no_member_takes_all_that_the_tenant_may_have(ask: Ask, control: str, what: str) -> None:
+    kind = what.rpartition("/")[2]
+    query(control, INSERTS[what], tenant=TENANTS[0], owner="ann", count=MOST_OF_A_USER[what] - 1)
+    mine = ask("ann", "POST", what, 201, ORDERS[what])
+    refused = ask("ann", "POST", what, 409, ORDERS[what])
+    most = f"the user has {MOST_OF_A_USER[what]} already, the most one may have; delete one first"
+    assert (refused["field"], refused["detail"]) == (kind, f"{kind}: {most}")
+    ask("ann", "PUT", f"{what}/{mine['id']}", 200, ORDERS[what])
+    ask("bob", "POST", what, 201, ORDERS[what])
+    ask("ann", "DELETE", f"{what}/{mine['id']}")
+    ask("ann", "POST", what, 201, ORDERS[what])
+
+
+def test_who_takes_over_a_schedule_has_one_more(ask: Ask, control: str) -> None:
+    query(control, INSERTS[SCHEDULES], tenant=TENANTS[0], owner="admin", count=MOST_OF_A_USER[SCHEDULES] - 1)
+    first, second = (ask("ann", "POST", SCHEDULES, 201, DAILY)["id"] for _ in range(2))
+    ask("admin", "PUT", f"{SCHEDULES}/{first}", 200, DAILY)
+    assert ask("admin", "PUT", f"{SCHEDULES}/{second}", 409, DAILY)["field"] == "schedules"
 
 
 @pytest.mark.parametrize("what", MOST)
