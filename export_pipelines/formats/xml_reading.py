@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from export_pipelines.formats.xml_names import original_name
 
 _BATCH_ROWS = 8_192
 _BATCH_BYTES = 16 * 1024**2
+_STEP_ROWS = 64  # between looks at how far the file was read
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _FREE_TEXT = (Kind.TEXT, Kind.JSON)
 
@@ -27,7 +29,7 @@ Record = list[str | None]
 
 
 def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
-    """The rows of a file; memory is bounded by some MB of the file, or its largest row.
+    """The rows of a file; memory is bounded by some MB of the file, or 64 of its rows.
 
     Raises `IntegrityViolation` when the file is not well-formed, is of another table, or has a value that is not of
     its column's type.
@@ -43,12 +45,12 @@ def read_xml(path: Path, head: TableHead) -> Iterator[pa.RecordBatch]:
 
 
 def _batches(records: Iterator[Record], source: BinaryIO) -> Iterator[list[Record]]:
-    """Some thousand records, or some MB of the file, at a time."""
+    """Some thousand records at a time, or as many as some MB of the file hold."""
     batch: list[Record] = []
     start = source.tell()
-    for record in records:
-        batch.append(record)
-        if len(batch) == _BATCH_ROWS or source.tell() - start > _BATCH_BYTES:
+    while some := list(islice(records, _STEP_ROWS)):
+        batch += some
+        if len(batch) >= _BATCH_ROWS or source.tell() - start > _BATCH_BYTES:
             yield batch
             batch, start = [], source.tell()
     if batch:

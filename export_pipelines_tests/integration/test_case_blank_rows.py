@@ -69,8 +69,8 @@ def assert_read_by_strangers(path: Path, url: str) -> None:
     assert arrow["word"].to_pylist() == words
     assert pl.read_csv(path)["word"].to_list() == words
     with duckdb.connect() as session:
-        query = "SELECT word FROM read_csv($1, header = true, delim = ',', quote = '\"', null_padding = true)"
-        assert len(session.execute(query, [str(path)]).fetchall()) in (3, 4)  # it skips empty lines of one column
+        found = session.execute("SELECT word FROM read_csv($1)", [str(path)]).fetchall()
+        assert found == [("a",), (None,), (None,), (r"\.",)]  # it tells no empty text from NULL, but counts every row
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TEMP TABLE found (word text)")
         with connection.cursor() as cursor, cursor.copy("COPY found FROM STDIN WITH (FORMAT csv, HEADER)") as copy:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from psycopg import sql
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import Condition
+from export_pipelines.core.types import field_of
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.sources.encoding import Unencodable
 from export_pipelines.sources.engines import Engine
+from export_pipelines.validation.account import account
 from export_pipelines_tests.chain import Chain, cells, linked, load, problems
 from export_pipelines_tests.host import CASES, create_database
 
@@ -129,3 +133,20 @@ def test_a_tenant_of_fixed_length_is_found_without_its_blanks(chain_of: Callable
     chain = chain_of("padded_tenant", tenant_table="shops")
     rows, _ = chain.read(engine, "sales", tenant="a")
     assert cells(rows, ["id", "shop"]) == [(1, "a   ")]
+
+
+@pytest.mark.parametrize("name", ["json", "ndjson"])
+def test_a_value_of_many_megabytes_is_read_back(tmp_path: Path, name: str) -> None:
+    large = 40_000_000
+    schema = pa.schema([field_of("id", "integer"), field_of("text", "text"), field_of("doc", "jsonb")])
+    values = ([1, 2], ["a" * large, None], [None, '{"a": "' + "b" * large + '"}'])
+    rows = pa.table([pa.array(column, field.type) for column, field in zip(values, schema, strict=True)], schema=schema)
+    assert problems(rows, account(rows.to_batches(), schema).aggregates, name, tmp_path) == []
+
+
+def test_totals_of_several_files_are_added_exactly() -> None:
+    schema = pa.schema([field_of("n", "numeric(38,0)")])
+    rows = [pa.record_batch([pa.array([Decimal(n)], pa.decimal128(38, 0))], schema=schema) for n in ("9" * 38, "1")]
+    one, other = (account([batch], schema) for batch in rows)
+    assert (one + other).aggregates.columns["n"].total == "1" + "0" * 38
+    assert (one + other).aggregates == account(rows, schema).aggregates

@@ -130,7 +130,7 @@ def test_the_kind_survives_serialisation(pg_type: str) -> None:
     ("pg_type", "total"),
     [
         ("numeric(24,2)", Total.SUM),
-        ("numeric(25,2)", Total.OCTETS),  # its sum over many rows would not fit
+        ("numeric(38,38)", Total.SUM),  # never its text, which DuckDB spells without the zero before the point
         ("double precision", Total.EXTREMES),
         ("text", Total.OCTETS),
         ("jsonb", Total.OCTETS),
