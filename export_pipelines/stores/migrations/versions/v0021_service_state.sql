@@ -18,6 +18,8 @@ CREATE TABLE export_control.service_state (
     source_down_since timestamptz,
     store_down_since  timestamptz
 );
+ALTER TABLE export_control.service_state ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybodys ON export_control.service_state FOR SELECT TO export_api USING (true);
 GRANT SELECT ON export_control.service_state TO export_api;
 
 -- A request that met an outage: since when nothing it needs has answered, and how many attempts met that.
