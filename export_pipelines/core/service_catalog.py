@@ -54,6 +54,7 @@ SERVICE_CATALOG = Catalog.model_validate(
             "metric_histograms": "Figures of the service over all tenants",
             "rate_limits": "How often a caller has asked lately",
             "schema_version": "Which migrations this database has had",
+            "service_state": "What the service's background work last saw, of no tenant",
             "signing_keys": "Secrets of the service; their public halves are published",
         },
         "tables": {
@@ -77,14 +78,15 @@ SERVICE_CATALOG = Catalog.model_validate(
                     "priority:smallint max_attempts:integer percentage:numeric rows_processed:bigint "
                     "total_rows:bigint current_table:text files_created:integer cancel_requested:boolean "
                     "estimated_bytes:bigint estimated_seconds:double~precision "
-                    f"not_before:{_INSTANT} asked_at:{_INSTANT} heartbeat_at:{_INSTANT}",
+                    f"outages:integer not_before:{_INSTANT} asked_at:{_INSTANT} heartbeat_at:{_INSTANT} "
+                    f"unavailable_since:{_INSTANT}",
                 )
                 | _excluded(
                     "Which schedule asked; the API shows it with the export",
                     f"schedule_id:uuid scheduled_for:{_INSTANT} window_end:{_INSTANT}",
                 )
                 | _excluded("Where the service stores things", f"package_prefix:text objects_removed_at:{_INSTANT}")
-                | _excluded("A secret of the caller or the service", "idempotency_key:text sealed_secrets:bytea"),
+                | _excluded("A secret of the caller or the service", "idempotency_key:text sealed_secrets:bytea secrets_sealed_for:uuid"),
             },
             "export_events": {
                 "source": "export_control.export_request_events",

@@ -127,3 +127,18 @@ def test_the_sensor_is_among_those_the_service_runs(workshop: Workshop) -> None:
     names = {sensor.name for sensor in workshop.definitions.sensors or ()}
     assert "due_schedules" in names
     assert workshop.scope() == TenantScope(tenant_id=TENANTS[0])
+
+
+def test_a_schedule_that_is_due_only_by_a_clock_that_jumped_ahead_waits(
+    workshop: Workshop, context: SensorEvaluationContext, store: ScheduleStore, control_url: str
+) -> None:
+    save(store, {"tables": ["pets"], "format": "csv"}, "none")
+    workshop.services.state.look()
+    with psycopg.connect(control_url) as connection:
+        connection.execute("UPDATE export_control.service_state SET believed_at = believed_at - interval '40 days'")
+    said = sensors.due_schedules(context)
+    assert isinstance(said, SkipReason)
+    assert said.skip_message == "0 exports due, 0 missed fires skipped"
+    with psycopg.connect(control_url) as connection:
+        connection.execute("UPDATE export_control.service_state SET believed_at = now(), ahead_since = NULL")
+    run_what_is_asked_for(workshop, context)
