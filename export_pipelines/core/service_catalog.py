@@ -86,7 +86,10 @@ SERVICE_CATALOG = Catalog.model_validate(
                     f"schedule_id:uuid scheduled_for:{_INSTANT} window_end:{_INSTANT}",
                 )
                 | _excluded("Where the service stores things", f"package_prefix:text objects_removed_at:{_INSTANT}")
-                | _excluded("A secret of the caller or the service", "idempotency_key:text sealed_secrets:bytea secrets_sealed_for:uuid"),
+                | _excluded(
+                    "A secret of the caller or the service",
+                    "idempotency_key:text sealed_secrets:bytea secrets_sealed_for:uuid",
+                ),
             },
             "export_events": {
                 "source": "export_control.export_request_events",
