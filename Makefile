@@ -7,8 +7,9 @@ RUNTIME := $(VENV)/.installed
 DEVELOPMENT := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 3
+DISTRIBUTION := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up test check lint types contracts lock docs clean
+.PHONY: help setup demo up test test-all check lint types contracts lock docs clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,8 +37,11 @@ demo: setup ## Set up, start everything, run one verified export
 up: setup ## Set up and start everything
 	@$(BIN)/export-pipelines up
 
-test: debian-packages $(DEVELOPMENT) native ## Set up and run all tests against real parts
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: debian-packages $(DEVELOPMENT) native ## Set up and prove every promise once, against real parts
+	$(BIN)/python -m pytest -n $(WORKERS) $(DISTRIBUTION) -m "not exhaustive and not big"
+
+test-all: debian-packages $(DEVELOPMENT) native ## All tests: full products, kills, long histories, large data
+	EXPORT_TEST_KILLED_REQUESTS=100 $(BIN)/python -m pytest -n $(WORKERS) $(DISTRIBUTION)
 
 .PHONY: debian-packages native
 debian-packages:

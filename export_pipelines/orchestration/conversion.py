@@ -10,33 +10,28 @@ from export_pipelines.orchestration.export import (
     finish,
     inputs,
     package,
-    planned,
     publish,
     validate,
 )
-from export_pipelines.orchestration.holding import step
+from export_pipelines.orchestration.holding import working
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import RUN_LIMITS
-from export_pipelines.pipeline.plan import kept_rows
+from export_pipelines.pipeline.export import plan_step, retained_step
 from export_pipelines.pipeline.runs import CONVERT_JOB
 
 
 @op
 def plan_conversion(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
     """Take the request and find what it converts."""
-    return planned(context, config.request_id, export.services, job=CONVERT_JOB)
+    with working(context) as worker:
+        return plan_step(config.request_id, export.services, worker, job=CONVERT_JOB)
 
 
 @op
 def canonical(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
     """The canonical Parquet that the export left."""
-    services = export.services
-    with step(context, services, plan, "stage", expected_rows=0) as progress:
-        stage = kept_rows(plan, services)
-        progress.expect(sum(table.rows for table in stage.tables))
-        for table in stage.tables:
-            progress.advance(table=table.table, rows=table.rows)
-        return stage
+    with working(context) as worker:
+        return retained_step(plan, export.services, worker)
 
 
 convert_job: JobDefinition = GraphDefinition(

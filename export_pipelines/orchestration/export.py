@@ -26,22 +26,22 @@ from dagster import (
 from pydantic import Field
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict
 from export_pipelines.orchestration.assets import table_key
-from export_pipelines.orchestration.holding import ending, step, take
+from export_pipelines.orchestration.holding import working
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import SOURCE_POOL
-from export_pipelines.pipeline.archiving import open_lock
-from export_pipelines.pipeline.convert import convert_tables
 from export_pipelines.pipeline.deliver import deliver_due
-from export_pipelines.pipeline.package import StagedPackage, assemble_package
-from export_pipelines.pipeline.plan import plan_request, services_for
-from export_pipelines.pipeline.publish import publish as publish_package
-from export_pipelines.pipeline.runs import EXPORT_JOB, job_name
-from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.staging import stage_rows
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.export import (
+    convert_step,
+    package_step,
+    plan_step,
+    publish_step,
+    stage_step,
+    validate_step,
+)
+from export_pipelines.pipeline.package import StagedPackage
+from export_pipelines.pipeline.runs import EXPORT_JOB
 
 EXPORT_KEY = AssetKey("export")
 
@@ -52,25 +52,14 @@ class PlanConfig(Config):
     request_id: str = Field(description="Id of the row in export_control.export_requests.")
 
 
-def planned(context: OpExecutionContext, request_id: str, services: ExportServices, *, job: str) -> ExportPlan:
-    """Take the request and check it; `RequestRejected` when it is the work of another job."""
-    with ending(context, services, request_id):
-        request = take(services.requests, request_id, context.run)
-        if job_name(request) != job:
-            raise RequestRejected(f"request {request_id} is the work of {job_name(request)}", field="job")
-        plan = plan_request(request, services)
-        if plan.sealing is not None:
-            open_lock(plan, plan.sealing, services)  # a missing password or a bad key is said before rows are read
-        return plan
-
-
 def plan_op(tables: list[str]) -> OpDefinition:
     """The first op; it depends on every table asset for lineage, and loads none of them."""
 
     @op(name="plan", ins={table: In(Nothing) for table in tables}, out=Out(ExportPlan))
     def plan(context: OpExecutionContext, config: PlanConfig, export: ExportResource) -> ExportPlan:
         """Take the request and check it against the catalog."""
-        return planned(context, config.request_id, export.services, job=EXPORT_JOB)
+        with working(context) as worker:
+            return plan_step(config.request_id, export.services, worker, job=EXPORT_JOB)
 
     return plan
 
@@ -78,13 +67,12 @@ def plan_op(tables: list[str]) -> OpDefinition:
 @op(pool=SOURCE_POOL)
 def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan) -> Stage:
     """Read all tables from one snapshot, or from the lake of some time, into canonical Parquet."""
-    services = services_for(plan, export.services)
-    with step(context, services, plan, "stage", expected_rows=plan.expected_rows or 0) as progress:
-        staged = stage_rows(plan, services, progress)
+    with working(context) as worker:
+        staged = stage_step(plan, export.services, worker)
     for table in staged.tables if plan.catalog == export.services.catalog.name else ():
         context.log_event(
             AssetObservation(
-                asset_key=table_key(services.catalog, table.table),
+                asset_key=table_key(export.services.catalog, table.table),
                 metadata={"rows": table.rows, "request": plan.request_id, "snapshot": staged.snapshot.snapshot_id},
             )
         )
@@ -94,9 +82,8 @@ def stage(context: OpExecutionContext, export: ExportResource, plan: ExportPlan)
 @op
 def convert(context: OpExecutionContext, export: ExportResource, plan: ExportPlan, staged: Stage) -> list[ExportFile]:
     """Write the files of the format asked for."""
-    services = services_for(plan, export.services)
-    with step(context, services, plan, "convert", expected_rows=_rows(staged)) as progress:
-        return list(convert_tables(plan, staged, services, progress))
+    with working(context) as worker:
+        return list(convert_step(plan, staged, export.services, worker))
 
 
 @op
@@ -108,9 +95,8 @@ def validate(
     files: list[ExportFile],
 ) -> list[TableVerdict]:
     """Re-read every file with another library and compare with the source's own figures."""
-    services = services_for(plan, export.services)
-    with step(context, services, plan, "validate", expected_rows=_rows(staged)) as progress:
-        return list(validate_files(plan, staged, tuple(files), services, progress))
+    with working(context) as worker:
+        return list(validate_step(plan, staged, tuple(files), export.services, worker))
 
 
 @op
@@ -123,9 +109,8 @@ def package(
     verdicts: list[TableVerdict],
 ) -> StagedPackage:
     """Add README, datapackage.json, SHA256SUMS and the manifest; zip where asked for."""
-    services = services_for(plan, export.services)
-    with step(context, services, plan, "package", expected_rows=0):
-        return assemble_package(plan, staged, tuple(files), tuple(verdicts), services)
+    with working(context) as worker:
+        return package_step(plan, staged, tuple(files), tuple(verdicts), export.services, worker)
 
 
 @op
@@ -137,9 +122,8 @@ def publish(
     assembled: StagedPackage,
 ) -> Package:
     """Make the package visible and the request completed."""
-    services = services_for(plan, export.services)
-    with step(context, services, plan, "publish", expected_rows=0):
-        return publish_package(plan, staged, assembled, services, run_id=context.run_id)
+    with working(context) as worker:
+        return publish_step(plan, staged, assembled, export.services, worker)
 
 
 @op
@@ -201,7 +185,3 @@ def export_asset(catalog: Catalog) -> AssetsDefinition:
 def inputs(**sources: str) -> dict[str, DependencyDefinition]:
     """Dependencies of an op: input name → name of the op that makes it."""
     return {name: DependencyDefinition(node) for name, node in sources.items()}
-
-
-def _rows(staged: Stage) -> int:
-    return sum(table.rows for table in staged.tables)

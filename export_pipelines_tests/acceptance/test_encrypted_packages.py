@@ -198,7 +198,7 @@ def test_the_password_is_nowhere_after_an_export(
     request_id = workshop.order({**CONFIG, "encryption": AES}, requested_by="find me")
     assert holders("find me", control_url, workshop.settings.home)  # the search finds what is there
     assert holders(PASSWORD, control_url, workshop.settings.home) == []
-    workshop.run(request_id)
+    workshop.run_job(request_id)
     request = workshop.services.requests.get(request_id)
     assert request.status is RequestStatus.COMPLETED
     assert request.config["encryption"]["password"] == SEALED

@@ -18,6 +18,7 @@ from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.verify import verify_package
+from export_pipelines_tests.lanes import every_pair
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop
 
 SPINE = ["pets", "medical_records", "appointments", "invoices", "invoice_items", "lab_results"]
@@ -32,8 +33,9 @@ def source_count(clinic: ClinicSource, table: str, tenant: str, condition: str =
     return int(row[0])
 
 
-@pytest.mark.parametrize("compression", ["none", *CODECS, "zip"])
-@pytest.mark.parametrize("format_name", list(all_formats()))
+@pytest.mark.parametrize(
+    ("format_name", "compression"), every_pair(list(all_formats()), ["none", *CODECS, "zip"], base="csv")
+)
 def test_every_format_and_compression_ends_in_a_package_that_verifies(
     workshop: Workshop, clinic: ClinicSource, format_name: str, compression: str
 ) -> None:

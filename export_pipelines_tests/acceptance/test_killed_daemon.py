@@ -27,6 +27,9 @@ from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.pipeline.sweep import sweep
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import load_settings
+from export_pipelines_tests.lanes import EXHAUSTIVE
+
+pytestmark = pytest.mark.process
 
 REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "32")) // 2  # with each way to start runs
 TENANTS = 4
@@ -86,7 +89,7 @@ def run_workers(services: Services) -> list[int]:
     ]
 
 
-@pytest.fixture(params=["dagster", "warm"])
+@pytest.fixture(params=[pytest.param("dagster", marks=EXHAUSTIVE), "warm"])
 def workplace(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
     """A home of its own, with a reconciler that loses patience within seconds; runs in new processes or as copies."""
     for name, value in {

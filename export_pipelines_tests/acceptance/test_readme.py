@@ -18,6 +18,8 @@ from psycopg import sql
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines_tests.architecture.test_docs import ROOT, blocks
 
+pytestmark = pytest.mark.process
+
 LOGIN = "export_login"
 APPLICATION = """
 CREATE TABLE organisations (id bigint PRIMARY KEY, name text NOT NULL);

@@ -18,6 +18,9 @@ import psycopg
 import pytest
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
+from export_pipelines_tests.lanes import EXHAUSTIVE
+
+pytestmark = pytest.mark.process
 
 TENANT = "00000000-0000-4000-8000-000000000001"
 ROWS = 250_000  # enough to work on for some seconds
@@ -118,6 +121,7 @@ def terminate(ui_url: str, run_id: str) -> str:
         return str(json.load(answer)["data"]["terminateRun"]["__typename"])
 
 
+@EXHAUSTIVE
 def test_a_stopped_export_ends_as_it_was_meant(environment: Mapping[str, str], home: Path) -> None:
     """One service for three ways to stop an export, since starting it is most of the time."""
     with up(environment) as (_service, ui_url):

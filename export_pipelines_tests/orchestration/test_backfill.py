@@ -17,9 +17,12 @@ from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT
 from export_pipelines.settings import Settings
+from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import without_snapshot
 from export_pipelines_tests.orchestration.ui import CHECKED, WAIT_SECONDS, ask, backfill, node, owners_known, until
 from export_pipelines_tests.workshop import TENANTS
+
+pytestmark = pytest.mark.process
 
 MONTHS = [f"2024-{month:02d}-01" for month in range(1, 7)]
 NEW_TENANT = "00000000-0000-4000-8000-000000000099"
@@ -101,6 +104,7 @@ def test_a_backfill_from_the_ui_is_one_run_a_tenant_and_leaves_every_partition(
 
 
 @pytest.mark.timeout(2 * WAIT_SECONDS)
+@EXHAUSTIVE
 def test_the_daemon_makes_a_tenant_that_sql_added_a_partition(workplace: Workplace, services: Services) -> None:
     with psycopg.connect(str(workplace.admin_url), autocommit=True) as connection:
         columns = connection.execute(
@@ -137,6 +141,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
 }  # fmt: skip
 
 
+@EXHAUSTIVE
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_dagsters_command_line_materializes(workplace: Workplace, services: Services, name: str) -> None:
     """In this process, without the daemon; ``services`` has made the tenants known."""
@@ -146,6 +151,7 @@ def test_dagsters_command_line_materializes(workplace: Workplace, services: Serv
 
 
 @pytest.mark.timeout(2 * WAIT_SECONDS)
+@EXHAUSTIVE
 def test_dagsters_job_backfill_runs_through_the_daemon(workplace: Workplace, services: Services) -> None:
     wanted = [f"2024-0{month}-05|{TENANTS[0]}" for month in (2, 3)]
     workspace: Path = workplace.settings.home / "dagster" / "workspace.yaml"

@@ -18,9 +18,12 @@ from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.orchestration.partitions import BUCKET
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.settings import Settings
+from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import without_snapshot
 from export_pipelines_tests.orchestration.ui import WAIT_SECONDS, backfill, node, owners_known, until
 from export_pipelines_tests.workshop import TENANTS, ClinicSource
+
+pytestmark = [pytest.mark.process, EXHAUSTIVE]
 
 BUCKETS = 17
 SHARED = bucket_of(TENANTS[1], BUCKETS)

@@ -69,7 +69,7 @@ def run_what_is_asked_for(workshop: Workshop, context: SensorEvaluationContext) 
     assert isinstance(said, SkipReason)
     assert said.skip_message == "1 exports due, 0 missed fires skipped"
     (asked,) = [run for run in sensors.export_requests(context) or () if isinstance(run, RunRequest)]
-    workshop.run(asked.tags["export/request"])
+    workshop.run_job(asked.tags["export/request"])
     return workshop.services.requests.get(asked.tags["export/request"])
 
 

@@ -124,7 +124,7 @@ def test_a_run_that_meets_an_outage_leaves_its_attempts(
 ) -> None:
     request_id = workshop.order(CONFIG)
     break_store(objects)
-    workshop.run(request_id)
+    workshop.run_job(request_id)
     request = requests.get(request_id)
     assert (request.status, request.error_type, request.attempt, request.max_attempts) == (
         "queued",
@@ -140,7 +140,7 @@ def test_after_the_deadline_it_fails_and_says_so(workshop: Workshop, requests: R
     with psycopg.connect(workshop.settings.require_control_url()) as connection:
         connection.execute("UPDATE export_control.export_requests SET unavailable_since = now() - interval '5 hours'")
     break_store(objects)
-    workshop.run(request_id)
+    workshop.run_job(request_id)
     request = requests.get(request_id)
     assert (request.status, request.error_type, request.attempt) == ("failed", "unavailable", 1)
     assert str(request.error_message).endswith("; nothing answered until the deadline for outages")

@@ -12,8 +12,9 @@ from dagster._core.test_utils import create_run_for_test
 
 from export_pipelines.core.errors import Cancelled
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.orchestration.holding import take
+from export_pipelines.orchestration.holding import worker_of
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
+from export_pipelines.pipeline.attempt import take
 from export_pipelines.pipeline.runs import EXPORT_JOB, run_tags
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines_tests.workshop import Workshop
@@ -73,7 +74,7 @@ def held(
 ) -> tuple[ExportRequest, DagsterRun]:
     """A request at work, and its run."""
     run = make_run(queued, S.STARTED)
-    return take(workshop.services.requests, queued.id, run), run
+    return take(workshop.services.requests, queued.id, worker_of(run)), run
 
 
 def look(requests: RequestStore, request: ExportRequest) -> tuple[str, int, str | None]:
@@ -152,7 +153,7 @@ def test_a_run_that_ended_without_publishing_is_tried_again(
     status: DagsterRunStatus, workshop: Workshop, requests: RequestStore, queued: ExportRequest, make_run: Any
 ) -> None:
     run = make_run(queued, status)
-    request = take(requests, queued.id, run)
+    request = take(requests, queued.id, worker_of(run))
     assert reconcile(request, workshop.instance, requests) == "queued again"
 
 
@@ -186,7 +187,7 @@ def test_a_run_that_was_stopped_with_the_service_gives_its_request_back(
 ) -> None:
     """Interrupted between two steps: Dagster says CANCELED, but nobody had asked for it."""
     run = make_run(queued, S.CANCELED)
-    request = take(requests, queued.id, run)
+    request = take(requests, queued.id, worker_of(run))
     assert ended(request, run, workshop.instance, requests) == "queued again"
     now = requests.get(queued.id)
     assert (now.attempt, now.max_attempts) == (2, 4)
@@ -197,7 +198,7 @@ def test_a_command_line_that_was_interrupted_cancels_its_request(
 ) -> None:
     request = requests.get(workshop.order(CONFIG, launched_by="cli"))
     run = make_run(request, S.CANCELED)
-    assert ended(take(requests, request.id, run), run, workshop.instance, requests) == "cancelled"
+    assert ended(take(requests, request.id, worker_of(run)), run, workshop.instance, requests) == "cancelled"
 
 
 @pytest.mark.parametrize("status", [S.FAILURE, S.SUCCESS, S.CANCELED])
@@ -205,7 +206,7 @@ def test_a_request_that_is_to_be_cancelled_is_cancelled_however_its_run_ends(
     status: DagsterRunStatus, workshop: Workshop, requests: RequestStore, queued: ExportRequest, make_run: Any
 ) -> None:
     run = make_run(queued, status)
-    take(requests, queued.id, run)
+    take(requests, queued.id, worker_of(run))
     requests.request_cancel(queued.id)
     assert ended(requests.get(queued.id), run, workshop.instance, requests) == "cancelled"
 
@@ -221,7 +222,7 @@ def test_the_end_of_an_earlier_attempt_does_not_touch_the_next(
     requests.requeue(queued.id, attempt=1, run_id=None, error_type="lost", message="m")
     request = requests.get(queued.id)
     assert ended(request, earlier, workshop.instance, requests) is None
-    taken = take(requests, queued.id, make_run(request, S.STARTED))
+    taken = take(requests, queued.id, worker_of(make_run(request, S.STARTED)))
     assert ended(taken, earlier, workshop.instance, requests) is None
     assert requests.get(queued.id) == taken
 
@@ -240,7 +241,7 @@ def test_a_run_of_an_earlier_attempt_cannot_take_the_next(
     late = make_run(queued, S.STARTED)
     requests.requeue(queued.id, attempt=1, run_id=None, error_type="lost", message="m")
     with pytest.raises(Cancelled, match="attempt 2"):
-        take(requests, queued.id, late)
+        take(requests, queued.id, worker_of(late))
     assert look(requests, queued) == ("queued", 2, None)
 
 
@@ -252,7 +253,7 @@ def test_a_re_execution_takes_the_request_though_it_carries_its_parents_tags(
     again = create_run_for_test(
         workshop.instance, job_name=EXPORT_JOB, parent_run_id=parent.run_id, root_run_id=parent.run_id, tags=parent.tags
     )
-    assert take(requests, request.id, again).attempt == 2
+    assert take(requests, request.id, worker_of(again)).attempt == 2
     workshop.instance.report_run_failed(again)
     assert ended(requests.get(request.id), known(workshop, again), workshop.instance, requests) == "queued again"
 
