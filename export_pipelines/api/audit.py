@@ -47,7 +47,7 @@ class Entries(BaseModel):
 
 @router.get(
     "",
-    summary="Who did what",
+    summary="List audit entries",
     response_model=Entries,
     responses={200: {"content": {"application/x-ndjson": {}, "text/csv": {}}}},
 )

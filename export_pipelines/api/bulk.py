@@ -54,7 +54,7 @@ class BatchOut(BaseModel):
     jobs: list[JobSummary]
 
 
-@router.post("/bulk", status_code=HTTPStatus.ACCEPTED, summary="Ask for whole tables", response_model=BulkCreated)
+@router.post("/bulk", status_code=HTTPStatus.ACCEPTED, summary="Request a bulk export", response_model=BulkCreated)
 def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
     """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
     configurations = wanted.configurations()
@@ -97,7 +97,7 @@ def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, k
     return launched(call, requests, response, background)
 
 
-@router.get("/batches/{batch_id}", summary="How far a bulk order is", response_model=BatchOut)
+@router.get("/batches/{batch_id}", summary="Get status of a bulk export", response_model=BatchOut)
 def get_batch(call: Calling, batch_id: UUID, response: Response) -> BatchOut:
     with call.acting(Action.SEE_BATCH, str(batch_id)) as work:
         batch = BatchStore(work.control).get(str(batch_id))

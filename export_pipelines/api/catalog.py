@@ -75,7 +75,7 @@ class CatalogOut(BaseModel):
     aggregations: list[Aggregation]
 
 
-@router.get("/catalog", summary="Tables, columns, formats and options", response_model=CatalogOut)
+@router.get("/catalog", summary="Get the catalog", response_model=CatalogOut)
 def get_catalog(call: Calling) -> CatalogOut:
     """Only what the caller's role may export."""
     require(call.caller, Action.SEE_CATALOG)

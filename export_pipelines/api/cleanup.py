@@ -40,7 +40,7 @@ class CleanedUp(BaseModel):
     remaining: int = Field(description="More than one call takes; call again while this is not 0.")
 
 
-@router.post("/cleanup", summary="Remove old exports", response_model=CleanedUp)
+@router.post("/cleanup", summary="Delete old exports", response_model=CleanedUp)
 def clean_up(call: Calling, wanted: Cleanup, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
     """Completed exports of the tenant expire: links and downloads end at once, files are gone within moments, at the
     latest with the nightly cleanup. The history keeps a line of each."""

@@ -29,7 +29,7 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/{job_id}/download", summary="All files as one", response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download", summary="Download all files as one ZIP", response_class=Response, responses=_BYTES)
 @router.head("/{job_id}/download", include_in_schema=False)
 def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     """The package as one file: its archive where it has one, else a ZIP of its files."""
@@ -41,7 +41,7 @@ def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
     return _handed_out(call, job_id, lambda: package_response(request, files, folder, call.services.store))
 
 
-@router.get("/{job_id}/download/{index}", summary="One file", response_class=Response, responses=_BYTES)
+@router.get("/{job_id}/download/{index}", summary="Download a file", response_class=Response, responses=_BYTES)
 @router.head("/{job_id}/download/{index}", include_in_schema=False)
 def download_file(
     call: Calling, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]

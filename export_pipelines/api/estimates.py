@@ -66,7 +66,7 @@ class EstimateOut(BaseModel):
     left_out: LeftOut = Field(description="What the export would leave out.")
 
 
-@router.post("/estimate", summary="What an export would be", response_model=EstimateOut)
+@router.post("/estimate", summary="Estimate an export", response_model=EstimateOut)
 def estimate(
     call: Calling,
     response: Response,

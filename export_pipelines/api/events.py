@@ -77,7 +77,7 @@ def first_status(call: Calling, job_id: UUID, watchers: Annotated[Watchers, Depe
     return read_status(call, job_id)
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Progress as it happens")
+@router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Stream progress")
 async def watch_job(
     call: Calling,
     job_id: UUID,

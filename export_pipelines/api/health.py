@@ -42,13 +42,13 @@ class Readiness(BaseModel):
     clock: Part = Field(description="The clock runs evenly, and the service's agrees with the database's.")
 
 
-@router.get(HEALTH, summary="The process answers", response_model=Health)
+@router.get(HEALTH, summary="Check liveness", response_model=Health)
 async def healthz() -> Health:
     """Without a thread, so that it answers while all of them are at work."""
     return Health()
 
 
-@router.get(READINESS, summary="Check that the service works", response_model=Readiness)
+@router.get(READINESS, summary="Check readiness", response_model=Readiness)
 async def readyz(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> Readiness:
     """503 while the database or the object store does not work, so that a load balancer looks elsewhere.
 

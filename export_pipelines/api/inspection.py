@@ -97,7 +97,7 @@ class Metadata(BaseModel):
     lineage: Lineage
 
 
-@router.post("/{job_id}/validate", summary="Check it again", response_model=Validation)
+@router.post("/{job_id}/validate", summary="Verify an export", response_model=Validation)
 def validate_job(call: Calling, response: Response, job_id: UUID, wanted: ValidationWanted) -> Validation:
     """What is stored now is checked as `export-pipelines verify` does it; what is wrong is in `problems`."""
     with ExitStack() as held:
@@ -122,7 +122,7 @@ def validate_job(call: Calling, response: Response, job_id: UUID, wanted: Valida
     return _told(found)
 
 
-@router.get("/{job_id}/metadata", summary="Schema, statistics, lineage", response_model=Metadata)
+@router.get("/{job_id}/metadata", summary="Get metadata", response_model=Metadata)
 def get_metadata(call: Calling, job_id: UUID) -> Metadata:
     """As its manifest tells; of an encrypted or damaged export what the service itself knows."""
     with call.acting(Action.READ, str(job_id)) as work:

@@ -73,7 +73,7 @@ class Deleted(BaseModel):
     space_freed_mb: float
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Ask for an export", response_model=JobCreated)
+@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Request an export", response_model=JobCreated)
 def create_job(
     call: Calling,
     config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
@@ -88,7 +88,7 @@ def create_job(
 @router.post(
     "/{job_id}/convert",
     status_code=HTTPStatus.ACCEPTED,
-    summary="The same rows in another format",
+    summary="Convert an export",
     response_model=JobCreated,
 )
 def convert_job(
@@ -100,7 +100,7 @@ def convert_job(
     return ordered(call, Action.CONVERT, raw, background, key)
 
 
-@router.get("", summary="History", response_model=JobPage, response_model_exclude_none=False)
+@router.get("", summary="List exports", response_model=JobPage, response_model_exclude_none=False)
 def list_jobs(
     call: Calling,
     response: Response,
@@ -133,7 +133,7 @@ def list_jobs(
     return JobPage(jobs=[summary_of(request, call.services.base_url) for request in found], next_cursor=following)
 
 
-@router.get("/{job_id}", summary="All of an export", response_model=Job)
+@router.get("/{job_id}", summary="Get an export", response_model=Job)
 def get_job(call: Calling, job_id: UUID) -> Job:
     with call.acting(Action.READ, str(job_id)) as work:
         request = visible(work, job_id)
@@ -150,7 +150,7 @@ def _left_out(request: ExportRequest, store: ObjectStore) -> Omissions | str:
     return "The export is not completed."
 
 
-@router.get("/{job_id}/status", summary="How far it is", response_model=JobStatus)
+@router.get("/{job_id}/status", summary="Get status", response_model=JobStatus)
 def get_status(call: Calling, job_id: UUID, response: Response) -> JobStatus:
     status = read_status(call, job_id)
     if status.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
@@ -158,7 +158,7 @@ def get_status(call: Calling, job_id: UUID, response: Response) -> JobStatus:
     return status
 
 
-@router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Stop it", response_model=JobStatus)
+@router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel an export", response_model=JobStatus)
 def cancel_job(call: Calling, job_id: UUID, key: IdempotencyKey = None) -> Response:
     """At once when queued; a run stops with its next heartbeat and publishes nothing. 409 when it has ended."""
     with call.acting(Action.CANCEL, str(job_id)) as work:
@@ -170,7 +170,7 @@ def cancel_job(call: Calling, job_id: UUID, key: IdempotencyKey = None) -> Respo
         return once(call, work, key, cancel)
 
 
-@router.post("/{job_id}/retry", status_code=HTTPStatus.ACCEPTED, summary="Once more", response_model=JobStatus)
+@router.post("/{job_id}/retry", status_code=HTTPStatus.ACCEPTED, summary="Retry an export", response_model=JobStatus)
 def retry_job(
     call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
 ) -> Response:
@@ -191,7 +191,7 @@ def retry_job(
     return launched(call, queued, response, background)
 
 
-@router.delete("/{job_id}", summary="Remove its files", response_model=Deleted)
+@router.delete("/{job_id}", summary="Delete an export", response_model=Deleted)
 def delete_job(call: Calling, job_id: UUID) -> Deleted:
     """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work.
 

@@ -58,7 +58,7 @@ router = APIRouter(tags=["operations"], responses=ANSWERS)
 
 @router.get(
     "/metrics",
-    summary="Figures for Prometheus",
+    summary="Get metrics for Prometheus",
     response_class=PlainTextResponse,
     responses={200: {"content": {"application/openmetrics-text": {}}}},
 )

@@ -46,7 +46,7 @@ class QueueStats(BaseModel):
     quietest_run_seconds: float | None = Field(description="Since the run that is silent longest told that it lives.")
 
 
-@router.get("/stats", summary="State of the queue", response_model=QueueStats)
+@router.get("/stats", summary="Get queue statistics", response_model=QueueStats)
 def queue_stats(
     call: Calling,
     tenant: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT, description="For operators.")] = None,

@@ -106,7 +106,7 @@ class ScheduleDeleted(BaseModel):
     deleted: bool
 
 
-@router.post("", status_code=HTTPStatus.CREATED, summary="Save a schedule", response_model=ScheduleOut)
+@router.post("", status_code=HTTPStatus.CREATED, summary="Create a schedule", response_model=ScheduleOut)
 def create_schedule(
     call: Calling,
     wanted: ScheduleWanted,
@@ -130,7 +130,7 @@ def create_schedule(
         return once(call, work, key, create)
 
 
-@router.get("", summary="Schedules", response_model=SchedulePage)
+@router.get("", summary="List schedules", response_model=SchedulePage)
 def list_schedules(
     call: Calling,
     response: Response,
@@ -145,13 +145,13 @@ def list_schedules(
     return SchedulePage(schedules=[_out(schedule, call) for schedule in found], next_cursor=following)
 
 
-@router.get("/{schedule_id}", summary="A schedule", response_model=ScheduleOut)
+@router.get("/{schedule_id}", summary="Get a schedule", response_model=ScheduleOut)
 def get_schedule(call: Calling, schedule_id: UUID) -> ScheduleOut:
     with call.acting(Action.SEE_SCHEDULES, str(schedule_id)) as work:
         return _out(work.schedules.get(str(schedule_id)), call)
 
 
-@router.put("/{schedule_id}", summary="Save it anew", response_model=ScheduleOut)
+@router.put("/{schedule_id}", summary="Replace a schedule", response_model=ScheduleOut)
 def update_schedule(
     call: Calling,
     schedule_id: UUID,
@@ -176,7 +176,7 @@ def update_schedule(
         return once(call, work, key, update)
 
 
-@router.post("/{schedule_id}/pause", summary="Pause it", response_model=ScheduleOut)
+@router.post("/{schedule_id}/pause", summary="Pause a schedule", response_model=ScheduleOut)
 def pause_schedule(call: Calling, schedule_id: UUID, key: IdempotencyKey = None) -> Response:
     """It fires no more until it is resumed; an export at work goes on. 409 when it is paused."""
     with call.acting(Action.PAUSE_SCHEDULE, str(schedule_id)) as work:
@@ -188,7 +188,7 @@ def pause_schedule(call: Calling, schedule_id: UUID, key: IdempotencyKey = None)
         return once(call, work, key, pause)
 
 
-@router.post("/{schedule_id}/resume", summary="Go on", response_model=ScheduleOut)
+@router.post("/{schedule_id}/resume", summary="Resume a schedule", response_model=ScheduleOut)
 def resume_schedule(
     call: Calling, schedule_id: UUID, how: Resumption | None = None, key: IdempotencyKey = None
 ) -> Response:
@@ -203,7 +203,9 @@ def resume_schedule(
         return once(call, work, key, resume)
 
 
-@router.post("/{schedule_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run it now", response_model=JobCreated)
+@router.post(
+    "/{schedule_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run a schedule now", response_model=JobCreated
+)
 def run_schedule(call: Calling, schedule_id: UUID, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
     """An export as if it fired now, in your name and role; its next fire stays."""
     made: list[ExportRequest] = []
@@ -234,7 +236,7 @@ def run_schedule(call: Calling, schedule_id: UUID, background: BackgroundTasks, 
     return launched(call, made, response, background)
 
 
-@router.delete("/{schedule_id}", summary="Delete it", response_model=ScheduleDeleted)
+@router.delete("/{schedule_id}", summary="Delete a schedule", response_model=ScheduleDeleted)
 def delete_schedule(call: Calling, schedule_id: UUID) -> ScheduleDeleted:
     """It fires no more; exports that it made stay."""
     with call.acting(Action.DELETE_SCHEDULE, str(schedule_id)) as work:

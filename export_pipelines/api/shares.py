@@ -71,7 +71,9 @@ class Links(BaseModel):
     links: list[LinkOut]
 
 
-@router.post("/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Make a link", response_model=LinkCreated)
+@router.post(
+    "/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Create a share link", response_model=LinkCreated
+)
 def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
     password_hash = _hashed(call, job_id, wanted.password)
@@ -130,7 +132,7 @@ def _is_shareable(work: Work, job_id: UUID) -> bool:
     return True
 
 
-@router.get("/{job_id}/share", summary="Links of an export", response_model=Links)
+@router.get("/{job_id}/share", summary="List share links", response_model=Links)
 def list_links(call: Calling, job_id: UUID) -> Links:
     """Expired and revoked ones too; never their addresses."""
     with call.acting(Action.READ, str(job_id)) as work:
@@ -138,7 +140,7 @@ def list_links(call: Calling, job_id: UUID) -> Links:
     return Links(links=[LinkOut(**asdict(link)) for link in links])
 
 
-@router.delete("/{job_id}/share/{link_id}", summary="Revoke a link", response_model=LinkOut)
+@router.delete("/{job_id}/share/{link_id}", summary="Revoke a share link", response_model=LinkOut)
 def revoke_link(call: Calling, job_id: UUID, link_id: UUID) -> LinkOut:
     """From now on it does not work, downloads that go on excepted."""
     with call.acting(Action.REVOKE, str(job_id)) as work:

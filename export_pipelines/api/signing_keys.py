@@ -38,7 +38,7 @@ class PublicKeySet(BaseModel):
 
 @router.get(
     PATH,
-    summary="Public keys of manifests' signatures, as a JSON Web Key Set",
+    summary="Get the public signing keys",
     response_model=PublicKeySet,
     response_model_exclude_none=True,
 )

@@ -79,7 +79,7 @@ class TemplateDeleted(BaseModel):
     deleted: bool
 
 
-@router.post("", status_code=HTTPStatus.CREATED, summary="Save a template", response_model=TemplateOut)
+@router.post("", status_code=HTTPStatus.CREATED, summary="Create a template", response_model=TemplateOut)
 def create_template(
     call: Calling, wanted: TemplateWanted, body: Annotated[bytes, Depends(body_of)], key: IdempotencyKey = None
 ) -> Response:
@@ -100,7 +100,7 @@ def create_template(
         return once(call, work, key, create)
 
 
-@router.get("", summary="Templates", response_model=TemplatePage)
+@router.get("", summary="List templates", response_model=TemplatePage)
 def list_templates(
     call: Calling,
     response: Response,
@@ -115,13 +115,13 @@ def list_templates(
     return TemplatePage(templates=[_out(template, call) for template in found], next_cursor=following)
 
 
-@router.get("/{template_id}", summary="A template", response_model=TemplateOut)
+@router.get("/{template_id}", summary="Get a template", response_model=TemplateOut)
 def get_template(call: Calling, template_id: UUID) -> TemplateOut:
     with call.acting(Action.SEE_TEMPLATES, str(template_id)) as work:
         return _out(work.templates.get(str(template_id)), call)
 
 
-@router.put("/{template_id}", summary="Save it anew", response_model=TemplateOut)
+@router.put("/{template_id}", summary="Replace a template", response_model=TemplateOut)
 def update_template(
     call: Calling,
     template_id: UUID,
@@ -143,7 +143,7 @@ def update_template(
         return once(call, work, key, update)
 
 
-@router.post("/{template_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run it", response_model=JobCreated)
+@router.post("/{template_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run a template", response_model=JobCreated)
 def run_template(
     call: Calling,
     template_id: UUID,
@@ -164,7 +164,7 @@ def run_template(
     return ordered(call, Action.CREATE, raw, background, key, also=used)
 
 
-@router.delete("/{template_id}", summary="Delete it", response_model=TemplateDeleted)
+@router.delete("/{template_id}", summary="Delete a template", response_model=TemplateDeleted)
 def delete_template(call: Calling, template_id: UUID) -> TemplateDeleted:
     """Exports and schedules made from it stay."""
     with call.acting(Action.DELETE_TEMPLATE, str(template_id)) as work:
