@@ -78,12 +78,16 @@ def written(rows: pa.Table, format_name: str, folder: Path, table: str = "t") ->
     return path, head
 
 
-def problems(rows: pa.Table, figures: TableAggregates, format_name: str, folder: Path) -> list[str]:
-    """What validation finds wrong with the file: against the database's figures, and row by row."""
-    path, head = written(rows, format_name, folder)
-    found = account(find_format(format_name).read(path, head), rows.schema)
-    digests = account(rows.to_batches(), rows.schema).digest, found.digest
-    return differences(figures, found.aggregates, rows.schema) + (["digest"] if digests[0] != digests[1] else [])
+def problems(rows: pa.Table, figures: TableAggregates, formats: Iterable[str], folder: Path) -> list[str]:
+    """What validation finds wrong with files of these formats: against the database's figures, and row by row."""
+    digest = account(rows.to_batches(), rows.schema).digest
+    found = []
+    for name in formats:
+        path, head = written(rows, name, folder)
+        read = account(find_format(name).read(path, head), rows.schema)
+        wrong = differences(figures, read.aggregates, rows.schema) + (["digest"] if read.digest != digest else [])
+        found += [f"{name}: {problem}" for problem in wrong]
+    return found
 
 
 def load(url: str, *scripts: str | bytes) -> None:

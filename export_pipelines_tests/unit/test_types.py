@@ -64,7 +64,7 @@ def test_a_type_is_known_by_the_name_postgresql_prints(written: str, printed: st
         ("numeric(5,-2)", Kind.NUMERIC, pa.string(), "text"),
         ("numeric(2,5)", Kind.NUMERIC, pa.string(), "text"),
         ("varchar(20)", Kind.TEXT, pa.string(), None),
-        ("char(3)", Kind.TEXT, pa.string(), "text"),
+        ("char(3)", Kind.TEXT, pa.string(), None),
         ("uuid", Kind.TEXT, pa.string(), "text"),
         ("money", Kind.TEXT, pa.string(), "text"),
         ("app.mood", Kind.TEXT, pa.string(), "text"),
