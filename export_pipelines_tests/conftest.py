@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -25,6 +26,12 @@ from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import as_before, shape
 from export_pipelines_tests.host import Host, host_of
 from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
+
+# How long an example takes depends on the machine's load, which no test may depend on.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["export_pipelines_tests.servers.fixtures"]
 

@@ -49,6 +49,6 @@ def _incomparable(catalog: Catalog, name: str, resolution: Resolution) -> Iterat
     if owner is not None and owner.problem:
         step = "change its type, or exclude the table"
         if owner.column_type in TEXTS:
-            step += "; where it holds the key as PostgreSQL prints it, set tenant.type to text"
-        message = f"{end}.{column} {owner.problem} ({catalog.tenant.table}.{catalog.tenant.key}; see tenant.type)"
+            step = f"set `tenant.type` to text where it holds the key as PostgreSQL prints it; else {step}"
+        message = f"{end}.{column} is {owner.column_type}, `tenant.type` is {catalog.tenant.type}: it {owner.problem}"
         yield error(message, step, table=name)
