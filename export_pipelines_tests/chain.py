@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.ports import TableHead
@@ -37,7 +38,12 @@ class Chain:
     @contextmanager
     def snapshot(self, engine: Engine, tenant: str = "1") -> Iterator[PostgresSnapshot]:
         source = PostgresSource(
-            self.url, self.catalog, check_tables=lambda *_: None, report=cast("Any", None), engine=engine
+            self.url,
+            self.catalog,
+            check_tables=lambda *_: None,
+            report=cast("Any", None),
+            compare=find_unknown,
+            engine=engine,
         )
         with source.snapshot(TenantScope(tenant_id=tenant)) as snapshot:
             yield snapshot

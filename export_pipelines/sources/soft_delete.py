@@ -55,7 +55,7 @@ def _equal(values: pa.Array, table: Table) -> pa.Array:
     text = alive_text(column, table.alive_when)  # type: ignore[arg-type] # callers have one
     kind = value_type(column.type).kind
     if pa.types.is_string(values.type):
-        return _equal_texts(values, _reader(kind), text)
+        return _equal_texts(values, _without_padding if value_type(column.type).padded else _reader(kind), text)
     scalar = _scalar(kind, text, values.type)
     return pc.equal(values, scalar) if scalar is not None else pa.nulls(len(values), pa.bool_())
 
@@ -75,6 +75,10 @@ def _reader(kind: Kind) -> Callable[[str], object]:
     if kind in (Kind.TIMESTAMP, Kind.INSTANT, Kind.DATE):
         return _moment
     return str
+
+
+def _without_padding(text: str) -> str:
+    return text.rstrip(" ")
 
 
 def _number(text: str) -> Decimal | str:

@@ -44,9 +44,8 @@ def test_only_the_settings_read_the_environment(module: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_every_module_says_what_belongs_in_it_and_stays_short(module: Path) -> None:
+def test_every_module_says_what_belongs_in_it(module: Path) -> None:
     text = module.read_text(encoding="utf-8")
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), "a module starts with what belongs in it"
-    assert len(text.splitlines()) <= 420, "split it"
     assert module.stem not in ("utils", "helpers", "common", "misc", "manager")

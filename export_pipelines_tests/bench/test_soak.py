@@ -71,7 +71,7 @@ def test_a_process_is_known_by_its_command_line_and_counts_without_its_copies() 
         finally:
             for process in (database, daemon, copy):
                 process.communicate(b"\n")
-    assert {name: each.pid for name, each in found.items()} == {
-        "up": os.getpid(), "PostgreSQL": database.pid, "daemon": daemon.pid,
-    }  # fmt: skip
-    assert all(each.rss_bytes >= each.pss_bytes > 0 and each.threads > 0 for each in found.values())
+    ours = {"up": os.getpid(), "PostgreSQL": database.pid, "daemon": daemon.pid}
+    assert {name: found[name].pid for name in ours} == ours  # other tests' servers are children of this process, too
+    assert copy.pid not in {each.pid for each in found.values()}
+    assert all(found[name].rss_bytes >= found[name].pss_bytes > 0 and found[name].threads > 0 for name in ours)

@@ -158,8 +158,8 @@ def test_several_dispatchers_at_once_make_each_request_once(
     control: ControlDatabase, migrated: str, store: ScheduleStore
 ) -> None:
     with control.transaction():
-        for _ in range(300):
-            save(store)
+        for number in range(300):
+            save(store, owner=f"user {number % 3}")
     done: list[Dispatched] = []
 
     def work() -> None:

@@ -14,6 +14,7 @@ from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.check import check_drift, static_isolation
 from export_pipelines.catalog.resolving import resolve
 from export_pipelines.catalog.rls import apply_rls
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import TableSelection, TenantScope
@@ -127,7 +128,9 @@ def test_every_row_that_a_foreign_key_would_accept_is_read_and_no_other(
     url, catalog = fresh(running), catalog_of(key, column)
     prepare(url, catalog, key, column, tenant, [*own, *others])
     login = login_url(running, url, catalog.reader_role)
-    source = PostgresSource(login, catalog, check_tables=require_sound, report=attest_session, resolve=resolve)
+    source = PostgresSource(
+        login, catalog, check_tables=require_sound, report=attest_session, compare=find_unknown, resolve=resolve
+    )
     assert rows(source, "marks", tenant) == rows(source, "lines", tenant) == (len(own), len(own))
 
     monkeypatch.setattr(relation, "tenant_condition", lambda *_: sql.SQL("TRUE"))
@@ -135,7 +138,9 @@ def test_every_row_that_a_foreign_key_would_accept_is_read_and_no_other(
     with psycopg.connect(url, autocommit=True) as connection:
         for policy in ("export_tenant_read", "export_tenant_only"):
             connection.execute(f"ALTER POLICY {policy} ON marks USING (true)")
-    open_source = PostgresSource(login, catalog, check_tables=lambda *_: None, report=attest_session, resolve=resolve)
+    open_source = PostgresSource(
+        login, catalog, check_tables=lambda *_: None, report=attest_session, compare=find_unknown, resolve=resolve
+    )
     with pytest.raises(IntegrityViolation, match="rows of another tenant"):
         rows(open_source, "marks", tenant)
 
@@ -161,6 +166,8 @@ def test_tenants_are_told_apart_letter_by_letter(debian_postgres: Any) -> None:
     url, catalog = fresh(debian_postgres), catalog_of(CI, "text")
     prepare(url, catalog, CI, "text", "acme", ["acme"])
     login = login_url(debian_postgres, url, catalog.reader_role)
-    source = PostgresSource(login, catalog, check_tables=require_sound, report=attest_session, resolve=resolve)
+    source = PostgresSource(
+        login, catalog, check_tables=require_sound, report=attest_session, compare=find_unknown, resolve=resolve
+    )
     with pytest.raises(Exception, match="not among the tenants"):
         rows(source, "marks", "ACME")

@@ -15,6 +15,7 @@ import pytest
 from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.resolving import resolve
 from export_pipelines.catalog.rls import apply_rls
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportPlan, TenantScope
@@ -58,7 +59,9 @@ def test_other_spellings_and_shared_rows_of_a_tenant_are_in_the_lake_and_come_ou
         )
         apply_rls(connection, catalog)
     login = login_url(postgres, url, catalog.reader_role)
-    source = PostgresSource(login, catalog, check_tables=require_sound, report=attest_session, resolve=resolve)
+    source = PostgresSource(
+        login, catalog, check_tables=require_sound, report=attest_session, compare=find_unknown, resolve=resolve
+    )
     store = LocalStore(tmp_path)
     with writing_lake(catalog, store, run_id="run", scratch=tmp_path) as lake:
         (part,) = lake.materialize_all("marks", TENANT, [None], source, REUSE_NOTHING)

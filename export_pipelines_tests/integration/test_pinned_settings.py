@@ -13,6 +13,7 @@ from psycopg import sql
 from export_pipelines.catalog.load import dump_catalog, load_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, rls_sql
+from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.core.session_settings import SETTINGS, TRANSACTION_DEFAULTS
@@ -85,7 +86,9 @@ def test_every_pinned_setting_is_among_the_hostile_ones() -> None:
 
 def read_all(url: str, catalog: Catalog, engine: Engine) -> list[Any]:
     """Rows and figures of the first tenant, with the tenants."""
-    source = PostgresSource(url, catalog, check_tables=lambda *_: None, report=None, engine=engine)  # type: ignore[arg-type]
+    source = PostgresSource(
+        url, catalog, check_tables=lambda *_: None, report=None, compare=find_unknown, engine=engine
+    )  # type: ignore[arg-type]
     found: list[Any] = [source.tenants()]
     with source.snapshot(TenantScope(tenant_id="1")) as snapshot:
         for name in sorted(catalog.tables):
