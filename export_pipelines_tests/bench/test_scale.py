@@ -22,6 +22,9 @@ from export_pipelines_tests.bench.scale.place import Place, place
 from export_pipelines_tests.bench.scale.suite import Size, measure
 from export_pipelines_tests.bench.scale.tables import scale
 from export_pipelines_tests.bench.test_report import MACHINE
+from export_pipelines_tests.lanes import EXHAUSTIVE
+
+pytestmark = [pytest.mark.process, EXHAUSTIVE]
 
 SMALL = Case(name="small", label="3 tenants", tenants=3, months=2)
 _CHANGING = ("records", "timestamp", "storage_id")
