@@ -73,7 +73,7 @@ def test_pruning_keeps_partitions_materialised_and_takes_everything_else(lake: L
     other = lake.materialize("pets", partition(TENANTS[1], MARCH)).run_id
     whole = lake.materialize("clinics", TENANTS[0]).run_id
     workshop = replace(lake.workshop, instance=instance)
-    exports = [str(workshop.export({"tables": ["pets"], "format": "csv"}).run_id) for _ in range(2)]
+    exports = [str(workshop.export_by_job({"tables": ["pets"], "format": "csv"}).run_id) for _ in range(2)]
     before = partitions_by_the_ui(instance, "pets")
     assert before["partitionStats"]["numMaterialized"] == 3
 
