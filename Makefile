@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 3
 DISTRIBUTION := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo up test test-all check lint types contracts lock docs clean
+.PHONY: help setup demo up test test-all trials check lint types contracts lock docs clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,15 @@ $(RUNTIME): requirements.lock pyproject.toml $(wildcard export_pipelines/sources
 $(DEVELOPMENT): requirements-dev.lock $(RUNTIME)
 	$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
+
+trials: debian-packages $(DEVELOPMENT) native ## Repeat the long trials: 780 requests under some 290 kills, faults, forged archives, two hours of work
+	EXPORT_TEST_KILLED_REQUESTS=780 EXPORT_TEST_EXAMPLES=5000 $(BIN)/python -m pytest -n 0 --timeout 0 \
+	  export_pipelines_tests/acceptance/test_killed_daemon.py export_pipelines_tests/acceptance/test_stopped_service.py \
+	  export_pipelines_tests/acceptance/test_warm_runs.py export_pipelines_tests/acceptance/test_publish_races.py \
+	  export_pipelines_tests/orchestration/test_outages.py export_pipelines_tests/orchestration/test_clock_set_back.py \
+	  export_pipelines_tests/integration/test_outages.py export_pipelines_tests/tenancy export_pipelines_tests/api
+	@$(BENCH) soak --exports 3000 --hours 2
+	@$(BENCH) report
 
 demo: setup ## Set up, start everything, run one verified export
 	@$(BIN)/export-pipelines demo

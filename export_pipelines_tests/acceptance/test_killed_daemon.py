@@ -32,9 +32,11 @@ from export_pipelines_tests.lanes import EXHAUSTIVE
 pytestmark = pytest.mark.process
 
 REQUESTS = int(os.environ.get("EXPORT_TEST_KILLED_REQUESTS", "32")) // 2  # with each way to start runs
+ROUNDS = max(1, REQUESTS // 16)  # of kills
+VICTIMS = ["daemon", "worker", "daemon", "code", "daemon", "daemon"] * ROUNDS
 TENANTS = 4
-DEADLINE_SECONDS = 1500
-HIT = 5  # runs that the kills of one worker and of the code server may hit
+DEADLINE_SECONDS = 1500 * max(1, ROUNDS // 4)
+HIT = 5 * ROUNDS  # runs that the kills of a round's worker and code server may hit
 
 ORDER = """
 INSERT INTO export_control.export_requests (tenant_id, config, requested_by, idempotency_key)
@@ -138,12 +140,11 @@ def until(
 def test_every_request_is_published_exactly_once_whatever_is_killed(
     workplace: Workplace, control: psycopg.Connection[dict[str, object]]
 ) -> None:
-    victims = ["daemon", "worker", "daemon", "code", "daemon", "daemon"]
-    moments = sorted(random.sample(range(1, REQUESTS * 3 // 4), len(victims)))
+    moments = sorted(random.sample(range(1, REQUESTS * 3 // 4), len(VICTIMS)))
     started = time.monotonic()
     with running_services(workplace) as services:
         control.execute(ORDER, {"tenants": TENANTS, "requests": REQUESTS})
-        havoc = Havoc(services, list(zip(moments, victims, strict=True)))
+        havoc = Havoc(services, list(zip(moments, VICTIMS, strict=True)))
         until(
             lambda: statuses(control).total() == REQUESTS and not (statuses(control).keys() & {"queued", "processing"}),
             services,
@@ -153,7 +154,7 @@ def test_every_request_is_published_exactly_once_whatever_is_killed(
         exported = time.monotonic() - started
         until(lambda: not open_runs(control), services, seconds=120)
     print(f"{REQUESTS} requests in {exported:.0f} s; killed: {', '.join(havoc.done)}")  # noqa: T201 - the figure is for people
-    assert len(havoc.done) == len(victims)
+    assert len(havoc.done) == len(VICTIMS)
     assert statuses(control) == {"completed": REQUESTS}
     assert_published_once(control)
     swept(workplace)

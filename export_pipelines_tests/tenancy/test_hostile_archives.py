@@ -38,6 +38,8 @@ from export_pipelines.pipeline.verify import verify_package
 from export_pipelines_tests.raw_zip import Raw, raw_zip
 from export_pipelines_tests.tenancy.test_hostile_packages import GOOD, manifest_of, package, write_manifest, zipped
 
+EXAMPLES = int(os.environ.get("EXPORT_TEST_EXAMPLES", "150"))  # of each property; many more in `make trials`
+
 EVIL = b"a\r\n0\r\n3\r\n"
 PASSWORD = "correct horse battery"
 OWNER = pyrage.x25519.Identity.generate()
@@ -291,7 +293,7 @@ def _changed(pieces: list[bytes], changes: list[tuple[str, int, int, int]]) -> b
     return b"".join(pieces)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(changes=CHANGES, repair=st.booleans())
 def test_a_changed_archive_is_never_valid_where_python_reads_other_files(
     pieces: list[bytes], changes: list[tuple[str, int, int, int]], repair: bool
@@ -310,7 +312,7 @@ ADDED = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     added=st.lists(ADDED, max_size=2),
     renamed=st.sampled_from([DATA, "top/./data/t.csv", "top//data/t.csv", "./top/data/t.csv", "top/data/t.csv "]),
