@@ -267,11 +267,12 @@ def test_a_link_of_any_number_of_uses_counts_what_serves_bytes(
 
 
 def test_a_file_that_is_not_there_is_no_use(site: Site) -> None:
-    made = site.publish(max_uses=1)
+    files = {"pets.csv": b"id\n1\n", "manifest.json": b"{}\n"}  # the log names an object that is missing
+    made = site.publish(files=files, max_uses=1)
     [row] = site.control.rows(
         "SELECT package_prefix FROM export_control.export_requests WHERE id = %(id)s", {"id": made.id}
     )
     site.publisher.store.delete(row["package_prefix"])
-    assert site.ask(None, "GET", f"/d/{made.token}/{made.marks[0]}.csv").status_code == 500
+    assert site.ask(None, "GET", f"/d/{made.token}/pets.csv").status_code == 500
     [row] = site.control.rows("SELECT uses FROM export_control.export_links WHERE id = %(id)s", {"id": made.link_id})
     assert row["uses"] == 0

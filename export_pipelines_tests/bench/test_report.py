@@ -143,7 +143,12 @@ def test_every_plot_is_drawn_and_the_same_results_draw_the_same(tmp_path: Path) 
         drawn.append([path.read_bytes() for path in write(RESULTS, page)])
     assert drawn[0] == drawn[1]
     plots = sorted((tmp_path / "a" / "images").iterdir())
-    assert [path.name for path in plots] == ["bench-memory.svg", "bench-small.svg", "bench-throughput.svg"]
+    assert [path.name for path in plots] == [
+        "bench-memory.svg",
+        "bench-small.svg",
+        "bench-soak.svg",
+        "bench-throughput.svg",
+    ]
     for path in plots:
         assert ET.parse(path).getroot().tag.endswith("svg")
         assert path.stat().st_size < 150_000
