@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -101,3 +103,22 @@ def test_dagsters_own_storage_reads_what_the_pooled_one_wrote(home: Path, url: s
 def test_the_configuration_names_the_pooled_storage() -> None:
     chosen = yaml.safe_load(DAGSTER_YAML.read_text())["storage"]["custom"]
     assert (chosen["module"], chosen["class"]) == (PooledPostgresStorage.__module__, PooledPostgresStorage.__name__)
+
+
+def test_several_that_start_on_a_new_database_make_its_tables_once(database: Callable[[str], str]) -> None:
+    url = database("started")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA dagster")
+    address = dagster_url(url)
+    together = threading.Barrier(4)
+
+    def start(_: int) -> PooledPostgresStorage:
+        together.wait()
+        return PooledPostgresStorage(address)
+
+    try:
+        with ThreadPoolExecutor(4) as starting:
+            made = list(starting.map(start, range(4)))
+        assert [storage.run_storage.get_runs_count() for storage in made] == [0] * 4
+    finally:
+        _engine(address).dispose()
