@@ -80,7 +80,7 @@ docs: $(DEVELOPMENT) ## Make the generated documents
 	$(BIN)/python docs/make_docs.py
 
 .PHONY: bench bench-api bench-scale bench-soak bench-quick bench-peers
-BENCH := $(BIN)/python -m export_pipelines_tests.bench
+BENCH := $(BIN)/python -m benchmarks
 PEERS := .venv-bench
 QUICK := build/bench
 

@@ -7,8 +7,8 @@ from export_pipelines.logs import configure_logs
 from export_pipelines.orchestration.assets import table_assets
 from export_pipelines.orchestration.export import export_asset
 from export_pipelines.orchestration.jobs import all_jobs
+from export_pipelines.orchestration.operator_schedules import all_schedules
 from export_pipelines.orchestration.resources import ExportResource, export_resource
-from export_pipelines.orchestration.schedules import all_schedules
 from export_pipelines.orchestration.sensors import all_sensors
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.settings import Settings, load_settings

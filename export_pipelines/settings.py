@@ -35,7 +35,7 @@ def _named(*names: str) -> AliasChoices:
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
-_LEAST_SIZE = 10_000  # the papers of a package alone need some
+_LEAST_SIZE = 10_000  # the package documents of a package alone need some
 
 
 def _octets(value: object) -> object:

@@ -22,7 +22,7 @@ from export_pipelines.formats.registry import find_format
 from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines.sources.session import administering
-from export_pipelines.validation.account import account, differences
+from export_pipelines.validation.row_digest import account, differences
 from export_pipelines_tests.workshop import login_url
 
 _numbers = itertools.count(1)
@@ -55,7 +55,7 @@ class Chain:
         """Rows and the database's figures; read again where columns need text."""
         selection = self.selection(table)
         with self.snapshot(engine, tenant) as snapshot:
-            if as_text := snapshot.beyond_form(selection):
+            if as_text := snapshot.beyond_representation(selection):
                 selection = replace(selection, as_text=as_text)
             schema = self.catalog.tables[table].arrow_schema(selection.columns, selection.as_text)
             rows = pa.Table.from_batches(snapshot.read(selection), schema=schema)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportPlan, TableSelection, TenantScope
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.package import assemble_package
+from export_pipelines.pipeline.extract.stage import stage_tables
 from export_pipelines.pipeline.progress import Unwatched
+from export_pipelines.pipeline.publish.package import assemble_package
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
 
 
 def migration_package(

@@ -16,11 +16,11 @@ from export_pipelines.core.model import SharedSnapshot, SnapshotInfo, TenantScop
 from export_pipelines.core.planning import plan_export
 from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.packaging.codecs import CODECS
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.package import assemble_package
+from export_pipelines.pipeline.extract.stage import stage_tables
+from export_pipelines.pipeline.publish.package import assemble_package
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.settings import load_settings
 
 REQUESTED_AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)

@@ -22,10 +22,10 @@ for name in (
     "upath",
     "export_pipelines.orchestration.assets",
     "export_pipelines.orchestration.export",
-    "export_pipelines.orchestration.history",
+    "export_pipelines.orchestration.run_history",
     "export_pipelines.orchestration.jobs",
     "export_pipelines.orchestration.resources",
-    "export_pipelines.orchestration.schedules",
+    "export_pipelines.orchestration.operator_schedules",
     "export_pipelines.orchestration.sensors",
     "export_pipelines.orchestration.storage",
 ):

@@ -22,7 +22,7 @@ from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.export import run_export
-from export_pipelines.pipeline.runs import job_name, run_config, run_tags
+from export_pipelines.pipeline.planning.runs import job_name, run_config, run_tags
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import Settings
 from export_pipelines.stores.requests import ExportRequest

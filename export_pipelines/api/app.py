@@ -18,7 +18,6 @@ from export_pipelines.api import (
     estimates,
     events,
     health,
-    inspection,
     jobs,
     links,
     metrics,
@@ -27,10 +26,11 @@ from export_pipelines.api import (
     shares,
     signing_keys,
     templates,
+    verification,
 )
-from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.problems import add_handlers
 from export_pipelines.api.proxies import TrustedProxies
+from export_pipelines.api.request_middleware import RequestMiddleware
 from export_pipelines.api.services import open_services
 from export_pipelines.logs import configure_logs
 from export_pipelines.settings import Settings, load_settings
@@ -68,7 +68,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.watchers = events.Watchers()
     add_handlers(app)
     app.add_middleware(
-        Boundary, body_seconds=settings.api_body_timeout, calls_per_address=settings.api_connections_per_address
+        RequestMiddleware,
+        body_seconds=settings.api_body_timeout,
+        calls_per_address=settings.api_connections_per_address,
     )
     app.add_middleware(TrustedProxies, networks=settings.trusted_proxies)  # added last, so it is the outermost
     tenants = (
@@ -78,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         jobs,
         events,
         downloads,
-        inspection,
+        verification,
         shares,
         schedules,
         templates,

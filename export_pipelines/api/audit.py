@@ -10,14 +10,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
-from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, Instant
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import STORED_TEXT, CurrentRequest, Instant, RequestContext
 from export_pipelines.core.access import Action
 from export_pipelines.stores.audit import AuditEntry, AuditFilter, AuditLog, as_csv, as_ndjson
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"], responses=ANSWERS)
 _WRITERS = {"ndjson": (as_ndjson, "application/x-ndjson"), "csv": (as_csv, "text/csv")}
-_Text = Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)]
+_Text = Annotated[str | None, Query(max_length=200, pattern=STORED_TEXT)]
 
 
 class Entry(BaseModel):
@@ -52,13 +52,13 @@ class Entries(BaseModel):
     responses={200: {"content": {"application/x-ndjson": {}, "text/csv": {}}}},
 )
 def list_audit(
-    call: Calling,
+    context: CurrentRequest,
     response: Response,
     tenant: _Text = None,
     user: _Text = None,
     action: _Text = None,
     target: Annotated[
-        str | None, Query(max_length=200, pattern=KEPT_TEXT, description="Id of an export or a key.")
+        str | None, Query(max_length=200, pattern=STORED_TEXT, description="Id of an export or a key.")
     ] = None,
     from_: Annotated[Instant | None, Query(alias="from")] = None,
     to: Annotated[Instant | None, Query(description="Not included.")] = None,
@@ -71,23 +71,23 @@ def list_audit(
 ) -> Any:
     """Newest first. Looking at the log is in the log as well."""
     wanted = AuditFilter(tenant_id=tenant, user_id=user, action=action, target_id=target, since=from_, until=to)
-    with call.acting(Action.SEE_AUDIT) as work:
+    with context.unit_of_work(Action.SEE_AUDIT) as work:
         found = AuditLog(work.control).list(wanted, before=cursor, limit=limit) if format_ == "json" else []
     if format_ != "json":
         write, media_type = _WRITERS[format_]
         headers = {"Content-Disposition": f'attachment; filename="audit.{format_}"'}
-        return StreamingResponse(write(_all(call, wanted)), media_type=media_type, headers=headers)
+        return StreamingResponse(write(_all(context, wanted)), media_type=media_type, headers=headers)
     following = found[-1].id if len(found) == limit else None
     if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(str(following))}>; rel="next"'
+        response.headers["Link"] = f'<{context.services.base_url}{context.following(str(following))}>; rel="next"'
     return Entries(entries=[_entry(entry) for entry in found], next_cursor=following)
 
 
-def _all(call: Call, wanted: AuditFilter) -> Iterator[AuditEntry]:
+def _all(context: RequestContext, wanted: AuditFilter) -> Iterator[AuditEntry]:
     """A transaction for each page: a slow reader holds none open."""
     last: int | None = None
     while True:
-        with call.services.pool.acting(call.caller) as control:
+        with context.services.pool.tenant_session(context.caller) as control:
             page = AuditLog(control).after(last, wanted)
         if not page:
             return
@@ -96,5 +96,5 @@ def _all(call: Call, wanted: AuditFilter) -> Iterator[AuditEntry]:
 
 
 def _entry(entry: AuditEntry) -> Entry:
-    said = {name: value for name, value in vars(entry).items() if name in Entry.model_fields}
-    return Entry(**{**said, "detail": json.loads(entry.detail)})
+    fields = {name: value for name, value in vars(entry).items() if name in Entry.model_fields}
+    return Entry(**{**fields, "detail": json.loads(entry.detail)})

@@ -9,14 +9,14 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Calling, IdempotencyKey
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
 from export_pipelines.api.ordering import checked, order
 from export_pipelines.api.payloads import JobSummary, LeftOut, Progress, left_out_of, summary_of
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ORDERS, take_turn
+from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey
 from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.errors import RequestRejected
@@ -55,28 +55,30 @@ class BatchOut(BaseModel):
 
 
 @router.post("/bulk", status_code=HTTPStatus.ACCEPTED, summary="Request a bulk export", response_model=BulkCreated)
-def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
+def create_bulk(
+    context: CurrentRequest, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None
+) -> Response:
     """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
     configurations = wanted.configurations()
-    foreseen = [foresee(call, Action.BULK, config) for config in configurations]
+    foreseen = [foresee(context, Action.BULK, config) for config in configurations]
     requests: list[ExportRequest] = []
     limits: dict[str, str] = {}
-    with call.acting(Action.BULK) as work:
+    with context.unit_of_work(Action.BULK) as work:
 
         def write() -> Answer:
             for refusal in foreseen:
                 if isinstance(refusal, RequestRejected):
                     raise refusal
-            limits.update(take_turn(call, work, ORDERS))
-            total_tables = len(checked(call, work, configurations[0]).selections)
+            limits.update(enforce_rate_limit(context, work, ORDERS))
+            total_tables = len(checked(context, work, configurations[0]).selections)
             batch_id = BatchStore(work.control).insert(
-                tenant_id=call.tenant_id,
-                requested_by=call.caller.name,
+                tenant_id=context.tenant_id,
+                requested_by=context.caller.name,
                 export_type=wanted.export_type,
                 total_tables=total_tables,
             )
             for config, expected in zip(configurations, foreseen, strict=True):
-                requests.append(order(call, work, config, expected, batch_id=batch_id)[0])
+                requests.append(order(context, work, config, expected, batch_id=batch_id)[0])
             work.target = batch_id
             work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
             estimates = [expected for expected in foreseen if isinstance(expected, Estimate)]
@@ -86,27 +88,27 @@ def create_bulk(call: Calling, wanted: BulkOrder, background: BackgroundTasks, k
                 job_ids=[request.id for request in requests],
                 total_tables=total_tables,
                 estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(foreseen) else None,
-                tracking_url=f"{call.services.base_url}{BATCHES}/{batch_id}",
+                tracking_url=f"{context.services.base_url}{BATCHES}/{batch_id}",
                 left_out=left_out_of(estimates[0].omissions) if estimates else None,
             )
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
-        response = once(call, work, key, write)
+        response = once(context, work, key, write)
     response.headers.update(limits)
-    return launched(call, requests, response, background)
+    return launched(context, requests, response, background)
 
 
 @router.get("/batches/{batch_id}", summary="Get status of a bulk export", response_model=BatchOut)
-def get_batch(call: Calling, batch_id: UUID, response: Response) -> BatchOut:
-    with call.acting(Action.SEE_BATCH, str(batch_id)) as work:
+def get_batch(context: CurrentRequest, batch_id: UUID, response: Response) -> BatchOut:
+    with context.unit_of_work(Action.SEE_BATCH, str(batch_id)) as work:
         batch = BatchStore(work.control).get(str(batch_id))
     if batch.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return _told(batch, call.services.base_url)
+    return _payload(batch, context.services.base_url)
 
 
-def _told(batch: Batch, base: str) -> BatchOut:
+def _payload(batch: Batch, base: str) -> BatchOut:
     totals = [request.total_rows for request in batch.requests]
     return BatchOut(
         batch_id=batch.id,

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Calling
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest
 from export_pipelines.core.access import Action, Role, require
 from export_pipelines.core.catalog import Catalog, Classification, Table
 from export_pipelines.core.filtering import filterable
@@ -76,16 +76,16 @@ class CatalogOut(BaseModel):
 
 
 @router.get("/catalog", summary="Get the catalog", response_model=CatalogOut)
-def get_catalog(call: Calling) -> CatalogOut:
+def get_catalog(context: CurrentRequest) -> CatalogOut:
     """Only what the caller's role may export."""
-    require(call.caller, Action.SEE_CATALOG)
-    catalog = call.services.catalog
+    require(context.caller, Action.SEE_CATALOG)
+    catalog = context.services.catalog
     return CatalogOut(
         name=catalog.name,
         title=catalog.title,
         description=catalog.description,
         timezone=catalog.timezone,
-        tables=[_table(name, table) for name, table in _open_to(call.caller.role, catalog)],
+        tables=[_table(name, table) for name, table in _open_to(context.caller.role, catalog)],
         formats=[
             FormatOut(
                 name=spec.name,
@@ -101,7 +101,7 @@ def get_catalog(call: Calling) -> CatalogOut:
         encryption_methods=["AES256", "age"],
         split_by=["month", "week", "size"],
         delivery_methods=["download", "email"],
-        modules=_modules(call.caller.role, catalog),
+        modules=_modules(context.caller.role, catalog),
         aggregations=list(Aggregation),
     )
 

@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.pipeline.removal import remove_unremoved
-from export_pipelines.stores.acting import InName
+from export_pipelines.pipeline.publish.removal import remove_unremoved
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import MOST_DAYS, Held, Older, RetentionStore
+from export_pipelines.stores.tenant_session import TenantSession
 
 EXPIRED_AT_ONCE = 10_000
 REMOVED_AT_ONCE = 500  # after the answer; the nightly cleanup removes the rest
@@ -41,19 +41,21 @@ class CleanedUp(BaseModel):
 
 
 @router.post("/cleanup", summary="Delete old exports", response_model=CleanedUp)
-def clean_up(call: Calling, wanted: Cleanup, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
+def clean_up(
+    context: CurrentRequest, wanted: Cleanup, background: BackgroundTasks, key: IdempotencyKey = None
+) -> Response:
     """Completed exports of the tenant expire: links and downloads end at once, files are gone within moments, at the
     latest with the nightly cleanup. The history keeps a line of each."""
-    with call.acting(Action.CLEAN_UP) as work:
+    with context.unit_of_work(Action.CLEAN_UP) as work:
 
         def expire() -> Answer:
-            answer = _cleaned_up(RetentionStore(work.control), wanted, call.tenant_id)
+            answer = _cleaned_up(RetentionStore(work.control), wanted, context.tenant_id)
             work.detail.update(wanted.model_dump(), exports_deleted=answer.exports_deleted)
             return Answer(status=200, body=answer)
 
-        response = once(call, work, key, expire)
+        response = once(context, work, key, expire)
     if not wanted.dry_run:
-        background.add_task(_remove, call)
+        background.add_task(_remove, context)
         response.background = background
     return response
 
@@ -70,8 +72,8 @@ def _cleaned_up(retention: RetentionStore, wanted: Cleanup, tenant_id: str) -> C
     )
 
 
-def _remove(call: Call) -> None:
+def _remove(context: RequestContext) -> None:
     """In the caller's name, so that no policy is left out. What does not answer now is removed in the night."""
-    control = InName(call.services.pool, call.caller)
+    control = TenantSession(context.services.pool, context.caller)
     with suppress(Unavailable):
-        remove_unremoved(RetentionStore(control), RequestStore(control), call.services.store, most=REMOVED_AT_ONCE)
+        remove_unremoved(RetentionStore(control), RequestStore(control), context.services.store, most=REMOVED_AT_ONCE)

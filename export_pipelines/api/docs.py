@@ -35,7 +35,7 @@ _PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <script src="{ASSETS}/swagger-ui-bundle.js"></script><script src="{START}"></script></body></html>
 """
 
-# Only tells the document that a bearer token is needed; `open_call` reads the field itself.
+# Only tells the document that a bearer token is needed; `open_request_context` reads the field itself.
 Described = Annotated[
     HTTPAuthorizationCredentials | None,
     Depends(HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key, or a JWT of the application.")),

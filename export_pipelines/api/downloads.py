@@ -10,11 +10,11 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from export_pipelines.api.calls import Call, Calling, Work
 from export_pipelines.api.files import File, file_name, file_response, package_response
 from export_pipelines.api.jobs import visible
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest, RequestContext, UnitOfWork
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import Conflict, IntegrityViolation, NotFound, Unavailable
 from export_pipelines.core.naming import MANIFEST, slug
@@ -31,44 +31,44 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/{job_id}/download", summary="Download all files as one ZIP", response_class=Response, responses=_BYTES)
 @router.head("/{job_id}/download", include_in_schema=False)
-def download_package(call: Calling, request: Request, job_id: UUID) -> Response:
+def download_package(context: CurrentRequest, request: Request, job_id: UUID) -> Response:
     """The package as one file: its archive where it has one, else a ZIP of its files."""
-    export, files = _files(call, job_id)
+    export, files = _files(context, job_id)
     archives = [file for file in files if file_name(file) != MANIFEST]
     if len(archives) == 1:
-        return _handed_out(call, job_id, lambda: file_response(request, archives[0], call.services))
+        return _handed_out(context, job_id, lambda: file_response(request, archives[0], context.services))
     folder = f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}"
-    return _handed_out(call, job_id, lambda: package_response(request, files, folder, call.services.store))
+    return _handed_out(context, job_id, lambda: package_response(request, files, folder, context.services.store))
 
 
 @router.get("/{job_id}/download/{index}", summary="Download a file", response_class=Response, responses=_BYTES)
 @router.head("/{job_id}/download/{index}", include_in_schema=False)
 def download_file(
-    call: Calling, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]
+    context: CurrentRequest, request: Request, job_id: UUID, index: Annotated[int, Path(ge=0, le=1_000_000)]
 ) -> Response:
     """One file, by its `index` in the status; can be resumed with Range and If-Range."""
-    _export, files = _files(call, job_id)
+    _export, files = _files(context, job_id)
     file = next((file for file in files if file["position"] == index), None)
     if file is None:
         raise NotFound(f"this export has no file {index}; its status lists {len(files)}", field="index")
-    return _handed_out(call, job_id, lambda: file_response(request, file, call.services))
+    return _handed_out(context, job_id, lambda: file_response(request, file, context.services))
 
 
-def _handed_out(call: Call, job_id: UUID, respond: Callable[[], Response]) -> Response:
+def _handed_out(context: RequestContext, job_id: UUID, respond: Callable[[], Response]) -> Response:
     try:
         return respond()
     except (IntegrityViolation, Unavailable):
-        _files(call, job_id)  # deleted meanwhile: then that is said
+        _files(context, job_id)  # deleted meanwhile: then that is said
         raise
 
 
-def _files(call: Call, job_id: UUID) -> tuple[ExportRequest, list[File]]:
-    with call.acting(Action.DOWNLOAD, str(job_id)) as work:
+def _files(context: RequestContext, job_id: UUID) -> tuple[ExportRequest, list[File]]:
+    with context.unit_of_work(Action.DOWNLOAD, str(job_id)) as work:
         export = completed(work, job_id)
         return export, list(work.deliveries.files_of(export.id))
 
 
-def completed(work: Work, job_id: UUID) -> ExportRequest:
+def completed(work: UnitOfWork, job_id: UUID) -> ExportRequest:
     """An export that has files and may still be read: the sweep may come a while after it has expired."""
     export = visible(work, job_id)
     if export.status is not RequestStatus.COMPLETED:

@@ -8,21 +8,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Call, Calling, Work, body_of
 from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.ordering import checked, keeper, look_up_kept
+from export_pipelines.api.ordering import checked, look_up_retained_stage, retained_stages
 from export_pipelines.api.payloads import LeftOut, SelectionOut, left_out_of, megabytes, selections_of
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ESTIMATES, ORDERS, has_turn, take_turn
+from export_pipelines.api.rate_limits import ESTIMATES, ORDERS, enforce_rate_limit, is_within_rate_limit
+from export_pipelines.api.request_context import CurrentRequest, RequestContext, UnitOfWork, body_of
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.catalog import Classification
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan
-from export_pipelines.pipeline.estimate import ExpectedRows, audited_rows, grounds_of, kept_rows, planned_rows, weigh
-from export_pipelines.pipeline.lake import at_point
-from export_pipelines.stores.measures import MeasureStore
+from export_pipelines.pipeline.lake.generations import at_point
+from export_pipelines.pipeline.planning.estimate import (
+    ExpectedRows,
+    audited_rows,
+    grounds_of,
+    planned_rows,
+    retained_rows,
+    weigh,
+)
+from export_pipelines.stores.export_statistics import MeasureStore
 from export_pipelines.stores.rate_limits import subject_of
 
 # Each takes a connection of the tenants' database.
@@ -68,14 +75,14 @@ class EstimateOut(BaseModel):
 
 @router.post("/estimate", summary="Estimate an export", response_model=EstimateOut)
 def estimate(
-    call: Calling,
+    context: CurrentRequest,
     response: Response,
     config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
     body: Annotated[bytes, Depends(body_of)],
 ) -> EstimateOut:
     """Takes what `POST /jobs` takes and refuses what it refuses."""
-    require(call.caller, Action.ESTIMATE)
-    plan, found, limits = expected(call, json.loads(body), limit=ESTIMATES)
+    require(context.caller, Action.ESTIMATE)
+    plan, found, limits = expected(context, json.loads(body), limit=ESTIMATES)
     response.headers.update(limits)
     return EstimateOut(
         estimated_rows=found.rows,
@@ -111,7 +118,7 @@ def _past(error: PastError | None) -> PastErrorOut | None:
 
 
 def expected(
-    call: Call, raw: dict[str, Any], *, limit: str, saved: bool = False
+    context: RequestContext, raw: dict[str, Any], *, limit: str, saved: bool = False
 ) -> tuple[ExportPlan, Estimate, dict[str, str]]:
     """The plan, its estimate, and the fields that tell the limit. The source is asked when the transaction has ended:
     it may keep us waiting. Estimates count against their own limit; `TooMany` for an order that has no turn left,
@@ -119,37 +126,37 @@ def expected(
     """
     rows: ExpectedRows | None = None
     if not saved:  # what is saved converts nothing
-        _require_turn(call, limit)
-        look_up_kept(call, raw)
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        plan = checked(call, work, raw, saved=saved)
+        _require_rate_limit(context, limit)
+        look_up_retained_stage(context, raw)
+    with context.services.pool.tenant_session(context.caller) as control:
+        work = UnitOfWork.on(control, context.services)
+        plan = checked(context, work, raw, saved=saved)
         grounds = grounds_of(plan, MeasureStore(control))
         if plan.converted_from:
-            rows = kept_rows(keeper(call, work)(plan.converted_from))
+            rows = retained_rows(retained_stages(context, work)(plan.converted_from))
         elif plan.export_type == "audit":
             rows = audited_rows(plan, control)
-        limits = take_turn(call, work, ESTIMATES) if limit == ESTIMATES else {}
+        limits = enforce_rate_limit(context, work, ESTIMATES) if limit == ESTIMATES else {}
     if plan.point_in_time is not None:  # a look at the object store; without its snapshots there is nothing to export
-        at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
+        at_point(plan, plan.point_in_time, context.services.catalog, context.services.store)
     if rows is None:
-        rows = _planned(call, plan)
-    return plan, weigh(plan, call.services.catalog, grounds, rows), limits
+        rows = _planned(context, plan)
+    return plan, weigh(plan, context.services.catalog, grounds, rows), limits
 
 
-def _require_turn(call: Call, limit: str) -> None:
+def _require_rate_limit(context: RequestContext, limit: str) -> None:
     """Before anything is asked that costs more; nothing is counted yet."""
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        if has_turn(call, work, limit):
+    with context.services.pool.tenant_session(context.caller) as control:
+        work = UnitOfWork.on(control, context.services)
+        if is_within_rate_limit(context, work, limit):
             return
         if limit == ESTIMATES:
-            take_turn(call, work, limit)
+            enforce_rate_limit(context, work, limit)
     raise TooMany("no estimate for an order beyond the limit", retry_after_seconds=1)
 
 
 def foresee(
-    call: Call, action: Action, raw: dict[str, Any], *, saved: bool = False
+    context: RequestContext, action: Action, raw: dict[str, Any], *, saved: bool = False
 ) -> Estimate | RequestRejected | None:
     """The estimate of an order, or why it will be refused, to be said where that is written down.
 
@@ -157,16 +164,16 @@ def foresee(
     have to wait for it. What is ``saved`` counts as an estimate, an order does not.
     """
     try:
-        require(call.caller, action)
-        return expected(call, raw, limit=ESTIMATES if saved else ORDERS, saved=saved)[1]
+        require(context.caller, action)
+        return expected(context, raw, limit=ESTIMATES if saved else ORDERS, saved=saved)[1]
     except (TooMany, Unavailable):
         return None
     except RequestRejected as refusal:
         return refusal
 
 
-def _planned(call: Call, plan: ExportPlan) -> ExpectedRows:
-    if call.services.source is None:
+def _planned(context: RequestContext, plan: ExportPlan) -> ExpectedRows:
+    if context.services.source is None:
         raise Unavailable("estimates need EXPORT_SOURCE_URL where the API runs")
-    with ASKING.held(subject_of(call.caller, ESTIMATES)):
-        return planned_rows(plan, call.services.source)
+    with ASKING.held(subject_of(context.caller, ESTIMATES)):
+        return planned_rows(plan, context.services.source)

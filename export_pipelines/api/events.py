@@ -14,10 +14,10 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from export_pipelines.api.calls import Call, Calling
 from export_pipelines.api.jobs import read_status
 from export_pipelines.api.payloads import JOBS, JobStatus
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest, RequestContext
 from export_pipelines.core.errors import NotFound, TooMany, Unavailable
 from export_pipelines.core.status import TERMINAL
 from export_pipelines.stores.rate_limits import subject_of
@@ -39,8 +39,8 @@ class Watchers:
         self._turns = CapacityLimiter(POLLS_AT_ONCE)
 
     @contextmanager
-    def watching(self, call: Call) -> Iterator[None]:
-        user = subject_of(call.caller, "streams")
+    def watching(self, context: RequestContext) -> Iterator[None]:
+        user = subject_of(context.caller, "streams")
         self._watching[user] += 1
         try:
             yield
@@ -49,20 +49,20 @@ class Watchers:
             if not self._watching[user]:
                 del self._watching[user]
 
-    def require_stream(self, call: Call) -> None:
+    def require_stream(self, context: RequestContext) -> None:
         """`TooMany` when the caller has as many as a user may."""
-        if self._watching[subject_of(call.caller, "streams")] >= STREAMS_PER_USER:
+        if self._watching[subject_of(context.caller, "streams")] >= STREAMS_PER_USER:
             raise TooMany(
                 f"a user may watch {STREAMS_PER_USER} exports at once; ask for their status instead",
                 retry_after_seconds=RETRY_SECONDS,
             )
 
-    async def next_status(self, call: Call, job_id: UUID) -> JobStatus:
+    async def next_status(self, context: RequestContext, job_id: UUID) -> JobStatus:
         """After a pause, longer the more there are. `NotFound` when the export was deleted."""
         while True:
             await asyncio.sleep(max(POLL_SECONDS, self._watching.total() / POLLS_A_SECOND))
             try:
-                return await to_thread.run_sync(read_status, call, job_id, limiter=self._turns)
+                return await to_thread.run_sync(read_status, context, job_id, limiter=self._turns)
             except Unavailable:
                 continue  # it comes back, and the stream need not end for it
 
@@ -71,15 +71,17 @@ def watchers_of(request: Request) -> Watchers:
     return cast("Watchers", request.app.state.watchers)
 
 
-def first_status(call: Calling, job_id: UUID, watchers: Annotated[Watchers, Depends(watchers_of)]) -> JobStatus:
+def first_status(
+    context: CurrentRequest, job_id: UUID, watchers: Annotated[Watchers, Depends(watchers_of)]
+) -> JobStatus:
     """Before the stream begins, so that a foreign id is a 404 like elsewhere."""
-    watchers.require_stream(call)
-    return read_status(call, job_id)
+    watchers.require_stream(context)
+    return read_status(context, job_id)
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Stream progress")
 async def watch_job(
-    call: Calling,
+    context: CurrentRequest,
     job_id: UUID,
     status: Annotated[JobStatus, Depends(first_status)],
     watchers: Annotated[Watchers, Depends(watchers_of)],
@@ -88,11 +90,11 @@ async def watch_job(
     connects again, as `EventSource` does by itself.
     """
     ends_at = time.monotonic() + LONGEST_SECONDS
-    told = status
-    yield ServerSentEvent(data=told, event="status", retry=1000)
-    with watchers.watching(call), suppress(NotFound):  # deleted: nothing more to tell
-        while told.status not in TERMINAL and time.monotonic() < ends_at:
-            status = await watchers.next_status(call, job_id)
-            if status != told:
-                told = status
-                yield ServerSentEvent(data=told, event="status")
+    sent = status
+    yield ServerSentEvent(data=sent, event="status", retry=1000)
+    with watchers.watching(context), suppress(NotFound):  # deleted: nothing more to tell
+        while sent.status not in TERMINAL and time.monotonic() < ends_at:
+            status = await watchers.next_status(context, job_id)
+            if status != sent:
+                sent = status
+                yield ServerSentEvent(data=sent, event="status")

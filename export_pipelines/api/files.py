@@ -42,9 +42,12 @@ def file_response(
     filename = file_name(file)
     start = part_begins(request, file) if resumable else None
     if start is not None and start >= file["size_bytes"]:
-        told = {"Content-Range": f"bytes */{file['size_bytes']}"}
+        headers = {"Content-Range": f"bytes */{file['size_bytes']}"}
         return answer(
-            request, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "the range begins behind the file's end", headers=told
+            request,
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            "the range begins behind the file's end",
+            headers=headers,
         )
     url = services.store.presigned_url(file["key"], ttl=services.settings.signed_url_lifetime, filename=filename)
     if url is None:

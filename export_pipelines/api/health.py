@@ -11,7 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import services_of
+from export_pipelines.api.request_context import services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.clock import STEP_SECONDS
 from export_pipelines.core.errors import ExportError
@@ -76,7 +76,7 @@ async def readyz(services: Annotated[ApiServices, Depends(services_of)], respons
 
 def _state(services: ApiServices) -> tuple[ServiceState | None, Part]:
     try:
-        with services.pool.acting(None) as control:
+        with services.pool.tenant_session(None) as control:
             return ServiceStateStore(control).read(), "ok"
     except ExportError as error:
         _log.warning("control_database_unavailable", problem=str(error))

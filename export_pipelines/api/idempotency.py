@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from export_pipelines.api.calls import Call, Work
+from export_pipelines.api.request_context import RequestContext, UnitOfWork
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.stores.replies import Reply, ReplyStore
 
@@ -23,7 +23,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -> JSONResponse:
+def once(context: RequestContext, work: UnitOfWork, key: str | None, write: Callable[[], Answer]) -> JSONResponse:
     """Do it, or answer what the first call with this key was answered.
 
     In the transaction of the work: a second call with the same key waits until the first has committed. A call that
@@ -31,13 +31,13 @@ def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -
     """
     if key is None:
         return _response(_reply(write()))
-    replies = ReplyStore(work.control, call.services.secrets)
-    if replies.begin(call.caller, key, call.fingerprint):
+    replies = ReplyStore(work.control, context.services.secrets)
+    if replies.begin(context.caller, key, context.fingerprint):
         reply = _reply(write())
-        replies.finish(call.caller, key, reply)
+        replies.finish(context.caller, key, reply)
         return _response(reply)
-    fingerprint, reply = replies.find(call.caller, key)
-    if fingerprint != call.fingerprint:
+    fingerprint, reply = replies.find(context.caller, key)
+    if fingerprint != context.fingerprint:
         raise RequestRejected(
             "was used for another call; use a new key for each thing you want done", field="Idempotency-Key"
         )

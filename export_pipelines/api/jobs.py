@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.ordering import order
@@ -30,7 +29,16 @@ from export_pipelines.api.payloads import (
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ORDERS, take_turn
+from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
+from export_pipelines.api.request_context import (
+    STORED_TEXT,
+    CurrentRequest,
+    IdempotencyKey,
+    Instant,
+    RequestContext,
+    UnitOfWork,
+    body_of,
+)
 from export_pipelines.core.access import Action, Role
 from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
@@ -38,9 +46,9 @@ from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.inspection import published_omissions
-from export_pipelines.pipeline.removal import remove_objects
-from export_pipelines.stores.history import HistoryFilter
+from export_pipelines.pipeline.publish.removal import remove_objects
+from export_pipelines.pipeline.verification.published import published_omissions
+from export_pipelines.stores.request_history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.retention import RetentionStore
 
@@ -75,14 +83,14 @@ class Deleted(BaseModel):
 
 @router.post("", status_code=HTTPStatus.ACCEPTED, summary="Request an export", response_model=JobCreated)
 def create_job(
-    call: Calling,
+    context: CurrentRequest,
     config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
     body: Annotated[bytes, Depends(body_of)],
     background: BackgroundTasks,
     key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
-    return ordered(call, Action.CREATE, json.loads(body), background, key)
+    return ordered(context, Action.CREATE, json.loads(body), background, key)
 
 
 @router.post(
@@ -92,22 +100,26 @@ def create_job(
     response_model=JobCreated,
 )
 def convert_job(
-    call: Calling, job_id: UUID, conversion: Conversion, background: BackgroundTasks, key: IdempotencyKey = None
+    context: CurrentRequest,
+    job_id: UUID,
+    conversion: Conversion,
+    background: BackgroundTasks,
+    key: IdempotencyKey = None,
 ) -> Response:
     """A new export from what a finished one has read; the source is not asked again."""
     wanted = conversion.model_dump(exclude={"target_format"})
     raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
-    return ordered(call, Action.CONVERT, raw, background, key)
+    return ordered(context, Action.CONVERT, raw, background, key)
 
 
 @router.get("", summary="List exports", response_model=JobPage, response_model_exclude_none=False)
 def list_jobs(
-    call: Calling,
+    context: CurrentRequest,
     response: Response,
     status: RequestStatus | None = None,
-    table: Annotated[str | None, Query(max_length=63, pattern=KEPT_TEXT)] = None,
-    format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=KEPT_TEXT)] = None,
-    user: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT)] = None,
+    table: Annotated[str | None, Query(max_length=63, pattern=STORED_TEXT)] = None,
+    format_: Annotated[str | None, Query(alias="format", max_length=40, pattern=STORED_TEXT)] = None,
+    user: Annotated[str | None, Query(max_length=200, pattern=STORED_TEXT)] = None,
     schedule: UUID | None = None,
     created_from: Instant | None = None,
     created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
@@ -115,7 +127,7 @@ def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
-    known = call.services.catalog.tables.get(table or "")
+    known = context.services.catalog.tables.get(table or "")
     wanted = HistoryFilter(
         status=status,
         table=table,
@@ -126,21 +138,21 @@ def list_jobs(
         created_from=created_from,
         created_to=created_to,
     )
-    with call.acting(Action.LIST) as work:
+    with context.unit_of_work(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
     if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(following)}>; rel="next"'
-    return JobPage(jobs=[summary_of(request, call.services.base_url) for request in found], next_cursor=following)
+        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
+    return JobPage(jobs=[summary_of(request, context.services.base_url) for request in found], next_cursor=following)
 
 
 @router.get("/{job_id}", summary="Get an export", response_model=Job)
-def get_job(call: Calling, job_id: UUID) -> Job:
-    with call.acting(Action.READ, str(job_id)) as work:
+def get_job(context: CurrentRequest, job_id: UUID) -> Job:
+    with context.unit_of_work(Action.READ, str(job_id)) as work:
         request = visible(work, job_id)
         files, deliveries = work.deliveries.files_of(request.id), work.deliveries.of_request(request.id)
         events = work.requests.events(request.id)
-    base = call.services.base_url
-    stated = _left_out(request, call.services.store)
+    base = context.services.base_url
+    stated = _left_out(request, context.services.store)
     return Job(**status_of(request, files, deliveries, base), **details_of(request, events, base, stated=stated))
 
 
@@ -151,64 +163,68 @@ def _left_out(request: ExportRequest, store: ObjectStore) -> Omissions | str:
 
 
 @router.get("/{job_id}/status", summary="Get status", response_model=JobStatus)
-def get_status(call: Calling, job_id: UUID, response: Response) -> JobStatus:
-    status = read_status(call, job_id)
+def get_status(context: CurrentRequest, job_id: UUID, response: Response) -> JobStatus:
+    status = read_status(context, job_id)
     if status.status in (RequestStatus.QUEUED, RequestStatus.PROCESSING):
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return status
 
 
 @router.post("/{job_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel an export", response_model=JobStatus)
-def cancel_job(call: Calling, job_id: UUID, key: IdempotencyKey = None) -> Response:
+def cancel_job(context: CurrentRequest, job_id: UUID, key: IdempotencyKey = None) -> Response:
     """At once when queued; a run stops with its next heartbeat and publishes nothing. 409 when it has ended."""
-    with call.acting(Action.CANCEL, str(job_id)) as work:
+    with context.unit_of_work(Action.CANCEL, str(job_id)) as work:
 
         def cancel() -> Answer:
             work.requests.request_cancel(visible(work, job_id).id)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=_status(context, work, job_id))
 
-        return once(call, work, key, cancel)
+        return once(context, work, key, cancel)
 
 
 @router.post("/{job_id}/retry", status_code=HTTPStatus.ACCEPTED, summary="Retry an export", response_model=JobStatus)
 def retry_job(
-    call: Calling, job_id: UUID, background: BackgroundTasks, again: Again | None = None, key: IdempotencyKey = None
+    context: CurrentRequest,
+    job_id: UUID,
+    background: BackgroundTasks,
+    again: Again | None = None,
+    key: IdempotencyKey = None,
 ) -> Response:
     """A failed or cancelled export is queued again. 409 in any other state."""
     queued: list[ExportRequest] = []
-    with call.acting(Action.RETRY, str(job_id)) as work:
+    with context.unit_of_work(Action.RETRY, str(job_id)) as work:
 
         def retry() -> Answer:
             request = visible(work, job_id)
-            if request.requested_role == Role.ADMIN and call.caller.role is not Role.ADMIN:
+            if request.requested_role == Role.ADMIN and context.caller.role is not Role.ADMIN:
                 raise NotAllowed("was asked for as an admin; an admin may retry it", field="job_id")
             work.requests.retry(request.id, password=again.password if again else None)
             queued.append(visible(work, job_id))
             work.requests.asked(queued)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=_status(context, work, job_id))
 
-        response = once(call, work, key, retry)
-    return launched(call, queued, response, background)
+        response = once(context, work, key, retry)
+    return launched(context, queued, response, background)
 
 
 @router.delete("/{job_id}", summary="Delete an export", response_model=Deleted)
-def delete_job(call: Calling, job_id: UUID) -> Deleted:
+def delete_job(context: CurrentRequest, job_id: UUID) -> Deleted:
     """Package, kept rows and links are gone; the history keeps a line for auditors. 409 while it is at work.
 
     While a conversion reads the export's rows, only the links end at once; the nightly cleanup removes the files.
     """
-    with call.acting(Action.DELETE, str(job_id)) as work:
+    with context.unit_of_work(Action.DELETE, str(job_id)) as work:
         request = work.requests.mark_deleted(visible(work, job_id).id)
         being_read = RetentionStore(work.control).is_being_read(request.id)
     if being_read:
         return Deleted(deleted=True, files_removed=0, space_freed_mb=0)
-    removed = remove_objects(request, call.services.store)
-    with call.services.pool.acting(call.caller) as control:
-        Work.on(control, call.services).requests.objects_removed(request.id)
+    removed = remove_objects(request, context.services.store)
+    with context.services.pool.tenant_session(context.caller) as control:
+        UnitOfWork.on(control, context.services).requests.objects_removed(request.id)
     return Deleted(deleted=True, files_removed=removed.items, space_freed_mb=megabytes(removed.size_bytes))
 
 
-def visible(work: Work, job_id: UUID) -> ExportRequest:
+def visible(work: UnitOfWork, job_id: UUID) -> ExportRequest:
     """The request, if the caller may see it. `NotFound` for foreign, unknown and deleted ones alike."""
     request = work.requests.get(str(job_id))
     if request.deleted_at is not None:
@@ -216,67 +232,67 @@ def visible(work: Work, job_id: UUID) -> ExportRequest:
     return request
 
 
-def read_status(call: Call, job_id: UUID) -> JobStatus:
+def read_status(context: RequestContext, job_id: UUID) -> JobStatus:
     """What polling and events tell."""
-    with call.acting(Action.READ, str(job_id)) as work:
-        return _status(call, work, job_id)
+    with context.unit_of_work(Action.READ, str(job_id)) as work:
+        return _status(context, work, job_id)
 
 
-def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
+def _status(context: RequestContext, work: UnitOfWork, job_id: UUID) -> JobStatus:
     request = visible(work, job_id)
     completed = request.status is RequestStatus.COMPLETED
     files = work.deliveries.files_of(request.id) if completed else []
     deliveries = work.deliveries.of_request(request.id) if completed else []
-    return JobStatus(**status_of(request, files, deliveries, call.services.base_url))
+    return JobStatus(**status_of(request, files, deliveries, context.services.base_url))
 
 
 def ordered(
-    call: Call,
+    context: RequestContext,
     action: Action,
     raw: Any,
     background: BackgroundTasks,
     key: str | None,
     *,
-    also: Callable[[Work], None] = lambda _work: None,
+    also: Callable[[UnitOfWork], None] = lambda _work: None,
 ) -> Response:
     """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
-    foreseen = foresee(call, action, raw)
+    foreseen = foresee(context, action, raw)
     made: list[ExportRequest] = []
     limits: dict[str, str] = {}
-    with call.acting(action) as work:
+    with context.unit_of_work(action) as work:
 
         def write() -> Answer:
-            limits.update(take_turn(call, work, ORDERS))
-            request, plan = order(call, work, raw, foreseen)
+            limits.update(enforce_rate_limit(context, work, ORDERS))
+            request, plan = order(context, work, raw, foreseen)
             made.append(request)
             also(work)
             expected = foreseen.omissions if isinstance(foreseen, Estimate) else None
-            created = created_of(request, plan, call.services.base_url, expected)
+            created = created_of(request, plan, context.services.base_url, expected)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
-        response = once(call, work, key, write)
+        response = once(context, work, key, write)
     response.headers.update(limits)
-    return launched(call, made, response, background)
+    return launched(context, made, response, background)
 
 
 def launched(
-    call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
+    context: RequestContext, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
 ) -> JSONResponse:
     """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
     for request in requests:
-        background.add_task(_launch, call, request)
+        background.add_task(_launch, context, request)
     response.background = background
     return response
 
 
-async def _launch(call: Call, request: ExportRequest) -> None:
+async def _launch(context: RequestContext, request: ExportRequest) -> None:
     try:
-        await call.services.launcher.launch_in_turn(request)
+        await context.services.launcher.launch_in_order(request)
     except Unavailable:
-        await run_in_threadpool(_not_asked, call, request)
+        await run_in_threadpool(_not_asked, context, request)
 
 
-def _not_asked(call: Call, request: ExportRequest) -> None:
-    with call.services.pool.acting(call.caller) as control:
-        Work.on(control, call.services).requests.not_asked(request.id)
+def _not_asked(context: RequestContext, request: ExportRequest) -> None:
+    with context.services.pool.tenant_session(context.caller) as control:
+        UnitOfWork.on(control, context.services).requests.not_asked(request.id)

@@ -12,7 +12,7 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.pipeline.runs import job_name, run_config, run_key, run_tags
+from export_pipelines.pipeline.planning.runs import job_name, run_config, run_key, run_tags
 from export_pipelines.stores.requests import ExportRequest
 
 _TIMEOUT_SECONDS = 10
@@ -38,7 +38,7 @@ class Launcher:
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS)
         self._turns = CapacityLimiter(AT_ONCE)
 
-    async def launch_in_turn(self, request: ExportRequest) -> str:
+    async def launch_in_order(self, request: ExportRequest) -> str:
         """`launch` in one of few threads. `Unavailable` at once when too many wait for one."""
         if self._turns.statistics().tasks_waiting >= MOST_WAITING:
             raise Unavailable("too many wait for Dagster's webserver")

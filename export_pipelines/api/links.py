@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from export_pipelines.api.calls import body_of, origin_of, services_of
 from export_pipelines.api.files import file_response
 from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
+from export_pipelines.api.request_context import body_of, origin_of, services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, TooMany
@@ -101,7 +101,7 @@ def download_by_link(request: Request, token: str, path: str, services: Services
 
 
 def _find(request: Request, services: ApiServices, token: str) -> LinkedExport | None:
-    with services.pool.acting(None) as control:
+    with services.pool.tenant_session(None) as control:
         export = LinkStore(control).follow(token)
     request.state.tenant_id = export.tenant_id if export else None  # for the log
     return export
@@ -111,7 +111,7 @@ def _count_use(request: Request, services: ApiServices, token: str, export: Link
     """Count a response that serves bytes, whatever its range, and note it in the audit log; false: none is left."""
     if request.method != "GET":
         return True
-    with services.pool.acting(None) as control:
+    with services.pool.tenant_session(None) as control:
         if not LinkStore(control).use(token):
             return False
         AuditLog(control).append(
@@ -148,7 +148,7 @@ def _opens(request: Request, services: ApiServices, export: LinkedExport, passwo
     of_link = subject_of_link(export.link_id, _GUESSES)
     of_address = subject_of_address(origin_of(request).ip, _GUESSES)
     with HASHING.held(of_link, of_address):
-        with services.pool.acting(None) as control:
+        with services.pool.tenant_session(None) as control:
             limits = RateLimits(control)
             found = [limits.look(of_link, WRONG_PASSWORDS), limits.look(of_address, WRONG_OF_ADDRESS)]
         if not all(taken.allowed for taken in found):
@@ -156,7 +156,7 @@ def _opens(request: Request, services: ApiServices, export: LinkedExport, passwo
             raise TooMany("too many wrong passwords", retry_after_seconds=seconds)
         if verify_password(export.password_hash, password):
             return True
-        with services.pool.acting(None) as control:
+        with services.pool.tenant_session(None) as control:
             RateLimits(control).take(of_link, WRONG_PASSWORDS)
             RateLimits(control).take(of_address, WRONG_OF_ADDRESS)
     return False

@@ -26,13 +26,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from export_pipelines.api.calls import Calling
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, NotAllowed, RequestRejected, Unavailable
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.formats.registry import all_formats
-from export_pipelines.stores.figures import FigureStore, QueueNow, ScheduleFigures
+from export_pipelines.stores.metrics import FigureStore, QueueNow, ScheduleFigures
 from export_pipelines.stores.schedules import LATE_AFTER
 from export_pipelines.stores.service_state import Need, ServiceState
 
@@ -62,10 +62,10 @@ router = APIRouter(tags=["operations"], responses=ANSWERS)
     response_class=PlainTextResponse,
     responses={200: {"content": {"application/openmetrics-text": {}}}},
 )
-def metrics(call: Calling, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+def metrics(context: CurrentRequest, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Counters, histograms and gauges as text, for operators; as OpenMetrics where `Accept` asks for it."""
-    with call.acting(Action.SEE_METRICS) as work:
-        late_after = call.services.settings.schedule_late_after
+    with context.unit_of_work(Action.SEE_METRICS) as work:
+        late_after = context.services.settings.schedule_late_after
         content, media_type = exposition(FigureStore(work.control), accept, late_after=late_after)
     return Response(content, headers={"Content-Type": media_type})
 

@@ -6,23 +6,23 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from export_pipelines.api.calls import Call, Work
+from export_pipelines.api.request_context import RequestContext, UnitOfWork
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import ExportError, RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
-from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
-from export_pipelines.pipeline.kept import find_kept, kept_origin
-from export_pipelines.pipeline.plan import check_order
-from export_pipelines.stores.acting import InName
+from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
+from export_pipelines.pipeline.extract.retained_stage import find_retained_stage, retained_origin
+from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.requests import ExportRequest, RequestStore
+from export_pipelines.stores.tenant_session import TenantSession
 
 PASSWORD = "encryption.password"  # noqa: S105 - a field's name
 
 
 def order(
-    call: Call,
-    work: Work,
+    context: RequestContext,
+    work: UnitOfWork,
     raw: dict[str, Any],
     foreseen: Estimate | RequestRejected | None = None,
     *,
@@ -31,12 +31,12 @@ def order(
     """A new request in the caller's name. `RequestRejected` for whatever its plan would refuse."""
     if isinstance(foreseen, RequestRejected):
         raise foreseen
-    plan = checked(call, work, raw)
+    plan = checked(context, work, raw)
     request_id = work.requests.insert(
-        tenant_id=call.tenant_id,
+        tenant_id=context.tenant_id,
         config=raw,
-        requested_by=call.caller.name,
-        requested_role=call.caller.role,
+        requested_by=context.caller.name,
+        requested_role=context.caller.role,
         estimate=foreseen,
         batch_id=batch_id,
     )
@@ -47,47 +47,49 @@ def order(
     return request, plan
 
 
-def checked(call: Call, work: Work, raw: dict[str, Any], *, saved: bool = False) -> ExportPlan:
+def checked(context: RequestContext, work: UnitOfWork, raw: dict[str, Any], *, saved: bool = False) -> ExportPlan:
     """The plan of a configuration that this caller may ask for; a saved one has a mark in place of its password."""
     if is_sealed(raw) and not saved:
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
-    scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
-    return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
+    scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
+    return check_order(raw, scope, catalog, retained=retained_stages(context, work), role=context.caller.role)
 
 
-def look_up_kept(call: Call, raw: dict[str, Any]) -> None:
-    """What the export has read that a conversion names, for `keeper`. It asks the object store, so outside of
+def look_up_retained_stage(context: RequestContext, raw: dict[str, Any]) -> None:
+    """What the export has read that a conversion names, for `retained_stages`. It asks the object store, so outside of
     transactions: one that waits keeps a connection from all other calls.
     """
     try:
         origin = str(UUID(raw.get("convert")))
     except (ValueError, TypeError, AttributeError):  # none, or one that is refused anyway
         return
-    if call.caller.tenant_id is None:
+    if context.caller.tenant_id is None:
         return
-    requests = RequestStore(InName(call.services.pool, call.caller))
-    scope, services = TenantScope(tenant_id=call.tenant_id), call.services
+    requests = RequestStore(TenantSession(context.services.pool, context.caller))
+    scope, services = TenantScope(tenant_id=context.tenant_id), context.services
     try:
-        call.kept[origin] = find_kept(origin, scope, services.catalog, requests, services.store, owner=_owner(call))
+        context.retained[origin] = find_retained_stage(
+            origin, scope, services.catalog, requests, services.store, owner=_owner(context)
+        )
     except ExportError as error:
-        call.kept[origin] = error
+        context.retained[origin] = error
 
 
-def keeper(call: Call, work: Work) -> Callable[[str], KeptStage]:
-    """What `look_up_kept` has found, if it may still be converted."""
+def retained_stages(context: RequestContext, work: UnitOfWork) -> Callable[[str], RetainedStage]:
+    """What `look_up_retained_stage` has found, if it may still be converted."""
 
-    def kept(origin: str) -> KeptStage:
-        found = call.kept.get(origin)
+    def retained(origin: str) -> RetainedStage:
+        found = context.retained.get(origin)
         if isinstance(found, ExportError):
             raise found
         if found is None:  # beyond a limit it is not looked for, and the limit was met a moment ago
             raise TooMany("was not looked for; try again", field="convert", retry_after_seconds=1)
-        kept_origin(origin, TenantScope(tenant_id=call.tenant_id), work.requests, owner=_owner(call))
+        retained_origin(origin, TenantScope(tenant_id=context.tenant_id), work.requests, owner=_owner(context))
         return found
 
-    return kept
+    return retained
 
 
-def _owner(call: Call) -> str | None:
+def _owner(context: RequestContext) -> str | None:
     """Whose exports alone the caller may convert."""
-    return call.caller.name if call.caller.role is Role.MEMBER else None
+    return context.caller.name if context.caller.role is Role.MEMBER else None

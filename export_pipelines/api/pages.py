@@ -17,7 +17,7 @@ from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.core.wording import counted, readable_size
 from export_pipelines.stores.links import LinkedExport
 
-_PAPERS = {  # every other file of a package is data or a schema
+_DOCUMENTS = {  # every other file of a package is data or a schema
     "README.md": "start here",
     "datapackage.json": "columns and types",
     CHECKSUMS: "checksums",
@@ -78,8 +78,10 @@ PAGE_HEADERS = {
 def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, Any]]) -> str:
     """Name, size and end of the package, then its data files, then what describes them."""
     title = export.name or "Your data export"
-    data = [file for file in files if not _is_paper(file["path"])]
-    papers = sorted((file for file in files if _is_paper(file["path"])), key=lambda file: file["path"] not in _PAPERS)
+    data = [file for file in files if not _is_document(file["path"])]
+    documents = sorted(
+        (file for file in files if _is_document(file["path"])), key=lambda file: file["path"] not in _DOCUMENTS
+    )
     return _document(
         title,
         f"""<h1>{escape(title)}</h1>
@@ -89,7 +91,7 @@ def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, 
 <p class="soft">You can download until <strong>{_time(export.available_until)}</strong>.
 Anyone who has this address can too, so keep it to yourself.</p>
 <h2>Data</h2>{_items(token, data)}
-<h2>About the data</h2>{_items(token, papers)}
+<h2>About the data</h2>{_items(token, documents)}
 <details><summary>Check the files after downloading</summary>
 <p>Put the files into one folder as they are named here, then run:</p>
 <pre>sha256sum -c {CHECKSUMS}</pre></details>""",
@@ -99,11 +101,11 @@ Anyone who has this address can too, so keep it to yourself.</p>
 def password_page(*, wrong: bool) -> str:
     """Asks for the link's password."""
     title = "This link has a password"
-    said = '<p class="bad" role="alert">That was not the password.</p>' if wrong else ""
+    message = '<p class="bad" role="alert">That was not the password.</p>' if wrong else ""
     return _document(
         title,
         f"""<h1>{title}</h1>
-<p class="soft">Whoever sent you the link knows it.</p>{said}
+<p class="soft">Whoever sent you the link knows it.</p>{message}
 <form method="post"><label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required autofocus>
 <button>Open</button></form>""",
@@ -125,13 +127,13 @@ def _items(token: str, files: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _remark(file: Mapping[str, Any]) -> str:
-    if _is_paper(file["path"]):
-        return f"{_PAPERS.get(file['path'], 'schema')} · {readable_size(file['size_bytes'])}"
+    if _is_document(file["path"]):
+        return f"{_DOCUMENTS.get(file['path'], 'schema')} · {readable_size(file['size_bytes'])}"
     return f"{counted(file['rows'], 'row')} · {readable_size(file['size_bytes'])}"
 
 
-def _is_paper(path: str) -> bool:
-    return path in _PAPERS or path.startswith(_SCHEMAS)
+def _is_document(path: str) -> bool:
+    return path in _DOCUMENTS or path.startswith(_SCHEMAS)
 
 
 def _date(at: dt.datetime) -> str:

@@ -167,7 +167,7 @@ def status_of(
     request: ExportRequest, files: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]], base: str
 ) -> dict[str, Any]:
     """Fields of `JobStatus`; files only while there are any."""
-    kept = files if request.status is RequestStatus.COMPLETED else ()
+    present = files if request.status is RequestStatus.COMPLETED else ()
     return {
         "job_id": request.id,
         "status": request.status,
@@ -182,7 +182,7 @@ def status_of(
         "started_at": request.started_at,
         "completed_at": request.completed_at,
         "expires_at": request.expires_at,
-        "files": [file_out(file, request.id, base) for file in kept],
+        "files": [file_out(file, request.id, base) for file in present],
         "deliveries": [DeliveryOut(**{**row, "error": row["error_message"]}) for row in deliveries],
         "error": _error(request),
     }

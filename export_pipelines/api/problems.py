@@ -156,7 +156,7 @@ def _unknown(request: Request, error: Exception) -> Response:
 
 
 def unforeseen(request: Request, error: Exception) -> Response:
-    """For `Boundary`, which is further out than where the framework would look for a handler."""
+    """For `RequestMiddleware`, which is further out than where the framework would look for a handler."""
     _log.error("call_broke", error_type=type(error).__name__, exc_info=error)
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, _public(HTTPStatus.INTERNAL_SERVER_ERROR))
 

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import KEPT_TEXT, Calling
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import STORED_TEXT, CurrentRequest
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import NotFound
-from export_pipelines.stores.figures import FigureStore, QueueFigures
+from export_pipelines.stores.metrics import FigureStore, QueueFigures
 
 router = APIRouter(prefix="/api/v1/exports/queue", tags=["operations"], responses=ANSWERS)
 
@@ -48,18 +48,18 @@ class QueueStats(BaseModel):
 
 @router.get("/stats", summary="Get queue statistics", response_model=QueueStats)
 def queue_stats(
-    call: Calling,
-    tenant: Annotated[str | None, Query(max_length=200, pattern=KEPT_TEXT, description="For operators.")] = None,
+    context: CurrentRequest,
+    tenant: Annotated[str | None, Query(max_length=200, pattern=STORED_TEXT, description="For operators.")] = None,
 ) -> QueueStats:
     """Admins see their tenant, operators all of them or the one they name."""
-    with call.acting(Action.SEE_QUEUE) as work:
+    with context.unit_of_work(Action.SEE_QUEUE) as work:
         found = FigureStore(work.control).queue(tenant)
     if found is None:
         raise NotFound("there is no such tenant for you; leave it out", field="tenant")
-    return _told(found)
+    return _payload(found)
 
 
-def _told(found: QueueFigures) -> QueueStats:
+def _payload(found: QueueFigures) -> QueueStats:
     now, recent = found.now, found.recent
     ended = asdict(recent)
     return QueueStats(

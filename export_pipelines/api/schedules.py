@@ -11,12 +11,12 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
 from export_pipelines.api.payloads import JobCreated, created_of, tracking_url
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ORDERS, take_turn
+from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork, body_of
 from export_pipelines.core.access import Action
 from export_pipelines.core.configuration import Encryption, ExportConfig
 from export_pipelines.core.errors import RequestRejected
@@ -24,8 +24,8 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import CatchUp
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.plan import check_order
-from export_pipelines.pipeline.scheduling import Preset, check_schedule, preset_config
+from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.schedules import Schedule
 
@@ -108,52 +108,52 @@ class ScheduleDeleted(BaseModel):
 
 @router.post("", status_code=HTTPStatus.CREATED, summary="Create a schedule", response_model=ScheduleOut)
 def create_schedule(
-    call: Calling,
+    context: CurrentRequest,
     wanted: ScheduleWanted,
     body: Annotated[bytes, Depends(body_of)],
     key: IdempotencyKey = None,
 ) -> Response:
     """Refused is what the export of its next fire would be refused for."""
-    with call.acting(Action.CREATE_SCHEDULE) as work:
+    with context.unit_of_work(Action.CREATE_SCHEDULE) as work:
 
         def create() -> Answer:
             made = work.schedules.create(
-                _draft(call, work, wanted, json.loads(body)),
-                tenant_id=call.tenant_id,
-                owner=call.caller.name,
-                owner_role=call.caller.role,
+                _draft(context, work, wanted, json.loads(body)),
+                tenant_id=context.tenant_id,
+                owner=context.caller.name,
+                owner_role=context.caller.role,
             )
             work.target = made.id
-            headers = {"Location": f"{call.services.base_url}{SCHEDULES}/{made.id}"}
-            return Answer(status=HTTPStatus.CREATED, body=_out(made, call), headers=headers)
+            headers = {"Location": f"{context.services.base_url}{SCHEDULES}/{made.id}"}
+            return Answer(status=HTTPStatus.CREATED, body=_response(made, context), headers=headers)
 
-        return once(call, work, key, create)
+        return once(context, work, key, create)
 
 
 @router.get("", summary="List schedules", response_model=SchedulePage)
 def list_schedules(
-    call: Calling,
+    context: CurrentRequest,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> SchedulePage:
     """Newest first. Members see their own, admins all of their tenant."""
-    with call.acting(Action.SEE_SCHEDULES) as work:
+    with context.unit_of_work(Action.SEE_SCHEDULES) as work:
         found, following = work.schedules.page(limit=limit, cursor=cursor)
     if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(following)}>; rel="next"'
-    return SchedulePage(schedules=[_out(schedule, call) for schedule in found], next_cursor=following)
+        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
+    return SchedulePage(schedules=[_response(schedule, context) for schedule in found], next_cursor=following)
 
 
 @router.get("/{schedule_id}", summary="Get a schedule", response_model=ScheduleOut)
-def get_schedule(call: Calling, schedule_id: UUID) -> ScheduleOut:
-    with call.acting(Action.SEE_SCHEDULES, str(schedule_id)) as work:
-        return _out(work.schedules.get(str(schedule_id)), call)
+def get_schedule(context: CurrentRequest, schedule_id: UUID) -> ScheduleOut:
+    with context.unit_of_work(Action.SEE_SCHEDULES, str(schedule_id)) as work:
+        return _response(work.schedules.get(str(schedule_id)), context)
 
 
 @router.put("/{schedule_id}", summary="Replace a schedule", response_model=ScheduleOut)
 def update_schedule(
-    call: Calling,
+    context: CurrentRequest,
     schedule_id: UUID,
     wanted: ScheduleWanted,
     body: Annotated[bytes, Depends(body_of)],
@@ -161,102 +161,104 @@ def update_schedule(
 ) -> Response:
     """All of it. Whoever saves it owns it from now on; so an admin takes over. A password stays where the configuration
     says `{"sealed": true}`."""
-    with call.acting(Action.UPDATE_SCHEDULE, str(schedule_id)) as work:
+    with context.unit_of_work(Action.UPDATE_SCHEDULE, str(schedule_id)) as work:
 
         def update() -> Answer:
             saved = work.schedules.update(
                 work.schedules.get(str(schedule_id)).id,  # 404 comes before anything that is wrong with the rest
-                _draft(call, work, wanted, json.loads(body)),
-                owner=call.caller.name,
-                owner_role=call.caller.role,
+                _draft(context, work, wanted, json.loads(body)),
+                owner=context.caller.name,
+                owner_role=context.caller.role,
                 version=wanted.version,
             )
-            return Answer(status=HTTPStatus.OK, body=_out(saved, call))
+            return Answer(status=HTTPStatus.OK, body=_response(saved, context))
 
-        return once(call, work, key, update)
+        return once(context, work, key, update)
 
 
 @router.post("/{schedule_id}/pause", summary="Pause a schedule", response_model=ScheduleOut)
-def pause_schedule(call: Calling, schedule_id: UUID, key: IdempotencyKey = None) -> Response:
+def pause_schedule(context: CurrentRequest, schedule_id: UUID, key: IdempotencyKey = None) -> Response:
     """It fires no more until it is resumed; an export at work goes on. 409 when it is paused."""
-    with call.acting(Action.PAUSE_SCHEDULE, str(schedule_id)) as work:
+    with context.unit_of_work(Action.PAUSE_SCHEDULE, str(schedule_id)) as work:
 
         def pause() -> Answer:
-            paused = work.schedules.pause(str(schedule_id), reason=f"paused by {call.caller.name}")
-            return Answer(status=HTTPStatus.OK, body=_out(paused, call))
+            paused = work.schedules.pause(str(schedule_id), reason=f"paused by {context.caller.name}")
+            return Answer(status=HTTPStatus.OK, body=_response(paused, context))
 
-        return once(call, work, key, pause)
+        return once(context, work, key, pause)
 
 
 @router.post("/{schedule_id}/resume", summary="Resume a schedule", response_model=ScheduleOut)
 def resume_schedule(
-    call: Calling, schedule_id: UUID, how: Resumption | None = None, key: IdempotencyKey = None
+    context: CurrentRequest, schedule_id: UUID, how: Resumption | None = None, key: IdempotencyKey = None
 ) -> Response:
     """From now on, or with what was missed. 409 when it is active."""
-    with call.acting(Action.RESUME_SCHEDULE, str(schedule_id)) as work:
+    with context.unit_of_work(Action.RESUME_SCHEDULE, str(schedule_id)) as work:
 
         def resume() -> Answer:
             catch_up = how is not None and how.catch_up
             resumed = work.schedules.resume(str(schedule_id), now=dt.datetime.now(dt.UTC), catch_up=catch_up)
-            return Answer(status=HTTPStatus.OK, body=_out(resumed, call))
+            return Answer(status=HTTPStatus.OK, body=_response(resumed, context))
 
-        return once(call, work, key, resume)
+        return once(context, work, key, resume)
 
 
 @router.post(
     "/{schedule_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run a schedule now", response_model=JobCreated
 )
-def run_schedule(call: Calling, schedule_id: UUID, background: BackgroundTasks, key: IdempotencyKey = None) -> Response:
+def run_schedule(
+    context: CurrentRequest, schedule_id: UUID, background: BackgroundTasks, key: IdempotencyKey = None
+) -> Response:
     """An export as if it fired now, in your name and role; its next fire stays."""
     made: list[ExportRequest] = []
     limits: dict[str, str] = {}
-    with call.acting(Action.RUN_SCHEDULE, str(schedule_id)) as work:
+    with context.unit_of_work(Action.RUN_SCHEDULE, str(schedule_id)) as work:
 
         def run() -> Answer:
             schedule = work.schedules.get(str(schedule_id))
-            limits.update(take_turn(call, work, ORDERS))
+            limits.update(enforce_rate_limit(context, work, ORDERS))
             job_id = work.schedules.run_now(
                 schedule.id,
                 now=dt.datetime.now(dt.UTC),
-                requested_by=call.caller.name,
-                requested_role=call.caller.role,
+                requested_by=context.caller.name,
+                requested_role=context.caller.role,
             )
             request = work.requests.get(job_id)
-            scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
-            plan = check_order(request.config, scope, catalog, role=call.caller.role)
+            scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
+            plan = check_order(request.config, scope, catalog, role=context.caller.role)
             work.requests.asked([request])  # the sensor leaves it to us for a while
             work.detail["job"] = job_id
             made.append(request)
-            created = created_of(request, plan, call.services.base_url)
+            created = created_of(request, plan, context.services.base_url)
             headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
             return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
 
-        response = once(call, work, key, run)
+        response = once(context, work, key, run)
     response.headers.update(limits)
-    return launched(call, made, response, background)
+    return launched(context, made, response, background)
 
 
 @router.delete("/{schedule_id}", summary="Delete a schedule", response_model=ScheduleDeleted)
-def delete_schedule(call: Calling, schedule_id: UUID) -> ScheduleDeleted:
+def delete_schedule(context: CurrentRequest, schedule_id: UUID) -> ScheduleDeleted:
     """It fires no more; exports that it made stay."""
-    with call.acting(Action.DELETE_SCHEDULE, str(schedule_id)) as work:
+    with context.unit_of_work(Action.DELETE_SCHEDULE, str(schedule_id)) as work:
         work.schedules.delete(str(schedule_id))
     return ScheduleDeleted(deleted=True)
 
 
-def _draft(call: Call, work: Work, wanted: ScheduleWanted, raw: dict[str, Any]) -> ScheduleDraft:
+def _draft(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted, raw: dict[str, Any]) -> ScheduleDraft:
     return check_schedule(
         wanted,
-        _config(call, work, wanted, raw),
-        TenantScope(tenant_id=call.tenant_id),
-        call.services.catalog,
-        role=call.caller.role,
+        _config(context, work, wanted, raw),
+        TenantScope(tenant_id=context.tenant_id),
+        context.services.catalog,
+        role=context.caller.role,
         now=dt.datetime.now(dt.UTC),
-        least_gap=call.services.settings.schedule_least_gap,
+        least_gap=context.services.settings.schedule_least_gap,
     )
 
 
-def _config(call: Call, work: Work, wanted: ScheduleWanted, raw: dict[str, Any]) -> dict[str, Any]:
+def _config(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted, raw: dict[str, Any]) -> dict[str, Any]:
     """What it exports, as it came: a password is still in it."""
     if [wanted.config, wanted.template_id, wanted.preset].count(None) != 2:  # noqa: PLR2004 - of three
         raise RequestRejected("give a config, a template_id or a preset", field="config")
@@ -265,12 +267,12 @@ def _config(call: Call, work: Work, wanted: ScheduleWanted, raw: dict[str, Any])
             raise RequestRejected("goes into config, which is given", field="encryption")
         return dict(raw["config"])
     if wanted.preset is not None:
-        return dict(preset_config(wanted.preset, raw.get("encryption"), call.services.catalog, call.caller.role))
-    kept = work.templates.get(str(wanted.template_id)).config
-    return {**kept, "encryption": raw["encryption"]} if wanted.encryption is not None else kept
+        return dict(preset_config(wanted.preset, raw.get("encryption"), context.services.catalog, context.caller.role))
+    saved = work.templates.get(str(wanted.template_id)).config
+    return {**saved, "encryption": raw["encryption"]} if wanted.encryption is not None else saved
 
 
-def _out(schedule: Schedule, call: Call) -> ScheduleOut:
+def _response(schedule: Schedule, context: RequestContext) -> ScheduleOut:
     upcoming = schedule.next_runs(dt.datetime.now(dt.UTC))
     return ScheduleOut(
         id=schedule.id,
@@ -289,7 +291,7 @@ def _out(schedule: Schedule, call: Call) -> ScheduleOut:
         owner_role=schedule.owner_role,
         next_run=upcoming[0] if upcoming else None,
         next_runs=upcoming,
-        last_run=_last(schedule, call.services.base_url),
+        last_run=_last(schedule, context.services.base_url),
         last_status=schedule.last_status,
         late=schedule.late,
         failures=schedule.failures,

@@ -11,7 +11,7 @@ So its protocol on the parser httptools is extended here:
 - a client that does not read its answer is cut off;
 - connections, in all and of one address, with some more for health checks.
 
-Time limits on bodies are the application's (`export_pipelines.api.boundary`), which answers and logs them.
+Time limits on bodies are the application's (`export_pipelines.api.request_middleware`), which answers and logs them.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from export_pipelines.core.access import Caller
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.ports import ObjectStore, Source
 from export_pipelines.pipeline.assembly import open_box, open_catalog, open_object_store, open_source
-from export_pipelines.pipeline.probing import Probe, probe_store
+from export_pipelines.pipeline.maintenance.probing import Probe, probe_store
 from export_pipelines.settings import Settings
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.secrets import SecretBox
+from export_pipelines.stores.tenant_session import ControlPool
 
 CHECKS_AT_ONCE = 2
 
@@ -61,7 +61,7 @@ def open_services(settings: Settings) -> ApiServices:
         source=_source(settings, catalog),
         secrets=open_box(settings),
         launcher=Launcher(settings.launch_url),
-        authenticate=Credentials(lambda: pool.acting(None), open_verifier(settings)).authenticate,
+        authenticate=Credentials(lambda: pool.tenant_session(None), open_verifier(settings)).authenticate,
     )
 
 

@@ -11,13 +11,13 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import visible
 from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, MIN_PASSWORD, hash_password
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import LINKS, has_turn, take_turn
+from export_pipelines.api.rate_limits import LINKS, enforce_rate_limit, is_within_rate_limit
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.configuration import MAX_HOURS, download_hours
 from export_pipelines.core.errors import Conflict, NotFound, TooMany
@@ -74,35 +74,35 @@ class Links(BaseModel):
 @router.post(
     "/{job_id}/share", status_code=HTTPStatus.CREATED, summary="Create a share link", response_model=LinkCreated
 )
-def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
+def make_link(context: CurrentRequest, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
-    password_hash = _hashed(call, job_id, wanted.password)
+    password_hash = _hashed(context, job_id, wanted.password)
     limits: dict[str, str] = {}
-    with call.acting(Action.SHARE, str(job_id)) as work:
+    with context.unit_of_work(Action.SHARE, str(job_id)) as work:
 
         def make() -> Answer:
             export, expires_at = _shareable(work, job_id)
-            limits.update(take_turn(call, work, LINKS))
+            limits.update(enforce_rate_limit(context, work, LINKS))
             if wanted.password is not None and password_hash is None:  # there was none before this transaction
                 raise TooMany("the limit allows a link again since a moment ago; try again", retry_after_seconds=1)
-            hours = wanted.ttl_hours or download_hours(export.config) or call.services.settings.link_ttl / 3600
+            hours = wanted.ttl_hours or download_hours(export.config) or context.services.settings.link_ttl / 3600
             token, link = work.links.make(
                 export.id,
                 expires_at=min(expires_at, dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)),
                 password_hash=password_hash,
                 max_uses=wanted.max_uses,
                 label=wanted.label,
-                created_by=call.caller.name,
+                created_by=context.caller.name,
             )
-            body = LinkCreated(**asdict(link), url=f"{call.services.base_url}/d/{token}")
+            body = LinkCreated(**asdict(link), url=f"{context.services.base_url}/d/{token}")
             return Answer(status=HTTPStatus.CREATED, body=body)
 
-        response = once(call, work, key, make)
+        response = once(context, work, key, make)
     response.headers.update(limits)
     return response
 
 
-def _shareable(work: Work, job_id: UUID) -> tuple[ExportRequest, dt.datetime]:
+def _shareable(work: UnitOfWork, job_id: UUID) -> tuple[ExportRequest, dt.datetime]:
     """The export and its end."""
     export = visible(work, job_id)
     if export.status is not RequestStatus.COMPLETED or export.expires_at is None:
@@ -110,21 +110,21 @@ def _shareable(work: Work, job_id: UUID) -> tuple[ExportRequest, dt.datetime]:
     return export, export.expires_at
 
 
-def _hashed(call: Call, job_id: UUID, password: SecretStr | None) -> str | None:
+def _hashed(context: RequestContext, job_id: UUID, password: SecretStr | None) -> str | None:
     """Outside of transactions, and for nobody who would get no link: a hash costs more than all the rest."""
     if password is None:
         return None
-    require(call.caller, Action.SHARE)
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        allowed = has_turn(call, work, LINKS) and _is_shareable(work, job_id)
+    require(context.caller, Action.SHARE)
+    with context.services.pool.tenant_session(context.caller) as control:
+        work = UnitOfWork.on(control, context.services)
+        allowed = is_within_rate_limit(context, work, LINKS) and _is_shareable(work, job_id)
     if not allowed:
         return None  # the link's transaction makes none and says why, or repeats what an earlier call was answered
-    with HASHING.held(subject_of(call.caller, "passwords")):
+    with HASHING.held(subject_of(context.caller, "passwords")):
         return hash_password(password.get_secret_value())
 
 
-def _is_shareable(work: Work, job_id: UUID) -> bool:
+def _is_shareable(work: UnitOfWork, job_id: UUID) -> bool:
     try:
         _shareable(work, job_id)
     except (NotFound, Conflict):
@@ -133,15 +133,15 @@ def _is_shareable(work: Work, job_id: UUID) -> bool:
 
 
 @router.get("/{job_id}/share", summary="List share links", response_model=Links)
-def list_links(call: Calling, job_id: UUID) -> Links:
+def list_links(context: CurrentRequest, job_id: UUID) -> Links:
     """Expired and revoked ones too; never their addresses."""
-    with call.acting(Action.READ, str(job_id)) as work:
+    with context.unit_of_work(Action.READ, str(job_id)) as work:
         links = work.links.of_request(visible(work, job_id).id)
     return Links(links=[LinkOut(**asdict(link)) for link in links])
 
 
 @router.delete("/{job_id}/share/{link_id}", summary="Revoke a share link", response_model=LinkOut)
-def revoke_link(call: Calling, job_id: UUID, link_id: UUID) -> LinkOut:
+def revoke_link(context: CurrentRequest, job_id: UUID, link_id: UUID) -> LinkOut:
     """From now on it does not work, downloads that go on excepted."""
-    with call.acting(Action.REVOKE, str(job_id)) as work:
+    with context.unit_of_work(Action.REVOKE, str(job_id)) as work:
         return LinkOut(**asdict(work.links.revoke(visible(work, job_id).id, str(link_id))))

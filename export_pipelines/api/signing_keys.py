@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import services_of
+from export_pipelines.api.request_context import services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.packaging.key_sets import key_set
 from export_pipelines.stores.signing_keys import SigningKeyStore
@@ -44,7 +44,7 @@ class PublicKeySet(BaseModel):
 )
 def published(services: Annotated[ApiServices, Depends(services_of)], response: Response) -> PublicKeySet:
     """Anybody may ask. Retired keys stay valid, revoked ones stay listed as such."""
-    with services.pool.acting(None) as control:
+    with services.pool.tenant_session(None) as control:
         keys = key_set(SigningKeyStore(control).published())
     response.headers["Cache-Control"] = f"public, max-age={_MAX_AGE_SECONDS}"
     return PublicKeySet.model_validate(keys)

@@ -12,18 +12,18 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work, body_of
 from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.jobs import ordered
 from export_pipelines.api.payloads import JobCreated, megabytes
 from export_pipelines.api.problems import ANSWERS
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork, body_of
 from export_pipelines.core.access import Action, Role, require
 from export_pipelines.core.configuration import ExportConfig, Title, keepable
 from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import TenantScope
-from export_pipelines.pipeline.plan import check_order
+from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.stores.passwords import SEALED, with_password
 from export_pipelines.stores.templates import Template, TemplateDraft
 
@@ -81,49 +81,52 @@ class TemplateDeleted(BaseModel):
 
 @router.post("", status_code=HTTPStatus.CREATED, summary="Create a template", response_model=TemplateOut)
 def create_template(
-    call: Calling, wanted: TemplateWanted, body: Annotated[bytes, Depends(body_of)], key: IdempotencyKey = None
+    context: CurrentRequest,
+    wanted: TemplateWanted,
+    body: Annotated[bytes, Depends(body_of)],
+    key: IdempotencyKey = None,
 ) -> Response:
     """Refused is what the export would be refused for."""
     config = dict(json.loads(body)["config"])
     foreseen = foresee(
-        call, Action.CREATE_TEMPLATE, _checkable(config), saved=True
+        context, Action.CREATE_TEMPLATE, _checkable(config), saved=True
     )  # the source is asked outside of a transaction
-    with call.acting(Action.CREATE_TEMPLATE) as work:
+    with context.unit_of_work(Action.CREATE_TEMPLATE) as work:
 
         def create() -> Answer:
-            draft = _draft(call, wanted, config, foreseen)
-            made = work.templates.create(draft, tenant_id=call.tenant_id, owner=call.caller.name)
+            draft = _draft(context, wanted, config, foreseen)
+            made = work.templates.create(draft, tenant_id=context.tenant_id, owner=context.caller.name)
             work.target = made.id
-            headers = {"Location": f"{call.services.base_url}{TEMPLATES}/{made.id}"}
-            return Answer(status=HTTPStatus.CREATED, body=_out(made, call), headers=headers)
+            headers = {"Location": f"{context.services.base_url}{TEMPLATES}/{made.id}"}
+            return Answer(status=HTTPStatus.CREATED, body=_response(made, context), headers=headers)
 
-        return once(call, work, key, create)
+        return once(context, work, key, create)
 
 
 @router.get("", summary="List templates", response_model=TemplatePage)
 def list_templates(
-    call: Calling,
+    context: CurrentRequest,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> TemplatePage:
     """Newest first: your own and those shared in the tenant; admins see all of them."""
-    with call.acting(Action.SEE_TEMPLATES) as work:
+    with context.unit_of_work(Action.SEE_TEMPLATES) as work:
         found, following = work.templates.page(limit=limit, cursor=cursor)
     if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(following)}>; rel="next"'
-    return TemplatePage(templates=[_out(template, call) for template in found], next_cursor=following)
+        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
+    return TemplatePage(templates=[_response(template, context) for template in found], next_cursor=following)
 
 
 @router.get("/{template_id}", summary="Get a template", response_model=TemplateOut)
-def get_template(call: Calling, template_id: UUID) -> TemplateOut:
-    with call.acting(Action.SEE_TEMPLATES, str(template_id)) as work:
-        return _out(work.templates.get(str(template_id)), call)
+def get_template(context: CurrentRequest, template_id: UUID) -> TemplateOut:
+    with context.unit_of_work(Action.SEE_TEMPLATES, str(template_id)) as work:
+        return _response(work.templates.get(str(template_id)), context)
 
 
 @router.put("/{template_id}", summary="Replace a template", response_model=TemplateOut)
 def update_template(
-    call: Calling,
+    context: CurrentRequest,
     template_id: UUID,
     wanted: TemplateWanted,
     body: Annotated[bytes, Depends(body_of)],
@@ -131,43 +134,43 @@ def update_template(
 ) -> Response:
     """All of it, by its owner or an admin. Schedules made from it keep what they have."""
     config = dict(json.loads(body)["config"])
-    foreseen = foresee(call, Action.UPDATE_TEMPLATE, _checkable(config), saved=True)
-    with call.acting(Action.UPDATE_TEMPLATE, str(template_id)) as work:
+    foreseen = foresee(context, Action.UPDATE_TEMPLATE, _checkable(config), saved=True)
+    with context.unit_of_work(Action.UPDATE_TEMPLATE, str(template_id)) as work:
 
         def update() -> Answer:
-            kept = work.templates.get(str(template_id))  # 404 comes before anything that is wrong with the rest
-            draft = _draft(call, wanted, config, foreseen)
-            saved = work.templates.update(kept.id, draft, version=wanted.version)
-            return Answer(status=HTTPStatus.OK, body=_out(saved, call))
+            current = work.templates.get(str(template_id))  # 404 comes before anything that is wrong with the rest
+            draft = _draft(context, wanted, config, foreseen)
+            saved = work.templates.update(current.id, draft, version=wanted.version)
+            return Answer(status=HTTPStatus.OK, body=_response(saved, context))
 
-        return once(call, work, key, update)
+        return once(context, work, key, update)
 
 
 @router.post("/{template_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run a template", response_model=JobCreated)
 def run_template(
-    call: Calling,
+    context: CurrentRequest,
     template_id: UUID,
     background: BackgroundTasks,
     run: TemplateRun | None = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """An export like any other, in your name and role."""
-    require(call.caller, Action.CREATE)
-    with call.acting(Action.SEE_TEMPLATES, str(template_id)) as work:
+    require(context.caller, Action.CREATE)
+    with context.unit_of_work(Action.SEE_TEMPLATES, str(template_id)) as work:
         template = work.templates.get(str(template_id))
 
-    def used(work: Work) -> None:
+    def used(work: UnitOfWork) -> None:
         work.templates.used(template.id)
         work.detail["template"] = template.id
 
     raw = _of_this_run(template, run or TemplateRun())
-    return ordered(call, Action.CREATE, raw, background, key, also=used)
+    return ordered(context, Action.CREATE, raw, background, key, also=used)
 
 
 @router.delete("/{template_id}", summary="Delete a template", response_model=TemplateDeleted)
-def delete_template(call: Calling, template_id: UUID) -> TemplateDeleted:
+def delete_template(context: CurrentRequest, template_id: UUID) -> TemplateDeleted:
     """Exports and schedules made from it stay."""
-    with call.acting(Action.DELETE_TEMPLATE, str(template_id)) as work:
+    with context.unit_of_work(Action.DELETE_TEMPLATE, str(template_id)) as work:
         work.templates.delete(str(template_id))
     return TemplateDeleted(deleted=True)
 
@@ -185,10 +188,10 @@ def _of_this_run(template: Template, run: TemplateRun) -> dict[str, Any]:
 
 
 def _draft(
-    call: Call, wanted: TemplateWanted, config: dict[str, Any], foreseen: Estimate | RequestRejected | None
+    context: RequestContext, wanted: TemplateWanted, config: dict[str, Any], foreseen: Estimate | RequestRejected | None
 ) -> TemplateDraft:
     """What is to be kept; `RequestRejected` for what no template may be."""
-    if wanted.shared and call.caller.role is not Role.ADMIN:
+    if wanted.shared and context.caller.role is not Role.ADMIN:
         raise NotAllowed("only an admin shares templates; save it without", field="shared")
     if wanted.config.convert is not None:
         raise RequestRejected("is for a single export; a template names tables", field="convert")
@@ -213,16 +216,16 @@ def _checkable(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "encryption": {**config["encryption"], "password": SEALED}}
 
 
-def _problem(template: Template, call: Call) -> str | None:
-    scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
+def _problem(template: Template, context: RequestContext) -> str | None:
+    scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
     try:
-        check_order(_checkable(template.config), scope, catalog, role=call.caller.role)
+        check_order(_checkable(template.config), scope, catalog, role=context.caller.role)
     except RequestRejected as error:
         return str(error)
     return None
 
 
-def _out(template: Template, call: Call) -> TemplateOut:
+def _response(template: Template, context: RequestContext) -> TemplateOut:
     size = template.estimated_bytes
     return TemplateOut(
         id=template.id,
@@ -231,7 +234,7 @@ def _out(template: Template, call: Call) -> TemplateOut:
         shared=template.shared,
         owner=template.owner,
         config=template.config,
-        problem=_problem(template, call),
+        problem=_problem(template, context),
         estimated_rows=template.estimated_rows,
         estimated_size_mb=None if size is None else megabytes(size),
         estimated_time_seconds=template.estimated_seconds,

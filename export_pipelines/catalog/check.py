@@ -18,7 +18,7 @@ from export_pipelines.catalog.findings import Finding, error, warning
 from export_pipelines.catalog.inheritance import check_inheritance
 from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable, read_inventory
 from export_pipelines.catalog.isolation import static_isolation
-from export_pipelines.catalog.measures import check_measures
+from export_pipelines.catalog.measure_checks import check_measures
 from export_pipelines.catalog.partition_counts import check_partition_counts
 from export_pipelines.catalog.policies import policies_hash
 from export_pipelines.catalog.probe import probe_isolation

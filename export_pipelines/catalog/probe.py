@@ -102,14 +102,14 @@ def _stranger(connection: psycopg.Connection[Any], catalog: Catalog) -> str | No
 
 
 def _maker(tenant_type: str) -> Callable[[], str] | None:
-    form = value_type(tenant_type)
-    if form.pg_type == "uuid":
+    value = value_type(tenant_type)
+    if value.pg_type == "uuid":
         return lambda: str(uuid.uuid4())
-    if form.kind is Kind.INTEGER:
-        return lambda: str(_LOWEST[form.pg_type] + secrets.randbelow(_SPREAD))
-    if form.kind in (Kind.DECIMAL, Kind.NUMERIC):
+    if value.kind is Kind.INTEGER:
+        return lambda: str(_LOWEST[value.pg_type] + secrets.randbelow(_SPREAD))
+    if value.kind in (Kind.DECIMAL, Kind.NUMERIC):
         return lambda: str(-1 - secrets.randbelow(_SPREAD))
-    if form.kind is Kind.TEXT and form.pg_type.partition("(")[0] in (
+    if value.kind is Kind.TEXT and value.pg_type.partition("(")[0] in (
         "text",
         "character varying",
         "character",

@@ -171,13 +171,13 @@ def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql
     role = sql.Identifier(catalog.reader_role)
     if read_role(connection, catalog.reader_role) is None:
         yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
-    kept = {catalog.relation_name(name) for name in catalog.tables}
+    exported = {catalog.relation_name(name) for name in catalog.tables}
     with pinned(connection) as cursor:
         granted = cursor.execute(_GRANTED, {"role": catalog.reader_role}).fetchall()
     for row in granted:
-        if (row["schema"], row["name"]) not in kept:
+        if (row["schema"], row["name"]) not in exported:
             yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(row["schema"], row["name"]), role)
-    for schema in sorted({schema for schema, _ in kept} | catalog.resolution.schemas):  # those of key types, too
+    for schema in sorted({schema for schema, _ in exported} | catalog.resolution.schemas):  # those of key types, too
         yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
 
 

@@ -155,13 +155,13 @@ _OTHERWISE = _terms(
 
 def is_credential(table: str, column: LiveColumn) -> bool:
     """Whether the names speak of a secret and the type can hold one; a count of tokens is none."""
-    words, owner, form = words_of(column.name), words_of(table), value_type(column.type)
-    pointer = words[-1:] == ("id",) and form.pg_type == "uuid"
+    words, owner, value = words_of(column.name), words_of(table), value_type(column.type)
+    pointer = words[-1:] == ("id",) and value.pg_type == "uuid"
     if pointer or _ends(words, _ABOUT) or _says(words, _PUBLIC):
         return False
-    if form.kind is Kind.INTEGER:
+    if value.kind is Kind.INTEGER:
         return _ends(words, _CODES)
-    if form.kind not in _TEXT:
+    if value.kind not in _TEXT:
         return False
     return (
         _says(words, _SECRETS)

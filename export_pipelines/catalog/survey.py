@@ -75,7 +75,7 @@ def survey_tables(
     schema: str, usable: Iterable[LiveTable], root: Root, paths: Paths
 ) -> tuple[Survey, list[tuple[LiveTable, str]]]:
     """The tables to export with their catalog keys, and those left out with the reason."""
-    kept: dict[int, LiveTable] = {}
+    tables: dict[int, LiveTable] = {}
     left_out = []
     for table in usable:
         if table.oid not in paths.columns and table.oid not in paths.through:
@@ -83,15 +83,15 @@ def survey_tables(
         elif table.is_view and not table.security_invoker:
             left_out.append((table, _OWNERS_VIEW))
         else:
-            kept[table.oid] = table
+            tables[table.oid] = table
     keys: dict[int, str] = {}
     # Plain names of the home schema keep their name whatever else wants it.
-    for table in sorted(kept.values(), key=lambda t: (t.schema != schema, slug(t.name) != t.name, t.schema, t.name)):
+    for table in sorted(tables.values(), key=lambda t: (t.schema != schema, slug(t.name) != t.name, t.schema, t.name)):
         wanted = slug(table.name)
         if wanted in keys.values() and table.schema != schema:
             wanted = slug(f"{table.schema}_{table.name}")
         keys[table.oid] = slug(wanted, taken=keys.values())
-    return Survey(schema=schema, tables=kept, keys=keys, root=root, paths=paths), left_out
+    return Survey(schema=schema, tables=tables, keys=keys, root=root, paths=paths), left_out
 
 
 def only_by_name(link: Link) -> str:

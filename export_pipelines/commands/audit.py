@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="The audit log: read it, hand it ou
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-class Form(StrEnum):
+class OutputFormat(StrEnum):
     TABLE = "table"
     NDJSON = "ndjson"
     CSV = "csv"
@@ -36,7 +36,9 @@ def list_entries(
     target: Annotated[str | None, typer.Option(help="Only about this id.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="First day or instant, included; UTC.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="Day or instant after the last, not included; UTC.")] = None,
-    format_: Annotated[Form, typer.Option("--format", help="ndjson and csv print all, oldest first.")] = Form.TABLE,
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", help="ndjson and csv print all, oldest first.")
+    ] = OutputFormat.TABLE,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many lines of the table.")] = 20,
 ) -> None:
     """Newest first as a table, or everything as NDJSON or CSV."""
@@ -50,10 +52,10 @@ def list_entries(
             until=_instant(to, "--to"),
         )
         log = AuditLog(control)
-        if format_ is Form.TABLE:
+        if format_ is OutputFormat.TABLE:
             output.out.print(_table(log.list(wanted, limit=limit)))
         else:
-            sys.stdout.writelines((as_csv if format_ is Form.CSV else as_ndjson)(log.stream(wanted)))
+            sys.stdout.writelines((as_csv if format_ is OutputFormat.CSV else as_ndjson)(log.stream(wanted)))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import open_control
-from export_pipelines.commands.exports import carry_out
+from export_pipelines.commands.exports import run_request
 from export_pipelines.commands.ordering import (
     AsJson,
     Compression,
@@ -33,7 +33,7 @@ from export_pipelines.core.configuration import MAX_PARALLEL_JOBS, explain
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.pipeline.assembly import open_catalog
-from export_pipelines.pipeline.plan import check_order
+from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.batches import BatchStore
 
@@ -97,7 +97,7 @@ def bulk(
         (config,) = _order(wanted).configurations()
         require_tenant_id(tenant)
         check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
-        carry_out(config, tenant, output_, settings, as_json=as_json)
+        run_request(config, tenant, output_, settings, as_json=as_json)
 
 
 def _order(wanted: dict[str, Any]) -> BulkOrder:

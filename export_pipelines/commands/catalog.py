@@ -20,7 +20,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_catalog
-from export_pipelines.pipeline.catalog_trial import try_exports
+from export_pipelines.pipeline.extract.catalog_trial import try_exports
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.session import administering

@@ -14,7 +14,7 @@ from export_pipelines.commands.control import record
 from export_pipelines.core.access import Action
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_object_store, open_requests
-from export_pipelines.pipeline.removal import remove_unremoved
+from export_pipelines.pipeline.publish.removal import remove_unremoved
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.retention import MOST_DAYS, Held, Older, RetentionStore
@@ -73,8 +73,8 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
         from dagster import DagsterInstance, build_resources
 
-        from export_pipelines.orchestration.history import sweep_all
         from export_pipelines.orchestration.resources import export_resource
+        from export_pipelines.orchestration.run_history import sweep_all
 
         with (
             DagsterInstance.get() as instance,

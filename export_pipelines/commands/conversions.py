@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from export_pipelines.commands import output
-from export_pipelines.commands.exports import carry_out
+from export_pipelines.commands.exports import run_request
 from export_pipelines.commands.ordering import (
     AsJson,
     Compression,
@@ -55,4 +55,4 @@ def convert(
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
         }
         require_tenant_id(tenant)
-        carry_out(config, tenant, output_, settings, as_json=as_json)
+        run_request(config, tenant, output_, settings, as_json=as_json)

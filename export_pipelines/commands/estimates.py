@@ -35,11 +35,11 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
-from export_pipelines.pipeline.estimate import estimate_export
-from export_pipelines.pipeline.kept import find_kept
+from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
+from export_pipelines.pipeline.planning.estimate import estimate_export
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.measures import MeasureStore
+from export_pipelines.stores.export_statistics import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 
 
@@ -109,7 +109,9 @@ def estimated(config: dict[str, Any], tenant: str, workplace: Workplace) -> Esti
             catalog,
             source=open_source(settings.require_source_url(), catalog, settings.decoder),
             measures=MeasureStore(control),
-            kept=lambda origin: find_kept(origin, scope, catalog, RequestStore(control), open_object_store(settings)),
+            retained=lambda origin: find_retained_stage(
+                origin, scope, catalog, RequestStore(control), open_object_store(settings)
+            ),
         )
 
 

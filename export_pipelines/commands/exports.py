@@ -48,8 +48,8 @@ from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
-from export_pipelines.pipeline.inspection import published_omissions
-from export_pipelines.pipeline.plan import check_order
+from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -103,10 +103,10 @@ def export(
         )
         require_tenant_id(tenant)
         check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
-        carry_out(config, tenant, output_, settings, as_json=as_json)
+        run_request(config, tenant, output_, settings, as_json=as_json)
 
 
-def carry_out(
+def run_request(
     config: dict[str, Any],
     tenant: str,
     folder: Path | None,

@@ -36,7 +36,7 @@ def create(
             made, key = ApiKeyStore(control).create(
                 role=role, tenant_id=tenant, user_id=user, name=name, created_by=shell_user(), lifetime=lifetime
             )
-            record(control, "key.create", target=("key", made.id), tenant_id=tenant, detail=_told(made))
+            record(control, "key.create", target=("key", made.id), tenant_id=tenant, detail=_payload(made))
         if as_json:
             output.say_json({**asdict(made), "key": key})
             return
@@ -69,11 +69,11 @@ def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key.")]) -> Non
     with output.reported(), open_control() as control:
         with control.transaction():
             key = ApiKeyStore(control).revoke(key_id)
-            record(control, "key.revoke", target=("key", key.id), tenant_id=key.tenant_id, detail=_told(key))
+            record(control, "key.revoke", target=("key", key.id), tenant_id=key.tenant_id, detail=_payload(key))
         output.say(f"key {key.id} for {_scope(key)} is revoked")
 
 
-def _told(key: ApiKey) -> dict[str, str | None]:
+def _payload(key: ApiKey) -> dict[str, str | None]:
     expires = key.expires_at.isoformat() if key.expires_at else None
     return {"for_role": key.role, "for_user": key.user_id, "name": key.name, "hint": key.hint, "expires_at": expires}
 

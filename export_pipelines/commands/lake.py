@@ -16,7 +16,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
-from export_pipelines.pipeline.lake_gaps import Gap, find_gaps
+from export_pipelines.pipeline.lake.gaps import Gap, find_gaps
 from export_pipelines.settings import load_settings
 from export_pipelines.sources.postgres import PostgresSource
 

@@ -19,7 +19,7 @@ from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.pipeline.assembly import open_requests
-from export_pipelines.pipeline.publish import abandon
+from export_pipelines.pipeline.publish.publish import abandon
 from export_pipelines.stores.batches import BatchStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import ExportRequest, RequestStore
@@ -42,7 +42,7 @@ def run_here(
     from dagster import DagsterInstance
 
     from export_pipelines.definitions import defs
-    from export_pipelines.pipeline.runs import job_name, run_config, run_tags
+    from export_pipelines.pipeline.planning.runs import job_name, run_config, run_tags
 
     control = ControlDatabase(workplace.settings.require_control_url())
     requests = open_requests(workplace.settings, control)

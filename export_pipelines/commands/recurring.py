@@ -36,43 +36,43 @@ PauseAfter = Annotated[
 ]
 
 
-def schedule_order(kept: Schedule | None = None, **given: Any) -> ScheduleOrder:
+def schedule_order(saved: Schedule | None = None, **given: Any) -> ScheduleOrder:
     """What the options describe; what is not given stays as kept, or as it is by itself."""
-    told = {name: value for name, value in given.items() if value is not None}
-    window = _window(kept, told)
-    if "pause_after" in told:
-        told["pause_after_failures"] = told.pop("pause_after") or None
+    options = {name: value for name, value in given.items() if value is not None}
+    window = _window(saved, options)
+    if "pause_after" in options:
+        options["pause_after_failures"] = options.pop("pause_after") or None
     try:
-        return ScheduleOrder.model_validate({**_as_kept(kept, told), **told, **window})
+        return ScheduleOrder.model_validate({**_as_saved(saved, options), **options, **window})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "schedule"
         raise RequestRejected(explain(first), field=field) from error
 
 
-def _window(kept: Schedule | None, told: dict[str, Any]) -> dict[str, Any]:
+def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:
     """Another word begins a new window; the tables that are exported whole go with either."""
     names = {"window": "type", "since": "start", "until": "end", "whole": "whole_tables"}
-    asked = {name: told.pop(option, None) for option, name in names.items()}
+    asked = {name: options.pop(option, None) for option, name in names.items()}
     given = {name: value for name, value in asked.items() if value not in (None, [])}
-    before = kept.data_window if kept else {}
+    before = saved.data_window if saved else {}
     if "type" in given:
         before = {name: value for name, value in before.items() if name == "whole_tables"}
     return {"window": {**before, **given}} if before or given else {}
 
 
-def _as_kept(kept: Schedule | None, told: dict[str, Any]) -> dict[str, Any]:
-    if kept is None:
+def _as_saved(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:
+    if saved is None:
         return {}
     before = {
-        "name": kept.name,
-        "cron": kept.cron,
-        "timezone": kept.timezone,
-        "catch_up": kept.catch_up,
-        "jitter_seconds": kept.jitter_seconds,
-        "keep_days": kept.keep_days,
-        "pause_after_failures": kept.pause_after,
+        "name": saved.name,
+        "cron": saved.cron,
+        "timezone": saved.timezone,
+        "catch_up": saved.catch_up,
+        "jitter_seconds": saved.jitter_seconds,
+        "keep_days": saved.keep_days,
+        "pause_after_failures": saved.pause_after,
     }
-    if "frequency" in told:
+    if "frequency" in options:
         del before["cron"]
     return before

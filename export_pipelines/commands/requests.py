@@ -16,7 +16,7 @@ from export_pipelines.core.access import Action
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_object_store, open_requests
-from export_pipelines.pipeline.inspection import published_omissions
+from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.passwords import is_sealed

@@ -14,11 +14,11 @@ from export_pipelines.commands.passwords import PasswordFile, asked_password, gi
 from export_pipelines.commands.verification import Identities, SigningKeys, identities_of, signature_line
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.formats.registry import find_format
+from export_pipelines.packaging.archive_encryption import Keys
 from export_pipelines.packaging.key_sets import read_key_set
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.restore import Restoration, restore_package
-from export_pipelines.pipeline.unpacking import opened
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.restoration.restore import Restoration, restore_package
+from export_pipelines.pipeline.verification.unpacking import opened
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines.sources.session import describe
 

@@ -55,7 +55,7 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.pipeline.assembly import open_box, open_catalog
-from export_pipelines.pipeline.scheduling import Preset, check_schedule, preset_config
+from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
@@ -168,9 +168,9 @@ def update(
     """Change when and how it recurs. What is not given stays, and so do its owner and what it exports."""
     with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control), control.transaction():
         store = _store(settings, control)
-        kept = store.get(schedule_id, lock=True)
+        current = store.get(schedule_id, lock=True)
         order = schedule_order(
-            kept,
+            current,
             name=name,
             cron=cron,
             frequency=frequency,
@@ -186,9 +186,9 @@ def update(
             keep_days=keep_days,
             pause_after=pause_after,
         )
-        role = Role(kept.owner_role) if kept.owner_role else None
-        draft = _checked(order, kept.config, kept.tenant_id, settings, role)
-        saved = store.update(schedule_id, draft, owner=kept.owner, owner_role=role)
+        role = Role(current.owner_role) if current.owner_role else None
+        draft = _checked(order, current.config, current.tenant_id, settings, role)
+        saved = store.update(schedule_id, draft, owner=current.owner, owner_role=role)
         _record(control, Action.UPDATE_SCHEDULE, saved)
         _say(saved, as_json=as_json)
 
@@ -203,7 +203,7 @@ def list_schedules(
     with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
         found, _ = _store(settings, control).page(tenant_id=tenant, limit=limit)
         if as_json:
-            output.say_json([_told(schedule) for schedule in found])
+            output.say_json([_payload(schedule) for schedule in found])
             return
         identity = Column("id", no_wrap=True, min_width=36)
         grid = Grid(identity, "tenant", "name", "cron", "timezone", "state", "next run", "last run", "last status")
@@ -220,11 +220,11 @@ def list_schedules(
 def show(schedule_id: ScheduleId, as_json: AsJson = False) -> None:
     """One schedule with its next five fires."""
     with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
-        told = _told(_store(settings, control).get(schedule_id))
+        payload = _payload(_store(settings, control).get(schedule_id))
         if as_json:
-            output.say_json(told)
+            output.say_json(payload)
             return
-        for name, value in told.items():
+        for name, value in payload.items():
             if value is not None:
                 output.say(f"{name:16} {value}")
 
@@ -295,7 +295,7 @@ def _save(order: ScheduleOrder, config: dict[str, Any], tenant: str, settings: S
 
 def _say(schedule: Schedule, *, as_json: bool) -> None:
     if as_json:
-        output.say_json(_told(schedule))
+        output.say_json(_payload(schedule))
         return
     output.say(schedule.id)
     for fire in schedule.next_runs(dt.datetime.now(dt.UTC)):
@@ -310,7 +310,7 @@ def _record(control: Control, action: Action, schedule: Schedule, detail: dict[s
     record(control, action, target=(action.subject, schedule.id), tenant_id=schedule.tenant_id, detail=detail)
 
 
-def _told(schedule: Schedule) -> dict[str, Any]:
+def _payload(schedule: Schedule) -> dict[str, Any]:
     return {**asdict(schedule), "next_runs": [fire.isoformat() for fire in schedule.next_runs(dt.datetime.now(dt.UTC))]}
 
 

@@ -27,7 +27,7 @@ from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
 from export_pipelines.logs import configure_server_logs
 from export_pipelines.pipeline.assembly import open_object_store
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.stores.control import ControlDatabase

@@ -15,10 +15,10 @@ from export_pipelines.commands.passwords import PasswordFile, asked_password, gi
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.signing import SignatureStatus, SignatureVerdict
 from export_pipelines.formats.registry import find_format
+from export_pipelines.packaging.archive_encryption import Keys
 from export_pipelines.packaging.key_sets import read_key_set
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.verification import Check, Depth, Verification
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.findings import Check, Depth, Verification
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 
 Identities = Annotated[

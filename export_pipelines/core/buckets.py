@@ -25,8 +25,8 @@ def bucket_keys(buckets: int) -> tuple[str, ...]:
 
 def advised_buckets(periods: int) -> int:
     """A number of buckets that leaves room for twice as many periods: a power of two, at most 128."""
-    room = max(1, MAX_PARTITIONS // (2 * periods))
-    return int(min(128, 1 << (room.bit_length() - 1)))
+    available = max(1, MAX_PARTITIONS // (2 * periods))
+    return int(min(128, 1 << (available.bit_length() - 1)))
 
 
 def _key(number: int, buckets: int) -> str:

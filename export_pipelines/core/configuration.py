@@ -31,8 +31,8 @@ from export_pipelines.core.literals import Scalar
 from export_pipelines.core.measures import Aggregation
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
-_UNKEPT = re.compile("[\x00\ud800-\udfff]")
-_UNKEPT_SAID = "holds NUL or half a character; leave it out"
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+_NOT_STORABLE_MESSAGE = "holds NUL or half a character; leave it out"
 MAX_VALUES = 10_000
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
@@ -43,8 +43,8 @@ BulkType = Literal["full_backup", "migration", "audit"]
 
 def keepable(text: str) -> str:
     """The text, or ValueError for one that the service's tables cannot keep."""
-    if _UNKEPT.search(text):
-        raise ValueError(_UNKEPT_SAID)
+    if _NOT_STORABLE.search(text):
+        raise ValueError(_NOT_STORABLE_MESSAGE)
     return text
 
 
@@ -304,7 +304,7 @@ def parse_configuration(raw: Any) -> ExportConfig:
             "fit), ask for them in several exports, or by a date range",
             field="config",
         )
-    _check_kept(raw)
+    _check_storable(raw)
     try:
         return ExportConfig.model_validate(raw)
     except ValidationError as error:
@@ -320,17 +320,17 @@ def _size(raw: Any) -> int:
         raise RequestRejected("is nested too deeply", field="config") from error
 
 
-def _check_kept(value: Any, path: tuple[str, ...] = ()) -> None:
+def _check_storable(value: Any, path: tuple[str, ...] = ()) -> None:
     """Python's JSON knows texts and numbers that the request table cannot keep; none of them, wherever it stands."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            _check_kept(name, path)
-            _check_kept(inner, (*path, str(name)))
+            _check_storable(name, path)
+            _check_storable(inner, (*path, str(name)))
     elif isinstance(value, list | tuple):
         for place, inner in enumerate(value):
-            _check_kept(inner, (*path, str(place)))
-    elif isinstance(value, str) and _UNKEPT.search(value):
-        raise RequestRejected(_UNKEPT_SAID, field=".".join(path) or "config")
+            _check_storable(inner, (*path, str(place)))
+    elif isinstance(value, str) and _NOT_STORABLE.search(value):
+        raise RequestRejected(_NOT_STORABLE_MESSAGE, field=".".join(path) or "config")
     elif isinstance(value, float) and not math.isfinite(value):
         raise RequestRejected("is not a finite number", field=".".join(path) or "config")
 
@@ -352,5 +352,5 @@ _EXPLAINED = {  # how pydantic's names of errors begin
 def explain(problem: Any) -> str:
     """One pydantic error as a sentence with a next step."""
     kind = str(problem["type"])
-    said = next((sentence for start, sentence in _EXPLAINED.items() if kind.startswith(start)), None)
-    return said or str(problem["msg"]).removeprefix("Value error, ")
+    explained = next((sentence for start, sentence in _EXPLAINED.items() if kind.startswith(start)), None)
+    return explained or str(problem["msg"]).removeprefix("Value error, ")

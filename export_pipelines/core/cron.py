@@ -143,7 +143,7 @@ def _check(expression: str) -> None:
     try:
         fires = next(CronSim(expression, _SAMPLE), None)
     except CronSimError as error:
-        raise RequestRejected(f"{expression!r}: {_said(error)}", field="cron") from error
+        raise RequestRejected(f"{expression!r}: {_message(error)}", field="cron") from error
     if fires is None:
         raise RequestRejected(f"{expression!r} names a date that never comes", field="cron")
 
@@ -160,7 +160,7 @@ def _check_steps(expression: str) -> None:
                 )
 
 
-def _said(error: CronSimError) -> str:
+def _message(error: CronSimError) -> str:
     if str(error) == "Bad day-of-month":
         return "the day of the month is none, or none of these months has it"
     return f"{str(error).removeprefix('Bad ')} is out of its range or not in the form of cron"

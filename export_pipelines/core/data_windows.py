@@ -60,10 +60,10 @@ class DataWindow(BaseModel):
     def _in_a_word(cls, raw: Any) -> Any:
         if not isinstance(raw, str | dict | DataWindow):
             raise ValueError(_FORM)  # noqa: TRY004 - pydantic answers for ValueError alone
-        told: Any = {"type": raw} if isinstance(raw, str) else raw
-        kind = told.get("type") if isinstance(told, dict) else None
+        given: Any = {"type": raw} if isinstance(raw, str) else raw
+        kind = given.get("type") if isinstance(given, dict) else None
         counted = _DAYS.fullmatch(kind) if isinstance(kind, str) else None
-        return {**told, "type": WindowKind.LAST_N_DAYS, "days": int(counted[1])} if counted else told
+        return {**given, "type": WindowKind.LAST_N_DAYS, "days": int(counted[1])} if counted else given
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -115,10 +115,10 @@ def is_covered(wanted: DataWindow, scheduled_for: dt.datetime, covered_until: dt
     return since and covered_until is not None and covered_until >= scheduled_for
 
 
-def kept_window(told: Mapping[str, Any]) -> DataWindow:
+def stored_window(given: Mapping[str, Any]) -> DataWindow:
     """A window out of the table of schedules; `RequestRejected` for one that this version does not know."""
     try:
-        return DataWindow.model_validate(told)
+        return DataWindow.model_validate(given)
     except ValidationError as error:
         raise RequestRejected(explain(error.errors(include_url=False)[0]), field="window") from error
 
@@ -158,8 +158,8 @@ def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str,
         else {**source, "filters": {**(source.get("filters") or {}), "date_range": limits}}
         for source in sources
     ]
-    kept = {name: value for name, value in config.items() if name not in ("tables", "filters", "data_sources")}
-    return {**kept, "data_sources": limited}
+    rest = {name: value for name, value in config.items() if name not in ("tables", "filters", "data_sources")}
+    return {**rest, "data_sources": limited}
 
 
 def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog) -> None:

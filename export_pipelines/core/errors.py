@@ -3,7 +3,7 @@
 ```
 ExportError
 ├─ RequestRejected        the caller must change something; never retried
-│  ├─ ValueBeyondForm     or read the column as text
+│  ├─ ValueBeyondRepresentation     or read the column as text
 │  ├─ NotFound            there is no such thing, or not for this caller
 │  ├─ Conflict            the thing is in a state that does not allow it
 │  ├─ NotAuthenticated    say who you are
@@ -43,7 +43,7 @@ class RequestRejected(ExportError):
         self.field = field
 
 
-class ValueBeyondForm(RequestRejected):
+class ValueBeyondRepresentation(RequestRejected):
     """A column holds a legal value that its travelling form cannot hold; read as text, the column arrives whole."""
 
 

@@ -16,7 +16,7 @@ from export_pipelines.core.model import PlannerGuess, TableSelection
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import FormatSpec
 
-START_SECONDS = 0.3  # of a run, whatever it exports: plan, papers, publishing
+START_SECONDS = 0.3  # of a run, whatever it exports: plan, package documents, publishing
 ROW_BYTES = 24  # what a row costs beside its values
 _SIZE_WEIGHT = 5_000.0  # bytes of volume at which a layer counts as much as the one below
 _SECONDS_WEIGHT = 20e6  # the same for seconds: shorter runs are mostly start and noise
@@ -175,7 +175,7 @@ def corrected(rows: int, ratio: float) -> int:
     return max(0, round((rows + 1) * min(max(ratio, 1 / _MOST_CORRECTION), _MOST_CORRECTION)) - 1)
 
 
-def papers_bytes(columns: int, *, archived: bool) -> int:
+def documents_bytes(columns: int, *, archived: bool) -> int:
     """Of the documents of a package: README, description, checksums and manifest, or the manifest beside an archive."""
     return 2_500 + 250 * columns if archived else 3_700 + 450 * columns
 

@@ -223,7 +223,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptStage:
+class RetainedStage:
     """What a finished export read, kept so that it can be written again in another format."""
 
     request_id: str

@@ -15,7 +15,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import ExportConfig, Retention, explain
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
+from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
 from export_pipelines.core.notifying import check_line, emails_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
@@ -37,17 +37,17 @@ def plan_export(
     requested_at: dt.datetime,
     formats: Mapping[str, FormatSpec],
     codecs: Collection[str],
-    kept: KeptStage | None = None,
+    retained: RetainedStage | None = None,
     role: Role | None = None,
 ) -> ExportPlan:
     """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
 
-    ``kept`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's; none is
+    ``retained`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's; none is
     the host application or an operator at the command line, who may have every table.
     """
     check_line(config.name, "name")
     spec = choose_format(config.format, formats)
-    selections = kept.selections if kept else selections_of(config, catalog, role)
+    selections = retained.selections if retained else selections_of(config, catalog, role)
     require_role(role, selections, catalog)
     sealing = sealing_of(config.encryption)
     options = format_options(spec, config.options, formats)
@@ -69,7 +69,7 @@ def plan_export(
         requested_at=requested_at,
         emails=emails_of(config.delivery, selections, catalog, sealed=sealing is not None),
         keep=_keep(config.retention),
-        converted_from=kept.request_id if kept else None,
+        converted_from=retained.request_id if retained else None,
         parallel_jobs=config.parallel_jobs or 1,
         point_in_time=_point_in_time(config.point_in_time, catalog, requested_at),
         withheld=withheld_from(role, catalog),

@@ -36,7 +36,7 @@ class Snapshot(Protocol):
     def read(self, selection: TableSelection) -> Iterator[pa.RecordBatch]:
         """Rows of one table in batches bounded by bytes, in the catalog's schema; may run in another thread.
 
-        `ValueBeyondForm` when a column has to be read as text.
+        `ValueBeyondRepresentation` when a column has to be read as text.
         """
         ...
 
@@ -74,7 +74,7 @@ class Snapshot(Protocol):
         """Texts in the table's tenant column, as far as `read`, that are the tenant's id to the source only."""
         ...
 
-    def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
+    def beyond_representation(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns that have to be read as text for every value to arrive."""
         ...
 

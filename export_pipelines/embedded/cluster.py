@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded import child
-from export_pipelines.embedded.account import launched_by_root, make_folder
+from export_pipelines.embedded.os_account import launched_by_root, make_folder
 
 if TYPE_CHECKING:
-    from export_pipelines.embedded.account import Account
     from export_pipelines.embedded.binaries import Binaries
+    from export_pipelines.embedded.os_account import Account
     from export_pipelines.embedded.state import StateFolder
 
 SUPERUSER = "postgres"

@@ -26,8 +26,8 @@ from psycopg import sql
 
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded import binaries
-from export_pipelines.embedded.account import server_account
 from export_pipelines.embedded.cluster import START_TIMEOUT_SECONDS, SUPERUSER, Cluster, shut_down
+from export_pipelines.embedded.os_account import server_account
 from export_pipelines.embedded.ports import PORTS, free_ports
 from export_pipelines.embedded.state import ServerAddress, StateFolder
 

@@ -26,7 +26,7 @@ import yaml
 
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.embedded.account import make_folder
+from export_pipelines.embedded.os_account import make_folder
 from export_pipelines.embedded.trimming import trim_logs
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.settings import Settings

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from export_pipelines.embedded.account import launched_by_root, make_folder
+from export_pipelines.embedded.os_account import launched_by_root, make_folder
 
 if TYPE_CHECKING:
-    from export_pipelines.embedded.account import Account
+    from export_pipelines.embedded.os_account import Account
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 LOG_TAIL_LINES = 12

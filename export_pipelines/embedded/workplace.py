@@ -22,7 +22,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.embedded.account import launched_by_root, make_folder
+from export_pipelines.embedded.os_account import launched_by_root, make_folder
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.settings import Settings
 from export_pipelines.stores.control_schema import API_ROLE, DAGSTER_SCHEMA

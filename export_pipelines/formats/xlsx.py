@@ -75,8 +75,8 @@ class XlsxWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         frame = frame_of(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
         while frame.height:
-            sheet = self._sheet_with_room(frame)
-            rows = frame.head(sheet.room_rows)
+            sheet = self._sheet_with_rows_left(frame)
+            rows = frame.head(sheet.rows_left)
             facts, first_row = facts_of(rows, self._rules), sheet.rows + 1
             self._long.gather(rows, self._rules, facts, sheet=self._sheet_name, first_row=first_row)
             sheet.write(rows_xml(rows, self._rules, facts, first_row))
@@ -94,9 +94,9 @@ class XlsxWriter:
             self._archive.add(name, part)
         self._archive.close()
 
-    def _sheet_with_room(self, sample: pl.DataFrame) -> SheetStream:
+    def _sheet_with_rows_left(self, sample: pl.DataFrame) -> SheetStream:
         """The current sheet or, where there is none or it is full, the next one."""
-        if self._sheet is not None and self._sheet.room_rows == 0:
+        if self._sheet is not None and self._sheet.rows_left == 0:
             self._end_sheet()
         if self._sheet is None:
             titles = self._titles()
@@ -114,7 +114,7 @@ class XlsxWriter:
 
     def _end_table(self) -> None:
         if self._table is not None and self._sheet is None:  # no rows: the header alone
-            self._sheet_with_room(frame_of(pa.RecordBatch.from_pylist([], schema=self._schema)))
+            self._sheet_with_rows_left(frame_of(pa.RecordBatch.from_pylist([], schema=self._schema)))
         self._end_sheet()
         self._table = None
 

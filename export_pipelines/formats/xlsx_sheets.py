@@ -46,7 +46,7 @@ class SheetStream:
         self._entry.write(f'{_OPENING}<cols>{columns}</cols><sheetData><row r="1">{cells}</row>'.encode())
 
     @property
-    def room_rows(self) -> int:
+    def rows_left(self) -> int:
         """Rows that may still be written here."""
         return 0 if self._entry.size_bytes > MAX_XML_BYTES else MAX_ROWS - self.rows
 

@@ -31,13 +31,13 @@ from pydantic import Field
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.errors import ExportError, Unavailable
 from export_pipelines.core.model import TenantScope
-from export_pipelines.orchestration.history import at_work
 from export_pipelines.orchestration.partitions import by_owner, dimension_tags, partitions_of, tenants_of
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.run_history import at_work
 from export_pipelines.orchestration.runs import SOURCE_POOL
-from export_pipelines.pipeline.materialize import LakeWriter, Reuse, sweep_lake_stage, writing_lake
-from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT, Preview, check_names
-from export_pipelines.pipeline.partition_report import PartitionReport, tally_of
+from export_pipelines.pipeline.lake.materialize import LakeWriter, Reuse, sweep_lake_stage, writing_lake
+from export_pipelines.pipeline.lake.partition_checks import KEY, ROWS, SCHEMA, TENANT, Preview, check_names
+from export_pipelines.pipeline.lake.partition_report import PartitionReport, tally_of
 from export_pipelines.pipeline.services import ExportServices
 
 MAX_RETRIES = 2
@@ -169,18 +169,18 @@ def _failure(error: ExportError) -> Exception:
 
 
 def _partition_metadata(report: PartitionReport) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "dagster/partition_row_count": report.rows,
         "size_bytes": report.size_bytes,
         "tenants": report.tenants,
-        "kept": report.kept,
+        "already_present": report.already_present,
         "preview": _preview(report.preview),
     }
     if report.oldest is not None:
-        told["snapshot_taken_at"] = report.oldest.snapshot.taken_at.isoformat()
+        metadata["snapshot_taken_at"] = report.oldest.snapshot.taken_at.isoformat()
     if report.oldest is not None and report.tenants == 1:
-        told |= {"object": report.oldest.key, "snapshot": report.oldest.snapshot.snapshot_id}
-    return told
+        metadata |= {"object": report.oldest.key, "snapshot": report.oldest.snapshot.snapshot_id}
+    return metadata
 
 
 def _preview(preview: Preview) -> MetadataValue:
@@ -201,7 +201,7 @@ def _check_result(key: AssetKey, check: str, reports: list[PartitionReport]) -> 
         metadata={
             "partitions": tally.parts,
             "failed": tally.failed,
-            "kept": sum(report.kept for report in reports),
+            "already_present": sum(report.already_present for report in reports),
             "object": tally.key,
             "detail": tally.detail,
         },

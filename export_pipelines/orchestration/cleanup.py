@@ -6,10 +6,10 @@ from dataclasses import asdict
 from dagster import Config, MetadataValue, OpExecutionContext, job, op
 from pydantic import Field
 
-from export_pipelines.orchestration.history import prune_runs, sweep_all
 from export_pipelines.orchestration.resources import ExportResource
+from export_pipelines.orchestration.run_history import prune_runs, sweep_all
 from export_pipelines.orchestration.runs import RUN_LIMITS
-from export_pipelines.pipeline.removal import expire_due, remove_unremoved
+from export_pipelines.pipeline.publish.removal import expire_due, remove_unremoved
 
 CLEANUP_JOB = "cleanup_job"
 

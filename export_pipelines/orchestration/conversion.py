@@ -3,6 +3,7 @@
 from dagster import GraphDefinition, JobDefinition, OpExecutionContext, op
 
 from export_pipelines.core.model import ExportPlan, Stage
+from export_pipelines.orchestration.attempt_ops import working
 from export_pipelines.orchestration.export import (
     PlanConfig,
     convert,
@@ -13,11 +14,10 @@ from export_pipelines.orchestration.export import (
     publish,
     validate,
 )
-from export_pipelines.orchestration.holding import working
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import RUN_LIMITS
 from export_pipelines.pipeline.export import plan_step, retained_step
-from export_pipelines.pipeline.runs import CONVERT_JOB
+from export_pipelines.pipeline.planning.runs import CONVERT_JOB
 
 
 @op

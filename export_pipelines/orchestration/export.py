@@ -28,10 +28,9 @@ from pydantic import Field
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict
 from export_pipelines.orchestration.assets import table_key
-from export_pipelines.orchestration.holding import working
+from export_pipelines.orchestration.attempt_ops import working
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import SOURCE_POOL
-from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.export import (
     convert_step,
     package_step,
@@ -40,8 +39,9 @@ from export_pipelines.pipeline.export import (
     stage_step,
     validate_step,
 )
-from export_pipelines.pipeline.package import StagedPackage
-from export_pipelines.pipeline.runs import EXPORT_JOB
+from export_pipelines.pipeline.planning.runs import EXPORT_JOB
+from export_pipelines.pipeline.publish.deliver import deliver_due
+from export_pipelines.pipeline.publish.package import StagedPackage
 
 EXPORT_KEY = AssetKey("export")
 

@@ -17,8 +17,8 @@ from export_pipelines.orchestration.conversion import convert_job
 from export_pipelines.orchestration.export import EXPORT_KEY
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import RUN_LIMITS
-from export_pipelines.pipeline.deliver import deliver_due
-from export_pipelines.pipeline.runs import EXPORT_JOB
+from export_pipelines.pipeline.planning.runs import EXPORT_JOB
+from export_pipelines.pipeline.publish.deliver import deliver_due
 
 DELIVERY_JOB = "delivery_job"
 _JOB_OF_GRAIN = {Grain.MONTH: "materialize_months", Grain.DAY: "materialize_days", Grain.NONE: "materialize_tenants"}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.pipeline.probing import Probe, probe_store
+from export_pipelines.pipeline.maintenance.probing import Probe, probe_store
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.service_state import Need, ServiceState
 

@@ -12,7 +12,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunSta
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.orchestration.runs import run_of
-from export_pipelines.pipeline.runs import ATTEMPT_TAG, REQUEST_TAG
+from export_pipelines.pipeline.planning.runs import ATTEMPT_TAG, REQUEST_TAG
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 _LOST = "lost"

@@ -16,6 +16,7 @@ from export_pipelines.core.model import LakeRetention
 from export_pipelines.core.ports import Mailer, ObjectStore
 from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.object_stores.opening import open_store
 from export_pipelines.pipeline.assembly import catalog_path, open_source, storage_url
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import Settings
@@ -23,9 +24,8 @@ from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatcher
+from export_pipelines.stores.export_statistics import MeasureStore
 from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.measures import MeasureStore
-from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import open_secret_box

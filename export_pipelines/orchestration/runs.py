@@ -2,7 +2,7 @@
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
 
-from export_pipelines.pipeline.runs import ATTEMPT_TAG, MAX_RUNTIME_SECONDS, MAX_RUNTIME_TAG, REQUEST_TAG
+from export_pipelines.pipeline.planning.runs import ATTEMPT_TAG, MAX_RUNTIME_SECONDS, MAX_RUNTIME_TAG, REQUEST_TAG
 from export_pipelines.stores.requests import ExportRequest
 
 SOURCE_POOL = "source"  # runs that read the tenants' database; dagster.yaml says how many at once

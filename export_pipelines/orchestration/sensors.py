@@ -26,8 +26,8 @@ from export_pipelines.orchestration.partitions import UNUSABLE_IN_KEYS, tenant_p
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
 from export_pipelines.orchestration.resources import ExportResource
 from export_pipelines.orchestration.runs import run_of
-from export_pipelines.pipeline.publish import abandon
-from export_pipelines.pipeline.runs import CONVERT_JOB, EXPORT_JOB, REQUEST_TAG, run_config, run_key, run_tags
+from export_pipelines.pipeline.planning.runs import CONVERT_JOB, EXPORT_JOB, REQUEST_TAG, run_config, run_key, run_tags
+from export_pipelines.pipeline.publish.publish import abandon
 from export_pipelines.stores.requests import ExportRequest
 
 _RUNNING = DefaultSensorStatus.RUNNING

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from export_pipelines.pipeline.runs import CONVERT_JOB, EXPORT_JOB
+from export_pipelines.pipeline.planning.runs import CONVERT_JOB, EXPORT_JOB
 
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """For the fork server, before it starts."""

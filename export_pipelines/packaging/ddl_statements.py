@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from export_pipelines.packaging.ddl_parsing import AFTER_FOREIGN_KEY, AFTER_KEY, Made, Parser, Place
 from export_pipelines.packaging.ddl_tokens import Kind, Token, refused, statements
 
-Form = Callable[[Parser], None]
+Rule = Callable[[Parser], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +54,17 @@ class ScriptReader:
         parser.type()
         parser.end()
 
-    def _read(self, text: str, where: str, forms: Mapping[str, Form]) -> list[Statement]:
-        return [self._statement(text, tokens, where, forms) for tokens in statements(text, where)]
+    def _read(self, text: str, where: str, rules: Mapping[str, Rule]) -> list[Statement]:
+        return [self._statement(text, tokens, where, rules) for tokens in statements(text, where)]
 
-    def _statement(self, text: str, tokens: tuple[Token, ...], where: str, forms: Mapping[str, Form]) -> Statement:
+    def _statement(self, text: str, tokens: tuple[Token, ...], where: str, rules: Mapping[str, Rule]) -> Statement:
         beginning = " ".join(token.name for token in tokens[:2] if token.kind is Kind.WORD)
-        form = forms.get(beginning)
-        if form is None:
+        rule = rules.get(beginning)
+        if rule is None:
             line = tokens[0].line if tokens else 1
             raise refused(where, line, f"the statement {beginning.upper()[:60]!r}")
         parser = Parser(self._made, tokens, where)
-        form(parser)
+        rule(parser)
         parser.end()
         return Statement(text=text[tokens[0].start : tokens[-1].end], where=f"{where} line {tokens[0].line}")
 
@@ -304,13 +304,13 @@ def _column_of_table(parser: Parser) -> None:
         parser.words("as", "value")
 
 
-_BEFORE_ROWS: Mapping[str, Form] = {
+_BEFORE_ROWS: Mapping[str, Rule] = {
     "create type": _create_type,
     "create domain": _create_domain,
     "create sequence": _create_sequence,
     "create table": _create_table,
 }
-_AFTER_ROWS: Mapping[str, Form] = {
+_AFTER_ROWS: Mapping[str, Rule] = {
     "alter table": _alter_table,
     "alter sequence": _alter_sequence,
     "create index": _create_index,

@@ -1,4 +1,4 @@
-"""The papers in a package: README for people, datapackage.json for tools, SHA256SUMS for `sha256sum -c`."""
+"""The package documents in a package: README for people, datapackage.json for tools, SHA256SUMS for `sha256sum -c`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.fidelity import carried_as_text
-from export_pipelines.packaging.migration import has_load_script
+from export_pipelines.packaging.migration_scripts import has_load_script
 from export_pipelines.packaging.omissions import sentences, sentences_beside
 from export_pipelines.packaging.selections import narrowing
 

@@ -24,8 +24,8 @@ from export_pipelines.core.packing import period_column
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.types import kind_of
 from export_pipelines.packaging.fidelity import carried_as_text, fidelity_notes
-from export_pipelines.packaging.isolation import isolation_account
-from export_pipelines.packaging.migration import migration_account
+from export_pipelines.packaging.isolation_statement import isolation_account
+from export_pipelines.packaging.migration_scripts import migration_account
 from export_pipelines.packaging.omissions import LEFT_OUT, account_beside, table_account
 from export_pipelines.packaging.selections import figures_account, filters_account
 

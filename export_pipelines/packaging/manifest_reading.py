@@ -1,6 +1,6 @@
 """A package's manifest as a stranger hands it over: parsed into types, so that whoever checks the package can trust
 their shape, and that no path in it means another file to another program. What the figures say is for
-`export_pipelines.pipeline.verify` to judge.
+`export_pipelines.pipeline.verification.verify` to judge.
 
 Fields that a check does not need are not read; `export_pipelines.packaging.manifest` writes them all.
 """

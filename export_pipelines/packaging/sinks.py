@@ -47,9 +47,9 @@ class HandingSink(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        kept = bytes(data)
-        self._take(kept)
-        return len(kept)
+        copied = bytes(data)
+        self._take(copied)
+        return len(copied)
 
 
 class CompressingSink(io.RawIOBase):

@@ -17,12 +17,12 @@ from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
+from export_pipelines.object_stores.opening import open_store
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 from export_pipelines.sources.engines import Choice, choose_engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.objects import open_store
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
 from export_pipelines.stores.signing_keys import SigningKeyStore

@@ -26,7 +26,7 @@ from export_pipelines.core.errors import (
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.pipeline.progress import RunProgress, reporting
-from export_pipelines.pipeline.publish import abandon
+from export_pipelines.pipeline.publish.publish import abandon
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 

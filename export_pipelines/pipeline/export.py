@@ -10,17 +10,17 @@ from uuid import uuid4
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage, TableVerdict
-from export_pipelines.pipeline.archiving import open_lock
 from export_pipelines.pipeline.attempt import Worker, ending, step, take
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.deliver import deliver_due
-from export_pipelines.pipeline.package import StagedPackage, assemble_package
-from export_pipelines.pipeline.plan import kept_rows, plan_request, services_for
-from export_pipelines.pipeline.publish import publish as publish_package
-from export_pipelines.pipeline.runs import job_name
+from export_pipelines.pipeline.extract.staging import stage_rows
+from export_pipelines.pipeline.planning.plan import plan_request, retained_rows, services_for
+from export_pipelines.pipeline.planning.runs import job_name
+from export_pipelines.pipeline.publish.archiving import open_lock
+from export_pipelines.pipeline.publish.deliver import deliver_due
+from export_pipelines.pipeline.publish.package import StagedPackage, assemble_package
+from export_pipelines.pipeline.publish.publish import publish as publish_package
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.staging import stage_rows
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
 
 
 def run_export(request_id: str, services: ExportServices, worker: Worker | None = None) -> Package:
@@ -61,7 +61,7 @@ def stage_step(plan: ExportPlan, services: ExportServices, worker: Worker) -> St
 def retained_step(plan: ExportPlan, services: ExportServices, worker: Worker) -> Stage:
     """The canonical Parquet that the export to convert left."""
     with step(worker, services, plan, "stage", expected_rows=0) as progress:
-        staged = kept_rows(plan, services)
+        staged = retained_rows(plan, services)
         progress.expect(_rows(staged))
         for table in staged.tables:
             progress.advance(table=table.table, rows=table.rows)

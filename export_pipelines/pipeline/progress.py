@@ -79,7 +79,7 @@ class Rereading:
     """Progress of rows that are read again: only what was not told before is told."""
 
     progress: Progress
-    told: int = 0
+    reported: int = 0
     rows: int = 0
 
     def again(self) -> None:
@@ -88,8 +88,8 @@ class Rereading:
 
     def advance(self, *, table: str, rows: int) -> None:
         self.rows += rows
-        self.progress.advance(table=table, rows=max(0, self.rows - self.told))
-        self.told = max(self.told, self.rows)
+        self.progress.advance(table=table, rows=max(0, self.rows - self.reported))
+        self.reported = max(self.reported, self.rows)
 
     def expect(self, rows: int) -> None:
         self.progress.expect(rows)

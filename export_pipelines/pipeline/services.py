@@ -18,8 +18,8 @@ from export_pipelines.core.signing import SigningKeys
 from export_pipelines.stores.control import Lock
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatcher
+from export_pipelines.stores.export_statistics import MeasureStore
 from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.service_state import ServiceStateStore

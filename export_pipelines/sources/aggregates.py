@@ -1,6 +1,6 @@
 """The database's own account of a selection: the oracle that finished files are compared with.
 
-`export_pipelines.validation.account` computes the same figures from a file, in another engine.
+`export_pipelines.validation.row_digest` computes the same figures from a file, in another engine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks on every batch between the wire and the stage: the catalog's schema, or an error; never a repair.
 
 A value that the travelling type cannot hold is refused here, before anything is written. An export then reads the
-column as text (`export_pipelines.pipeline.stage`); the lake, whose schema is fixed, passes the refusal on.
+column as text (`export_pipelines.pipeline.extract.stage`); the lake, whose schema is fixed, passes the refusal on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected, ValueBeyondForm
+from export_pipelines.core.errors import IntegrityViolation, RequestRejected, ValueBeyondRepresentation
 from export_pipelines.core.types import BEYOND, Kind, kind_of
 
 _DAY_US = 86_400_000_000
@@ -27,7 +27,7 @@ _RANGES = {
 def conform(batch: pa.RecordBatch, schema: pa.Schema, table: str) -> pa.RecordBatch:
     """The leading columns of the batch in ``schema``.
 
-    `RequestRejected` when the source sends something else than the catalog says, `ValueBeyondForm` when a column
+    `RequestRejected` when the source sends something else than the catalog says, `ValueBeyondRepresentation` when a column
     would have to travel as text.
     """
     columns = [_column(batch.column(i), field, table) for i, field in enumerate(schema)]
@@ -57,9 +57,9 @@ def _decimal(values: pa.Array, field: pa.Field, name: str) -> pa.Array:
         raise decimal_misfit(field, name) from error
 
 
-def decimal_misfit(field: pa.Field, name: str) -> ValueBeyondForm:
+def decimal_misfit(field: pa.Field, name: str) -> ValueBeyondRepresentation:
     """What a number that a decimal cannot hold means, whoever finds it; ``name`` is ``table.column``."""
-    return ValueBeyondForm(
+    return ValueBeyondRepresentation(
         f"a value does not fit {field.type} ({BEYOND[Kind.DECIMAL]}, or more digits than the catalog says); "
         "declare the column `as_text: true` in the catalog, or run `export-pipelines catalog check`",
         field=name,
@@ -71,7 +71,7 @@ def _check_range(values: pa.Array, kind: Kind, name: str) -> None:
     bounds = pc.min_max(values.view(integer))
     least, most = bounds["min"].as_py(), bounds["max"].as_py()
     if least is not None and (least < low or most > high):
-        raise ValueBeyondForm(
+        raise ValueBeyondRepresentation(
             f"a {kind} is {BEYOND[kind]}, which files cannot hold as a {kind}; "
             "declare the column `as_text: true` in the catalog",
             field=name,

@@ -264,7 +264,7 @@ class PostgresSnapshot:
                     f"{selection.table}.{name}: its figures do not add up to the table's; nothing was written"
                 )
 
-    def beyond_form(self, selection: TableSelection) -> tuple[str, ...]:
+    def beyond_representation(self, selection: TableSelection) -> tuple[str, ...]:
         """The columns of which some value is beyond what their kind can be in a file; one scan of the rows."""
         self.require_sound([selection.table])
         columns, query = select_beyond(self._catalog, selection, self._scope)

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import ExportError, ValueBeyondForm
+from export_pipelines.core.errors import ExportError, ValueBeyondRepresentation
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.sources.aggregates import select_aggregates
 from export_pipelines.sources.canary import is_canary
@@ -67,7 +67,7 @@ def try_tables(
                 _plan_figures(connection, catalog, selection, scope, url)
                 _read(reader, catalog, selection, scope, engine, spellings)
                 usable = True
-            except ValueBeyondForm:  # an export reads such a column once more, as text
+            except ValueBeyondRepresentation:  # an export reads such a column once more, as text
                 pass
             except ExportError as error:
                 failed[name] = error

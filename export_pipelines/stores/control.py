@@ -1,6 +1,6 @@
 """One connection to the control database, shared by the threads of a process and renewed when it breaks.
 
-How the API connects, in the name of its callers, is in `export_pipelines.stores.acting`.
+How the API connects, in the name of its callers, is in `export_pipelines.stores.tenant_session`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OTHER_SCHEMA = (
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
 )
-_ROOM = "room_of_the_tenant"  # raised by a trigger, which names what there is no room for as the column
+_QUOTA = "quota_of_the_tenant"  # raised by a trigger, which names what there is no room for as the column
 _MOST_DIGITS = 1000  # of an integer; jsonb takes `1e5000` and prints every digit of it
 _BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -150,7 +150,7 @@ def explained(broken: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 def _refused(error: psycopg.Error) -> RequestRejected:
     message = error.diag.message_primary or str(error)
-    if error.diag.constraint_name == _ROOM:
+    if error.diag.constraint_name == _QUOTA:
         return Conflict(message, field=error.diag.column_name)
     return RequestRejected(message)
 

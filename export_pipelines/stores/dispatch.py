@@ -18,7 +18,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from export_pipelines.core.cron import Cron
-from export_pipelines.core.data_windows import is_covered, kept_window, window_at, windowed
+from export_pipelines.core.data_windows import is_covered, stored_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Due, due_fires, jittered
 from export_pipelines.core.scheduling import named
@@ -107,8 +107,8 @@ class Dispatcher:
             connection.execute(_ADVANCE, _moves_of(owing, orders))
             failed = [order for order in orders if order.problem is not None]
             if failed:
-                told = {"ids": [order.id for order in failed], "problems": [order.problem for order in failed]}
-                connection.execute(_FAIL, told)
+                failures = {"ids": [order.id for order in failed], "problems": [order.problem for order in failed]}
+                connection.execute(_FAIL, failures)
             paused = _paused(connection, broken)
             done = Dispatched(requests=len(orders), skipped=sum(due.skipped for _, due in owing), paused=len(paused))
             connection.execute(_COUNT, {"requests": done.requests, "skipped": done.skipped})
@@ -119,7 +119,7 @@ class Dispatcher:
         """The request of a fire; one that fails at once and says why where its window or password is of no use."""
         order_id, sealed = str(uuid4()), schedule["sealed_password"]
         try:
-            wanted = kept_window(schedule["data_window"])
+            wanted = stored_window(schedule["data_window"])
             window = window_at(wanted, fire, timezone=schedule["timezone"], covered_until=schedule["covered_until"])
             return _Order(
                 id=order_id,
@@ -163,7 +163,7 @@ def _due(row: DictRow, now: dt.datetime) -> Due | str:
     try:
         cron = Cron(expression=row["cron"], timezone=row["timezone"])
         due = due_fires(cron, row["next_fire_at"], now, CatchUp(row["catch_up"]))
-        window = kept_window(row["data_window"])
+        window = stored_window(row["data_window"])
     except RequestRejected as error:
         return str(error)
     if due.next_fire_at is None:

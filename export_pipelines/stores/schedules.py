@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.cron import Cron
-from export_pipelines.core.data_windows import DataWindow, kept_window, window_at, windowed
+from export_pipelines.core.data_windows import DataWindow, stored_window, window_at, windowed
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.scheduling import ScheduleDraft, named
 from export_pipelines.core.status import RequestStatus
@@ -67,7 +67,7 @@ class Schedule:
 
     @property
     def window(self) -> DataWindow:
-        return kept_window(self.data_window)
+        return stored_window(self.data_window)
 
     @property
     def recurrence(self) -> Cron:

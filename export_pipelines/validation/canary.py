@@ -33,14 +33,14 @@ class CanaryWatch:
         """Every byte, at some 4 GB a second; a file mapped into memory would count as this process's own."""
         if self._marker is None:
             return
-        window, kept = bytearray(_WINDOW_BYTES), 0
+        window, carried = bytearray(_WINDOW_BYTES), 0
         with path.open("rb", buffering=0) as file:
-            while size := file.readinto(memoryview(window)[kept:]):
-                end = kept + size
+            while size := file.readinto(memoryview(window)[carried:]):
+                end = carried + size
                 if window.find(self._marker, 0, end) >= 0:
                     raise _leak(name)
-                kept = min(end, len(self._marker) - 1)  # the marker may lie over the edge of two windows
-                window[:kept] = window[end - kept : end]
+                carried = min(end, len(self._marker) - 1)  # the marker may lie over the edge of two windows
+                window[:carried] = window[end - carried : end]
 
     def search_values(self, batches: Iterable[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
         """The batches as they come, each searched before it is handed on."""

@@ -17,9 +17,9 @@ from export_pipelines.core.errors import NotFound, RequestRejected
 from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.kept import find_kept
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.packaging.archive_encryption import Keys
+from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import Settings
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop, make_workshop
@@ -116,7 +116,7 @@ def test_a_catalog_that_changed_is_said(workshop: Workshop, finished: ExportRequ
     catalog = workshop.catalog.model_copy(update={"tables": {**workshop.catalog.tables, "pets": table}})
     services = workshop.services
     with pytest.raises(RequestRejected, match="pets otherwise than when it was exported"):
-        find_kept(finished.id, workshop.scope(), catalog, services.requests, services.store)
+        find_retained_stage(finished.id, workshop.scope(), catalog, services.requests, services.store)
 
 
 GONE = {
@@ -135,13 +135,13 @@ def test_what_people_no_longer_have_cannot_be_ordered_in_another_format(
     once = workshop.export({"convert": finished.id, "format": "xml"})
     accepted = workshop.order({"convert": once.id, "format": "ndjson"})
     services, scope = workshop.services, workshop.scope()
-    find_kept(once.id, scope, workshop.catalog, services.requests, services.store)
+    find_retained_stage(once.id, scope, workshop.catalog, services.requests, services.store)
     with psycopg.connect(control_url) as connection:
         change = f"UPDATE export_control.export_requests SET {GONE[gone]} WHERE id = %s"
         connection.execute(change, (finished.id,))
     for request_id in (finished.id, once.id):
         with pytest.raises(NotFound, match="there is no export"):
-            find_kept(request_id, scope, workshop.catalog, services.requests, services.store)
+            find_retained_stage(request_id, scope, workshop.catalog, services.requests, services.store)
     workshop.run(accepted)
     assert services.requests.get(accepted).status is RequestStatus.COMPLETED
 

@@ -20,9 +20,9 @@ from export_pipelines.cli import app
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import find_format
-from export_pipelines.packaging import sealing
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.packaging import archive_encryption as sealing
+from export_pipelines.packaging.archive_encryption import Keys
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.passwords import SEALED
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.workshop import Workshop

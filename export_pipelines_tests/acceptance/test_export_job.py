@@ -17,7 +17,7 @@ from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.packaging.codecs import CODECS
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines_tests.lanes import every_pair
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop
 

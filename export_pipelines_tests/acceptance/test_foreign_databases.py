@@ -120,8 +120,8 @@ def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_
 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
 @pytest.mark.parametrize("told", [False, True], ids=["found while reading", "told by the catalog"])
-def test_infinity_is_carried_as_text(host: Host, told: bool) -> None:
-    if told:
+def test_infinity_is_carried_as_text(host: Host, reported: bool) -> None:
+    if reported:
         document = host.document()
         document["tables"]["orders"]["columns"]["deleted_at"]["as_text"] = True
         host.save(document)
@@ -135,7 +135,7 @@ def test_infinity_is_carried_as_text(host: Host, told: bool) -> None:
     (table,) = json.loads((host.folder / "package" / "manifest.json").read_text())["tables"]
     (column,) = [column for column in table["columns"] if column["name"] == "deleted_at"]
     assert column["kind"] == "text"
-    assert ("reason" in column) is not told
+    assert ("reason" in column) is not reported
 
 
 def drop_policy(connection: psycopg.Connection[Any], host: Host) -> None:

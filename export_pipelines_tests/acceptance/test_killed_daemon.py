@@ -24,8 +24,8 @@ from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
 from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.pipeline.sweep import sweep
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.maintenance.sweep import sweep
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines_tests.lanes import EXHAUSTIVE
 

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 from export_pipelines.cli import app
 from export_pipelines.embedded.binaries import locate
 from export_pipelines.formats.registry import find_format
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline.restore import Restoration, restore_package
-from export_pipelines.pipeline.unpacking import opened
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.packaging.archive_encryption import Keys
+from export_pipelines.pipeline.restoration.restore import Restoration, restore_package
+from export_pipelines.pipeline.verification.unpacking import opened
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.architecture.test_docs import ROOT, blocks

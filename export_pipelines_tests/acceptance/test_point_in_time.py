@@ -17,15 +17,15 @@ from export_pipelines.core.model import LakeRetention, TenantScope
 from export_pipelines.core.naming import generation_time, lake_generation
 from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.lake import at_point, generations, retire, retire_all
-from export_pipelines.pipeline.lake_stage import stage_lake
-from export_pipelines.pipeline.materialize import writing_lake
-from export_pipelines.pipeline.plan import check_order
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.extract.lake_stage import stage_lake
+from export_pipelines.pipeline.lake.generations import at_point, generations, retire, retire_all
+from export_pipelines.pipeline.lake.materialize import writing_lake
+from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.pipeline.progress import Unwatched
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
-from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.workshop import TENANTS, Workshop, login_url, make_workshop
 
 OURS, THEIRS = TENANTS[:2]

@@ -13,11 +13,11 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.core.model import Package
 from export_pipelines.core.naming import export_prefix
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline import publish as publishing_step
-from export_pipelines.pipeline.publish import abandon
-from export_pipelines.pipeline.removal import remove_objects
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.publish import publish as publishing_step
+from export_pipelines.pipeline.publish.publish import abandon
+from export_pipelines.pipeline.publish.removal import remove_objects
 from export_pipelines.stores.control import Lock
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines_tests.workshop import Workshop
 

@@ -24,7 +24,7 @@ from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.key_sets import key_set
 from export_pipelines.packaging.manifest import to_json
 from export_pipelines.packaging.signing import signed
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.unit.test_signing import THEIRS
@@ -69,8 +69,8 @@ def test_every_package_is_signed_and_verifies_with_the_published_keys(workshop: 
     assert checked.exit_code == 0, checked.output
     assert f"signature: signed by {key.key_id}" in checked.output
     assert f"signed by {key.key_id}, not checked (give --keys)" in verify(package).output
-    told = json.loads(verify(package, "--keys", keys_file(workshop), "--json").stdout)
-    assert (told["valid"], told["trusted"], told["signature"]) == (
+    reported = json.loads(verify(package, "--keys", keys_file(workshop), "--json").stdout)
+    assert (reported["valid"], reported["trusted"], reported["signature"]) == (
         True,
         True,
         {"status": "valid", "key_id": key.key_id},
@@ -127,8 +127,8 @@ def test_a_manifest_that_our_key_did_not_sign_has_an_exit_code_of_its_own(
     rewrite(package, change)
     checked = verify(package, "--keys", keys_file(workshop))
     assert checked.exit_code == 6, checked.output
-    told = json.loads(verify(package, "--keys", keys_file(workshop), "--json").stdout)
-    assert (told["valid"], told["trusted"], told["signature"]["status"]) == (True, False, expected)
+    reported = json.loads(verify(package, "--keys", keys_file(workshop), "--json").stdout)
+    assert (reported["valid"], reported["trusted"], reported["signature"]["status"]) == (True, False, expected)
     assert verify(package).exit_code == 0  # nobody asked who signed
 
 

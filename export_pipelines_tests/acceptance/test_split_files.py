@@ -20,8 +20,8 @@ import pytest
 
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.pipeline import package as package_step
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.publish import package as package_step
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.lanes import every_pair
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop, make_workshop
@@ -221,8 +221,8 @@ import resource, sys
 from pathlib import Path
 import pyarrow as pa
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.pipeline.spill import spilling
-from export_pipelines.stores.local import LocalStore
+from export_pipelines.pipeline.write.spill import spilling
+from export_pipelines.object_stores.local import LocalStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 batch = pa.record_batch({{"a": pa.array([bytes([n % 251]) * 997 + str(n * n).encode() for n in range(1000)])}})
 store = LocalStore(Path({str(tmp_path / "objects")!r}))

@@ -15,13 +15,13 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.load.service import Scene
+from benchmarks.load.suite import Size, together
 from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, prepared
 from export_pipelines.settings import load_settings
 from export_pipelines_tests.acceptance.test_stopped_service import terminate
-from export_pipelines_tests.bench.load.service import Scene
-from export_pipelines_tests.bench.load.suite import Size, together
 from export_pipelines_tests.lanes import EXHAUSTIVE
 
 pytestmark = pytest.mark.process
@@ -113,8 +113,8 @@ def test_a_killed_run_is_reported_and_its_request_tried_again(service: Service) 
     run.kill()
     service.eventually(lambda: service.run_id(request_id) != first, "another attempt")
     assert service.one("SELECT status FROM dagster.runs WHERE run_id = %s", first) == "FAILURE"
-    told = "SELECT string_agg(event, ' ') FROM dagster.event_logs WHERE run_id = %s AND event LIKE %s"
-    assert "SIGKILL" in str(service.one(told, first, "%Run execution process%"))
+    reported = "SELECT string_agg(event, ' ') FROM dagster.event_logs WHERE run_id = %s AND event LIKE %s"
+    assert "SIGKILL" in str(service.one(reported, first, "%Run execution process%"))
     service.control.execute("UPDATE export_control.export_requests SET not_before = now() WHERE id = %s", (request_id,))
     assert service.ended(request_id) == "completed"
 

@@ -15,8 +15,8 @@ from uuid import UUID
 import httpx
 
 from export_pipelines.core.access import Role
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.servers.issuer import Issuer
 from export_pipelines_tests.workshop import TENANTS
@@ -158,9 +158,9 @@ class Site:
 
 def reveals(answer: httpx.Response, made: Made) -> list[str]:
     """Which marks of a foreign export an answer holds, anywhere. Ids that the caller sent itself are no news."""
-    told = f"{answer.text}\n{answer.headers}"
+    reported = f"{answer.text}\n{answer.headers}"
     asked = str(answer.request.url)
-    return [mark for mark in made.marks if mark in told and mark not in asked]
+    return [mark for mark in made.marks if mark in reported and mark not in asked]
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_route_answers_as_the_document_says(site: Site, method: str, path: str
             case.path_parameters = {name: own[name] for name in case.path_parameters}
         case.call_and_validate(base_url=site.address, session=session, checks=checks, timeout=20)
 
-    told = settings(
+    reported = settings(
         max_examples=EXAMPLES,
         deadline=None,
         database=None,
@@ -79,9 +79,9 @@ def test_a_route_answers_as_the_document_says(site: Site, method: str, path: str
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the generators
-        told(given(case=operation.as_strategy(generation_mode=RIGHT))(lambda case: call(case, CHECKS)))()
+        reported(given(case=operation.as_strategy(generation_mode=RIGHT))(lambda case: call(case, CHECKS)))()
         if operation.body or operation.query or operation.path_parameters:
-            told(
+            reported(
                 given(case=operation.as_strategy(generation_mode=WRONG))(lambda case: call(case, [*CHECKS, rejected]))
             )()
     session.close()

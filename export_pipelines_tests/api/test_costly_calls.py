@@ -20,11 +20,11 @@ from export_pipelines.api.link_passwords import hash_password
 from export_pipelines.api.links import _GUESSES
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import TooMany
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.settings import Settings
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.rate_limits import subject_of_address
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.api.inside import Inside, inside
 from export_pipelines_tests.api.site import JOBS, TEMPLATE, TEMPLATES, Site
 from export_pipelines_tests.published import Publisher
@@ -199,7 +199,7 @@ def test_a_turn_that_comes_back_meanwhile_makes_no_link_without_its_password(
     client: Inside, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = publisher.publish(tenant=TENANTS[0], user="ann")
-    monkeypatch.setattr(shares, "has_turn", lambda *_given: False)
+    monkeypatch.setattr(shares, "is_within_rate_limit", lambda *_given: False)
     assert client.ask("ann", "POST", f"{JOBS}/{export}/share", json=PASSWORD).status_code == 429
     assert publisher.control.rows("SELECT id FROM export_control.export_links") == []
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from export_pipelines.api.boundary import Boundary
 from export_pipelines.api.proxies import TrustedProxies, forwarded_client
+from export_pipelines.api.request_middleware import RequestMiddleware
 from export_pipelines.core.addresses import parse_networks
 from export_pipelines.settings import Settings
 from export_pipelines_tests.api.site import Site
@@ -78,10 +78,10 @@ def test_proxies_are_addresses_and_networks(value: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "told"), [("https", True), ("http", False)])
-def test_strict_transport_security_is_for_clients_that_came_by_tls(site: Site, scheme: str, told: bool) -> None:
+def test_strict_transport_security_is_for_clients_that_came_by_tls(site: Site, scheme: str, reported: bool) -> None:
     with site.client(**{"X-Forwarded-Proto": scheme}) as client:
         answers = [client.get(path) for path in ("/healthz", "/api/docs", "/d/none", "/api/v1/exports/jobs")]
-    assert {"strict-transport-security" in answer.headers for answer in answers} == {told}
+    assert {"strict-transport-security" in answer.headers for answer in answers} == {reported}
 
 
 def test_no_answer_repeats_the_host_a_client_names(site: Site) -> None:
@@ -113,7 +113,7 @@ def test_calls_at_work_for_one_address_are_bounded() -> None:
                 statuses.append(message["status"])
                 release.set()
 
-        boundary = Boundary(application, body_seconds=1, calls_per_address=2)
+        boundary = RequestMiddleware(application, body_seconds=1, calls_per_address=2)
         peers = ["192.0.2.7", "192.0.2.7", "192.0.2.8", "192.0.2.7"]
         scopes = [
             {"type": "http", "method": "GET", "path": "/", "scheme": "http", "headers": [], "client": (peer, 1),

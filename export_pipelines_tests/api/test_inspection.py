@@ -19,13 +19,13 @@ import pyrage
 import pytest
 from typer.testing import CliRunner
 
-from export_pipelines.api.inspection import VALIDATING
+from export_pipelines.api.verification import VALIDATING
 from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.types import field_of
-from export_pipelines.pipeline.sampling import SAMPLE_BYTES, Sampler, json_row
-from export_pipelines.pipeline.verification import Depth
+from export_pipelines.pipeline.verification.findings import Depth
+from export_pipelines.pipeline.verification.sampling import SAMPLE_BYTES, Sampler, json_row
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.acceptance.test_export_job import forge_checksums
 from export_pipelines_tests.api.inside import Inside, inside
@@ -54,8 +54,8 @@ def export(workshop: Workshop) -> ExportRequest:
 def checked(client: Inside, export: ExportRequest, kind: str = "full", **wanted: Any) -> dict[str, Any]:
     answer = client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={"validation_type": kind, **wanted})
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    reported: dict[str, Any] = answer.json()
+    return reported
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def checked(client: Inside, export: ExportRequest, kind: str = "full", **wanted:
 def test_a_sound_export_is_valid_as_deep_as_one_looks(
     client: Inside, export: ExportRequest, kind: str, schema: bool | None, rows: bool | None
 ) -> None:
-    told = checked(client, export, kind)
-    assert told["checks"] == {
+    reported = checked(client, export, kind)
+    assert reported["checks"] == {
         "checksum_valid": True, "schema_valid": schema, "row_count_match": rows, "no_corruption": True,
         "omissions_stated": True, "signature_valid": True,
     }  # fmt: skip
-    assert (told["valid"], told["problems"], told["files"]) == (True, [], 4)
-    assert told["rows"] == (export.package_rows if rows else None)
+    assert (reported["valid"], reported["problems"], reported["files"]) == (True, [], 4)
+    assert reported["rows"] == (export.package_rows if rows else None)
 
 
 def _flip(folder: Path) -> None:
@@ -110,9 +110,9 @@ def test_damage_is_told_and_breaks_nothing(
 ) -> None:
     damage, problem = DAMAGE[what]
     damage(workshop.package(export))
-    told = checked(client, export, "checksum")
-    assert (told["valid"], told["checks"]["no_corruption"]) == (False, False)
-    assert problem in " ".join(told["problems"])
+    reported = checked(client, export, "checksum")
+    assert (reported["valid"], reported["checks"]["no_corruption"]) == (False, False)
+    assert problem in " ".join(reported["problems"])
 
 
 def _rename_a_column(data: bytes) -> bytes:
@@ -152,10 +152,10 @@ def test_with_checksums_that_fit_each_check_tells_its_own(
     data = folder / "data/pets.csv"
     data.write_bytes(forge(data.read_bytes()))
     forge_checksums(folder, data, folder / MANIFEST)
-    told = checked(client, export, "full", sample_rows=1)
-    assert (told["checks"]["schema_valid"], told["checks"]["row_count_match"]) == (schema, rows)
-    assert told["checks"]["no_corruption"] is False
-    assert problem in " ".join(told["problems"])
+    reported = checked(client, export, "full", sample_rows=1)
+    assert (reported["checks"]["schema_valid"], reported["checks"]["row_count_match"]) == (schema, rows)
+    assert reported["checks"]["no_corruption"] is False
+    assert problem in " ".join(reported["problems"])
     closely = [CliRunner().invoke(app, ["verify", str(folder), "--depth", depth]) for depth in Depth]
     assert [done.exit_code for done in closely] == [0, 0 if schema else 3, 3]
 
@@ -170,17 +170,20 @@ def test_a_damaged_archive_is_told_in_its_own_words_and_who_signed_it_still_show
     flipped[len(whole) // 3] ^= 1
     for content, problem in ((bytes(flipped), "is damaged"), (whole[:-100], "damaged or incomplete archive")):
         archive.write_bytes(content)
-        told = checked(client, export, "full")
-        [said] = told["problems"]
+        reported = checked(client, export, "full")
+        [said] = reported["problems"]
         assert said.startswith(f"{archive.name} ")
         assert problem in said
         assert not re.search(r"(^|\s|')/", said), "names a place of this machine"
-        assert (told["checks"]["checksum_valid"], told["checks"]["signature_valid"]) == (False, True)
+        assert (reported["checks"]["checksum_valid"], reported["checks"]["signature_valid"]) == (False, True)
     archive.write_bytes(whole)
     assert checked(client, export, "full")["valid"]
     (archive.parent / "setup.exe").write_bytes(b"MZ")
-    told = checked(client, export)
-    assert (told["problems"], told["checks"]["checksum_valid"]) == (["setup.exe is not part of the package"], False)
+    reported = checked(client, export)
+    assert (reported["problems"], reported["checks"]["checksum_valid"]) == (
+        ["setup.exe is not part of the package"],
+        False,
+    )
 
 
 def test_rows_that_do_not_add_up_are_found_by_the_full_check_alone(
@@ -189,18 +192,18 @@ def test_rows_that_do_not_add_up_are_found_by_the_full_check_alone(
     """A manifest with other figures, and everything else made to fit: only counting shows it, and the signature."""
     manifest = workshop.package(export) / MANIFEST
     manifest.write_text(re.sub(r'"rows": [1-9][0-9]*', '"rows": 1', manifest.read_text()))
-    told = checked(client, export, "full")
-    assert told["checks"]["row_count_match"] is False
-    assert "the manifest says 1" in " ".join(told["problems"])
-    assert told["checks"]["signature_valid"] is False
+    reported = checked(client, export, "full")
+    assert reported["checks"]["row_count_match"] is False
+    assert "the manifest says 1" in " ".join(reported["problems"])
+    assert reported["checks"]["signature_valid"] is False
 
 
 def test_sample_rows_are_the_callers_own_first_rows(client: Inside, export: ExportRequest) -> None:
-    told = checked(client, export, "checksum", sample_rows=3)
-    rows = told["sample_data"]["pets"]
+    reported = checked(client, export, "checksum", sample_rows=3)
+    rows = reported["sample_data"]["pets"]
     assert len(rows) == 3
     assert {row["clinic_id"] for row in rows} == {TENANTS[0]}
-    assert told["rows"] is None  # shown, not counted
+    assert reported["rows"] is None  # shown, not counted
     assert client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={"sample_rows": 101}).status_code == 422
 
 
@@ -218,20 +221,20 @@ def test_an_encrypted_export_is_opened_with_its_password_only(client: Inside, wo
     wrong = client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={"password": "another password"})
     assert wrong.status_code == 422
     assert "password" in wrong.json()["detail"]
-    told = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata").json()
-    assert (told["encrypted"], told["schema"]) == (True, [])
-    assert told["statistics"]["rows"] == export.package_rows
+    reported = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata").json()
+    assert (reported["encrypted"], reported["schema"]) == (True, [])
+    assert reported["statistics"]["rows"] == export.package_rows
 
 
 def test_metadata_tells_schema_statistics_and_lineage(client: Inside, export: ExportRequest) -> None:
-    told = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata").json()
-    (pets,) = told["schema"]
+    reported = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata").json()
+    (pets,) = reported["schema"]
     assert {column["name"]: column["type"] for column in pets["columns"]}["id"] == "uuid"
-    assert told["statistics"]["tables"]["pets"]["rows"] == told["statistics"]["rows"] == export.package_rows
-    assert told["lineage"]["source"]["snapshot"]["id"]
-    assert told["lineage"]["run_ids"] == [export.run_id]
-    assert told["lineage"]["signature_key"]
-    assert [event["new_status"] for event in told["lineage"]["events"]] == ["queued", "processing", "completed"]
+    assert reported["statistics"]["tables"]["pets"]["rows"] == reported["statistics"]["rows"] == export.package_rows
+    assert reported["lineage"]["source"]["snapshot"]["id"]
+    assert reported["lineage"]["run_ids"] == [export.run_id]
+    assert reported["lineage"]["signature_key"]
+    assert [event["new_status"] for event in reported["lineage"]["events"]] == ["queued", "processing", "completed"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "validate"), ("GET", "metadata")])
@@ -264,12 +267,12 @@ def test_metadata_of_a_damaged_manifest_is_what_the_service_knows(
         manifest.unlink() if content is None else manifest.write_bytes(content)
         answer = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata")
         assert answer.status_code == 200, answer.text
-        told = answer.json()
+        reported = answer.json()
         problem = "is missing" if content is None else "is not the one that was published"
-        assert told["note"] == f"manifest.json {problem}; this is what the service itself knows."
-        assert (told["schema"], told["lineage"]["source"]) == ([], {})
-        assert (told["statistics"]["rows"], told["statistics"]["files"]) == (export.package_rows, 5)
-        assert told["lineage"]["run_ids"] == [export.run_id]
+        assert reported["note"] == f"manifest.json {problem}; this is what the service itself knows."
+        assert (reported["schema"], reported["lineage"]["source"]) == ([], {})
+        assert (reported["statistics"]["rows"], reported["statistics"]["files"]) == (export.package_rows, 5)
+        assert reported["lineage"]["run_ids"] == [export.run_id]
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "validate"), ("GET", "metadata"), ("GET", "download/0")])

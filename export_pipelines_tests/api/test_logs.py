@@ -116,9 +116,9 @@ def test_what_nobody_foresaw_is_one_line_too_and_tells_the_caller_nothing(site: 
             site.control.rows("ALTER FUNCTION export_control.gone(text) RENAME TO authenticate")
     assert (answer.status_code, answer.headers["x-request-id"]) == (500, "r-unforeseen")
     assert "emperor" not in answer.text
-    told = [json.loads(line) for line in (tmp_path / "api.log").read_text().splitlines()]
-    [broke] = [line for line in told if line["event"] == "call_broke"]
+    reported = [json.loads(line) for line in (tmp_path / "api.log").read_text().splitlines()]
+    [broke] = [line for line in reported if line["event"] == "call_broke"]
     assert (broke["http_request"], broke["error_type"]) == ("r-unforeseen", "ValueError")
     assert "Traceback" in broke["exception"]
-    [call] = [line for line in told if line.get("http_request") == "r-unforeseen" and line["event"] == "call"]
+    [call] = [line for line in reported if line.get("http_request") == "r-unforeseen" and line["event"] == "call"]
     assert call["status"] == 500

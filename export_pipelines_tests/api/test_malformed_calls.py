@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from export_pipelines.api.boundary import MAX_BODY_BYTES
+from export_pipelines.api.request_middleware import MAX_BODY_BYTES
 from export_pipelines_tests.api.rules import RULES
 from export_pipelines_tests.api.site import JOBS, PETS, Site, problem
 
@@ -157,9 +157,9 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("what", sorted(VALUES))
 def test_a_wrong_value_is_named(ann: httpx.Client, path: str, what: str) -> None:
     change, field = VALUES[what]
-    told = refused(ann.post(path, content=json.dumps({**PETS, **change}), headers=JSON), 422)
-    assert str(told["field"]).startswith(field), told
-    assert told["detail"].startswith(told["field"]), told
+    reported = refused(ann.post(path, content=json.dumps({**PETS, **change}), headers=JSON), 422)
+    assert str(reported["field"]).startswith(field), reported
+    assert reported["detail"].startswith(reported["field"]), reported
 
 
 def test_of_two_fields_of_one_name_what_is_checked_is_what_is_kept(site: Site, ann: httpx.Client) -> None:
@@ -194,8 +194,8 @@ SURROGATE = r"\ud800"
 def test_a_text_that_no_database_holds_is_refused_everywhere(
     ann: httpx.Client, path: str, body: str, text: str
 ) -> None:
-    told = refused(ann.post(path, content=(body % text).encode(), headers=JSON), 400, 422)
-    assert told.get("field"), told
+    reported = refused(ann.post(path, content=(body % text).encode(), headers=JSON), 400, 422)
+    assert reported.get("field"), reported
 
 
 @pytest.mark.parametrize("nasty", sorted(NASTY))
@@ -229,8 +229,8 @@ def test_a_name_may_be_anything_that_is_a_line(site: Site, ann: httpx.Client, na
 
 
 def test_a_configuration_beyond_its_limit_is_refused(ann: httpx.Client) -> None:
-    told = refused(ann.post(JOBS, json={**PETS, "options": {"x": "y" * 70_000}}), 422)
-    assert "65536" in told["detail"]
+    reported = refused(ann.post(JOBS, json={**PETS, "options": {"x": "y" * 70_000}}), 422)
+    assert "65536" in reported["detail"]
 
 
 @pytest.mark.parametrize("path", [JOBS, ESTIMATE, "/d/" + "x" * 43])
@@ -239,9 +239,9 @@ def test_a_body_beyond_the_limit_is_refused_whether_its_size_is_told_or_not(ann:
         for _ in range(MAX_BODY_BYTES // 1024 + 64):
             yield b" " * 1024
 
-    told = ann.post(path, content=b" " * (MAX_BODY_BYTES + 1), headers=JSON)
+    reported = ann.post(path, content=b" " * (MAX_BODY_BYTES + 1), headers=JSON)
     streamed = ann.post(path, content=pieces(), headers=JSON)
-    assert [told.status_code, streamed.status_code] == [413, 413]
+    assert [reported.status_code, streamed.status_code] == [413, 413]
 
 
 # Paths, queries, headers ----------------------------------------------------------------------------------------------
@@ -276,8 +276,8 @@ QUERIES = [(name, text) for name, texts in WRONG_QUERIES.items() for text in tex
 
 @pytest.mark.parametrize(("name", "text"), QUERIES)
 def test_a_wrong_parameter_is_named(ann: httpx.Client, name: str, text: str) -> None:
-    told = refused(ann.get(JOBS, params={name: text}), 422)
-    assert told["field"] == name, told
+    reported = refused(ann.get(JOBS, params={name: text}), 422)
+    assert reported["field"] == name, reported
 
 
 @pytest.mark.parametrize("nasty", sorted(set(NASTY) - {"nul", "long"}))

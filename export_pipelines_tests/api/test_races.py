@@ -29,12 +29,12 @@ from export_pipelines.api.problems import ResponseCut
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict, IntegrityViolation, Unavailable
 from export_pipelines.core.ports import ObjectStore
-from export_pipelines.pipeline.removal import remove_unremoved
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.object_stores.s3 import S3Store
+from export_pipelines.pipeline.publish.removal import remove_unremoved
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.retention import RetentionStore
-from export_pipelines.stores.s3 import S3Store
 from export_pipelines_tests.api.conftest import running_api
 from export_pipelines_tests.api.site import JOBS, PEOPLE, PETS, Site, problem
 from export_pipelines_tests.workshop import TENANTS, Workshop
@@ -189,16 +189,16 @@ def test_a_cancellation_that_is_accepted_is_never_followed_by_a_package(
     """It comes when all files are in their public place and only the request's row is still to change."""
     request_id = workshop.order(PETS)
     complete = workshop.services.requests.complete.__func__
-    told: list[str] = []
+    reported: list[str] = []
 
     def cancelled_first(store: Any, completing: str, **named: Any) -> bool:
-        told.append(workshop.services.requests.request_cancel(completing))
+        reported.append(workshop.services.requests.request_cancel(completing))
         return bool(complete(store, completing, **named))
 
     monkeypatch.setattr(type(workshop.services.requests), "complete", cancelled_first)
     workshop.run(request_id)
     request = workshop.services.requests.get(request_id)
-    assert (told, request.status) == (["processing"], "cancelled")
+    assert (reported, request.status) == (["processing"], "cancelled")
     assert [key for key in workshop.object_keys() if key.startswith("exports/")] == []
 
 

@@ -16,14 +16,14 @@ from export_pipelines.api.metrics import exposition
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.core.naming import probe_prefix
-from export_pipelines.pipeline.probing import Probe, probe_store
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.maintenance.probing import Probe, probe_store
 from export_pipelines.settings import Settings
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.figures import FigureStore
-from export_pipelines.stores.local import LocalStore
+from export_pipelines.stores.metrics import FigureStore
 from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.service_state import ServiceStateStore
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.api.inside import Inside, inside
 from export_pipelines_tests.control_database import emptied
 
@@ -59,9 +59,9 @@ def api(migrated: str, control: ControlDatabase, tmp_path: Path) -> Iterator[Ins
 def ready(api: Inside) -> tuple[int, str, set[str]]:
     """Status code, status, and the parts that are unavailable."""
     answer = api.ask("", "GET", "/readyz")
-    told = answer.json()
-    assert told.keys() == PARTS | {"status"}
-    return answer.status_code, told["status"], {part for part in PARTS if told[part] == "unavailable"}
+    reported = answer.json()
+    assert reported.keys() == PARTS | {"status"}
+    return answer.status_code, reported["status"], {part for part in PARTS if reported[part] == "unavailable"}
 
 
 def test_all_is_well_before_the_daemon_has_looked_and_after(api: Inside, control: ControlDatabase) -> None:
@@ -224,12 +224,15 @@ def test_operators_see_clock_daemons_and_outages(migrated: str, control: Control
     pool = ControlPool(migrated)
     pool.open()
     operator = Caller(role=Role.OPERATOR, tenant_id=None, user_id="oscar", credential="key")
-    with closing(pool), pool.acting(operator) as acting:
+    with closing(pool), pool.tenant_session(operator) as acting:
         text = exposition(FigureStore(acting))[0].decode()
     found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    told = {name.removeprefix("export_pipelines_"): float(value) for name, value in found.items()}
-    assert told["sensor_silence_seconds"] == pytest.approx(20, abs=10)
-    assert told['daemon_silence_seconds{daemon="sensor"}'] == pytest.approx(40, abs=10)
-    assert (told["clock_ahead_seconds"], told["clock_skew_seconds"]) == (600, -2)
-    assert (told['clock_steps_total{direction="forward"}'], told['clock_steps_total{direction="back"}']) == (3, 2)
-    assert (told['outage{of="store"}'], told['outage{of="source"}']) == (1, 0)
+    reported = {name.removeprefix("export_pipelines_"): float(value) for name, value in found.items()}
+    assert reported["sensor_silence_seconds"] == pytest.approx(20, abs=10)
+    assert reported['daemon_silence_seconds{daemon="sensor"}'] == pytest.approx(40, abs=10)
+    assert (reported["clock_ahead_seconds"], reported["clock_skew_seconds"]) == (600, -2)
+    assert (reported['clock_steps_total{direction="forward"}'], reported['clock_steps_total{direction="back"}']) == (
+        3,
+        2,
+    )
+    assert (reported['outage{of="store"}'], reported['outage{of="source"}']) == (1, 0)

@@ -51,8 +51,8 @@ def acting(site: Site, person: Person) -> Iterator[psycopg.Connection[dict[str, 
     """The API's login in somebody's name, for one transaction that is rolled back."""
     with psycopg.connect(site.api_url, row_factory=dict_row) as connection:
         connection.execute("SET LOCAL ROLE export_api")
-        told = {"tenant": person.tenant or "", "user": person.name, "role": person.role if person.name else ""}
-        for name, value in told.items():
+        reported = {"tenant": person.tenant or "", "user": person.name, "role": person.role if person.name else ""}
+        for name, value in reported.items():
             connection.execute("SELECT set_config(%s, %s, true)", (f"{SCHEMA}.{name}", value))
         yield connection
         connection.rollback()
@@ -161,8 +161,8 @@ def test_no_table_shows_a_foreign_row(site: Site, made: Made, who: str) -> None:
         for table in all_tables(site):
             if table in FOR_ALL or (table in FOR_OPERATORS and person.role is Role.OPERATOR):
                 continue
-            told = told_to(connection, table)
-            assert [mark for mark in (*made.marks, made.id, '"ann"') if mark in told] == [], table
+            reported = told_to(connection, table)
+            assert [mark for mark in (*made.marks, made.id, '"ann"') if mark in reported] == [], table
 
 
 def test_the_owner_sees_what_the_others_do_not(site: Site, made: Made) -> None:
@@ -442,9 +442,9 @@ def test_the_uses_of_a_foreign_link_are_not_used_up_by_its_id(site: Site) -> Non
     """Ids of links are listed and logged; only its token opens a link, so only the token may use it."""
     made = site.publish("ann", max_uses=1)
     with acting(site, NOBODY) as connection:
-        for told in (made.link_id, made.id):
+        for reported in (made.link_id, made.id):
             with connection.transaction():
-                (row,) = connection.execute("SELECT export_control.use_link(%s::text) AS used", (told,)).fetchall()
+                (row,) = connection.execute("SELECT export_control.use_link(%s::text) AS used", (reported,)).fetchall()
             assert row["used"] is False
         connection.commit()
     assert site.ask(None, "GET", f"/d/{made.token}/{made.marks[0]}.csv").status_code == 200

@@ -94,8 +94,8 @@ def _public_key_as_secret(site: Site) -> str:
     pem = site.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     head = jwt.utils.base64url_encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "k-1"}).encode())
     claims = {**TOKEN, "sub": "ann", "role": "admin", "aud": "exports", "exp": time.time() + 300}
-    told = head + b"." + jwt.utils.base64url_encode(json.dumps(claims).encode())
-    return (told + b"." + jwt.utils.base64url_encode(hmac.digest(pem, told, "sha256"))).decode()
+    reported = head + b"." + jwt.utils.base64url_encode(json.dumps(claims).encode())
+    return (reported + b"." + jwt.utils.base64url_encode(hmac.digest(pem, reported, "sha256"))).decode()
 
 
 def _token(**claims: Any) -> Callable[[Site], str]:
@@ -206,8 +206,8 @@ def test_a_foreign_id_looks_like_an_unknown_one(site: Site, stranger: str, metho
 
 def _faceless(answer: httpx.Response, made: Made) -> str:
     """An answer without what every answer has of its own."""
-    told = {**answer.json(), "request_id": ""}
-    return json.dumps(told).replace(made.id, "id").replace(made.link_id, "link")
+    reported = {**answer.json(), "request_id": ""}
+    return json.dumps(reported).replace(made.id, "id").replace(made.link_id, "link")
 
 
 @pytest.mark.parametrize("stranger", ["bob", "eve", "rival"])

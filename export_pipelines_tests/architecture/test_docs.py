@@ -20,7 +20,7 @@ from export_pipelines.cli import app
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import TenantScope
-from export_pipelines.pipeline.plan import check_order
+from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 

@@ -24,9 +24,9 @@ import pytest
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.ports import ObjectStore
-from export_pipelines.stores.local import LocalStore
-from export_pipelines.stores.objects import open_store
-from export_pipelines.stores.s3 import S3Store, s3_client
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.object_stores.opening import open_store
+from export_pipelines.object_stores.s3 import S3Store, s3_client
 from export_pipelines_tests.servers.s3 import S3Server
 
 PART = 5 * 1024 * 1024  # the least that S3 accepts
@@ -341,7 +341,7 @@ def test_a_neighbours_delete_never_disturbs_a_write(tmp_path: Path) -> None:
 
 _KILLED = """
 import sys
-from export_pipelines.stores.objects import open_store
+from export_pipelines.object_stores.opening import open_store
 url, endpoint, key_id, secret = sys.argv[1:]
 store = open_store(url, endpoint=endpoint or None, region="us-east-1", access_key_id=key_id, secret_access_key=secret)
 with store.writing("stage/r/1/part") as sink:

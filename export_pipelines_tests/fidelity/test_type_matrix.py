@@ -21,20 +21,20 @@ from psycopg import sql
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.errors import ValueBeyondForm
+from export_pipelines.core.errors import ValueBeyondRepresentation
 from export_pipelines.core.fidelity import Carried
 from export_pipelines.core.model import ExportPlan, TableSelection, TenantScope
 from export_pipelines.core.types import Kind, field_of
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.materialize import whole_partition
-from export_pipelines.pipeline.package import assemble_package
+from export_pipelines.pipeline.extract.stage import stage_tables
+from export_pipelines.pipeline.lake.materialize import whole_partition
 from export_pipelines.pipeline.progress import RunProgress, Unwatched
-from export_pipelines.pipeline.restore import restore_package
+from export_pipelines.pipeline.publish.package import assemble_package
+from export_pipelines.pipeline.restoration.restore import restore_package
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.settings import Settings
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.fidelity.matrix import CASES, CLAIMS, SETUP, VARIANTS, TypeCase, Variant, claim
@@ -247,8 +247,8 @@ def test_the_papers_say_which_columns_are_carried_as_text_and_why(proof: Proof, 
     assert column.get("carried_as") == described.get("carried_as") == ("text" if case.beyond else None)
     assert ("reason" in column) == ("reason" in described) == bool(case.beyond)
     noted = {note["column"]: note["carried_as"] for note in table["fidelity"]}
-    told = Carried.TEXT if case.beyond else declared(case, VARIANTS[0])
-    assert noted.get(column_of(case), Carried.EXACT) == told
+    reported = Carried.TEXT if case.beyond else declared(case, VARIANTS[0])
+    assert noted.get(column_of(case), Carried.EXACT) == reported
 
 
 def test_the_xml_of_every_type_satisfies_its_schema(proof: Proof) -> None:
@@ -346,6 +346,6 @@ def test_the_lake_keeps_its_schema_and_says_what_to_declare(
     with (
         services_on(source, proof.catalog, postgres, tmp_path) as services,
         services.source.snapshot(TenantScope(tenant_id=TENANT)) as snapshot,
-        pytest.raises(ValueBeyondForm, match=r"types\.v.*`as_text: true` in the catalog"),
+        pytest.raises(ValueBeyondRepresentation, match=r"types\.v.*`as_text: true` in the catalog"),
     ):
         list(snapshot.read(selection))

@@ -59,9 +59,9 @@ def test_a_key_works_until_it_is_revoked_and_the_log_tells_both(run: Run, contro
         ("key.create", made["id"], "t", ME, "cli"),
         ("key.revoke", made["id"], "t", ME, "cli"),
     ]
-    told = json.loads(entries(control_url)[0].detail)
-    assert (told["for_role"], told["for_user"], told["name"]) == ("member", "ann", "nightly")
-    assert told["hint"] == made["key"][-4:]
+    reported = json.loads(entries(control_url)[0].detail)
+    assert (reported["for_role"], reported["for_user"], reported["name"]) == ("member", "ann", "nightly")
+    assert reported["hint"] == made["key"][-4:]
     assert made["key"] not in str(entries(control_url))
 
 
@@ -132,8 +132,8 @@ def test_the_chain_is_proved_and_a_noted_head_finds_a_cut_end(run: Run, control_
     run("audit", "verify")
     done = run("audit", "verify", "--head", head, code=3)
     assert "NOT VALID: the log ends with entry 2, and had 3 when the head was noted (truncated)" in done.stdout
-    told = json.loads(run("audit", "verify", "--head", head, "--json", code=3).stdout)
-    assert (told["valid"], told["broken"]["damage"]) == (False, "truncated")
+    reported = json.loads(run("audit", "verify", "--head", head, "--json", code=3).stdout)
+    assert (reported["valid"], reported["broken"]["damage"]) == (False, "truncated")
 
 
 def test_the_log_is_listed_and_handed_out(run: Run) -> None:

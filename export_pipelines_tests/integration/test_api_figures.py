@@ -17,8 +17,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from export_pipelines.api.app import create_app
 from export_pipelines.core.access import Caller, Role
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 ORDER: dict[str, Any] = {"tables": ["pets", "lab_results"], "format": "csv", "compression": "gzip"}
@@ -62,23 +62,23 @@ def test_an_estimate_says_what_the_order_would_be_and_makes_nothing(workshop: Wo
     mail = {"method": "email", "recipients": ["ann@example.com"]}
     answer = ask("ann", "POST", "/api/v1/exports/estimate", json={**ORDER, "delivery": [mail]})
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert told["estimated_rows"] == done.package_rows
-    assert told["estimated_size_mb"] == pytest.approx(done.package_bytes / 1e6, rel=0.3)
-    assert (told["basis"], [table["table"] for table in told["tables"]]) == ("past_exports", ORDER["tables"])
-    assert (told["recipients"], told["past_error"]) == (["ann@example.com"], None)
-    assert set(told["classes"]) <= {"public", "internal", "personal", "identifier", "sensitive"}
+    reported = answer.json()
+    assert reported["estimated_rows"] == done.package_rows
+    assert reported["estimated_size_mb"] == pytest.approx(done.package_bytes / 1e6, rel=0.3)
+    assert (reported["basis"], [table["table"] for table in reported["tables"]]) == ("past_exports", ORDER["tables"])
+    assert (reported["recipients"], reported["past_error"]) == (["ann@example.com"], None)
+    assert set(reported["classes"]) <= {"public", "internal", "personal", "identifier", "sensitive"}
     assert len(workshop.services.requests.list()) == 1
 
 
 def test_an_order_carries_the_estimate(workshop: Workshop, ask: Ask) -> None:
     answer = ask("ann", "POST", "/api/v1/exports/jobs", json=ORDER)
     assert answer.status_code == 202, answer.text
-    told = answer.json()
-    request = workshop.services.requests.get(told["job_id"])
-    assert told["estimated_rows"] == request.estimated_rows == request.total_rows
-    assert told["estimated_rows"] > 0
-    assert told["estimated_time_seconds"] == request.estimated_seconds
+    reported = answer.json()
+    request = workshop.services.requests.get(reported["job_id"])
+    assert reported["estimated_rows"] == request.estimated_rows == request.total_rows
+    assert reported["estimated_rows"] > 0
+    assert reported["estimated_time_seconds"] == request.estimated_seconds
 
 
 def test_an_order_does_not_wait_for_a_source_that_is_away(app: FastAPI, ask: Ask) -> None:
@@ -150,7 +150,7 @@ def test_a_flood_of_estimates_leaves_connections_to_others(app: FastAPI, ask: As
 
     class Watched:
         def snapshot(self, *given: Any, **named: Any) -> Any:
-            with pool.acting(None) as control:  # the only connection there is
+            with pool.tenant_session(None) as control:  # the only connection there is
                 held.append(bool(control.rows("SELECT 1")))
             return source.snapshot(*given, **named)
 

@@ -13,10 +13,10 @@ import pytest
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.api_keys import fingerprint, new_key
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
 
@@ -60,7 +60,7 @@ def test_the_api_learns_whom_a_key_stands_for(
     pool: ControlPool, keys: ApiKeyStore, role: Role, tenant: str | None, user: str | None
 ) -> None:
     made, key = keys.create(role=role, tenant_id=tenant, user_id=user, created_by="test")
-    with pool.acting(None) as control:
+    with pool.tenant_session(None) as control:
         found = ApiKeyStore(control).authenticate(key)
     assert found == Caller(role=role, tenant_id=tenant, user_id=user, credential=f"key:{made.id}")
 
@@ -157,7 +157,7 @@ def test_the_last_use_is_noted_at_most_once_a_minute(control: ControlDatabase, k
 
 def test_nobody_waits_for_anothers_note_of_the_last_use(pool: ControlPool, keys: ApiKeyStore) -> None:
     _, key = keys.create(role=Role.OPERATOR, created_by="test")
-    with ThreadPoolExecutor(1) as other, pool.acting(None) as slow:
+    with ThreadPoolExecutor(1) as other, pool.tenant_session(None) as slow:
         assert ApiKeyStore(slow).authenticate(key) is not None  # and this transaction stays open
         assert other.submit(keys.authenticate, key).result(timeout=10) is not None
 

@@ -17,8 +17,8 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import Attachment, Message
 from export_pipelines.destinations import email
 from export_pipelines.destinations.email import SmtpMailer
-from export_pipelines.pipeline.deliver import deliver_due
-from export_pipelines.pipeline.enclosing import MOST_FILES
+from export_pipelines.pipeline.publish.attachments import MOST_FILES
+from export_pipelines.pipeline.publish.deliver import deliver_due
 from export_pipelines_tests.servers.smtp import ReceivedMail, SmtpServer
 from export_pipelines_tests.workshop import Workshop
 

@@ -20,11 +20,11 @@ from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.audit import Origin, Outcome
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.stores import audit
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.audit import AuditFilter, AuditLog, Head, as_csv, as_ndjson
 from export_pipelines.stores.audit_chain import Damage, Verification, parse_head, verify_chain
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
 ANN = Caller(role=Role.ADMIN, tenant_id="t", user_id="ann", credential="key:1")
@@ -110,8 +110,8 @@ def test_an_entry_says_what_was_told(log: AuditLog) -> None:
         ("1.2.3.4, x", None),
     ],
 )
-def test_whatever_a_socket_or_proxy_says_is_an_address_or_none(log: AuditLog, told: str, kept: str | None) -> None:
-    log.append("a", caller=ANN, origin=Origin(ip=told))
+def test_whatever_a_socket_or_proxy_says_is_an_address_or_none(log: AuditLog, reported: str, kept: str | None) -> None:
+    log.append("a", caller=ANN, origin=Origin(ip=reported))
     assert log.list()[0].ip == kept
 
 
@@ -341,7 +341,7 @@ def test_a_third_party_computes_the_chain_from_the_ndjson(log: AuditLog, ten: He
 def test_roles_read_what_is_theirs(
     pool: ControlPool, ten: Head, caller: Caller | None, tenants: set[str | None]
 ) -> None:
-    with pool.acting(caller) as acting:
+    with pool.tenant_session(caller) as acting:
         assert {entry.tenant_id for entry in AuditLog(acting).list()} == tenants
         assert {entry.tenant_id for entry in AuditLog(acting).list(AuditFilter(tenant_id="u"))} == tenants & {"u"}
 
@@ -355,15 +355,15 @@ def test_roles_read_what_is_theirs(
     ],
 )
 def test_the_api_cannot_write_but_by_appending(pool: ControlPool, ten: Head, statement: str) -> None:
-    with pytest.raises(RequestRejected, match="the login may not do this"), pool.acting(OPERATOR) as acting:
+    with pytest.raises(RequestRejected, match="the login may not do this"), pool.tenant_session(OPERATOR) as acting:
         acting.rows(statement)
 
 
 def test_the_api_appends_for_any_caller(pool: ControlPool, control: ControlDatabase, ten: Head) -> None:
     for caller in (ANN, BOB, OPERATOR):
-        with pool.acting(caller) as acting:
+        with pool.tenant_session(caller) as acting:
             AuditLog(acting).append("export.read", caller=caller)
-    with pool.acting(None) as acting, pytest.raises(RequestRejected, match="names its caller"):
+    with pool.tenant_session(None) as acting, pytest.raises(RequestRejected, match="names its caller"):
         AuditLog(acting).append("export.read", caller=None)
     assert verify_chain(control, noted=ten).entries == 13
 

@@ -18,7 +18,7 @@ from export_pipelines.cli import app as program
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.status import RequestStatus, status_of_all
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.audit import AuditFilter, AuditLog
 from export_pipelines.stores.batches import BatchStore
 from export_pipelines_tests.api.inside import inside
@@ -45,16 +45,16 @@ def ask(workshop: Workshop) -> Iterator[Ask]:
 def test_a_bulk_order_is_a_request_for_each_format_and_tells_how_far_they_are(workshop: Workshop, ask: Ask) -> None:
     answer = ask("admin", "POST", BULK, json=BACKUP, headers={"Idempotency-Key": "once"})
     assert answer.status_code == 202, answer.text
-    told = answer.json()
-    assert told["total_tables"] == len(workshop.catalog.tables)
-    assert told["estimated_total_size_gb"] > 0
-    assert ask("admin", "POST", BULK, json=BACKUP, headers={"Idempotency-Key": "once"}).json() == told
+    reported = answer.json()
+    assert reported["total_tables"] == len(workshop.catalog.tables)
+    assert reported["estimated_total_size_gb"] > 0
+    assert ask("admin", "POST", BULK, json=BACKUP, headers={"Idempotency-Key": "once"}).json() == reported
     assert len(workshop.services.requests.list()) == 2
     url = answer.headers["Location"].removeprefix("http://127.0.0.1:3001")
     path = url[url.index("/api") :]
     before = ask("admin", "GET", path).json()
     assert (before["status"], before["progress"]["percentage"]) == ("queued", 0)
-    for number, job in enumerate(told["job_ids"]):
+    for number, job in enumerate(reported["job_ids"]):
         workshop.run(job)
         halfway = ask("admin", "GET", path).json()
         assert halfway["status"] == ("processing", "completed")[number]
@@ -63,8 +63,8 @@ def test_a_bulk_order_is_a_request_for_each_format_and_tells_how_far_they_are(wo
     assert len({job["rows"] for job in halfway["jobs"]}) == 1
     replayed, entry = AuditLog(workshop.services.measures.control).list(AuditFilter(action="batch.create"))
     assert json.loads(replayed.detail) == {"replayed": True}
-    assert (entry.action, entry.target_type, entry.target_id) == ("batch.create", "batch", told["batch_id"])
-    assert json.loads(entry.detail)["jobs"] == told["job_ids"]
+    assert (entry.action, entry.target_type, entry.target_id) == ("batch.create", "batch", reported["batch_id"])
+    assert json.loads(entry.detail)["jobs"] == reported["job_ids"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from export_pipelines.core.catalog import Canary, Catalog, Column, Table, Tenant
 from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.model import TableSelection, TenantScope
 from export_pipelines.pipeline.assembly import open_source
-from export_pipelines.pipeline.catalog_trial import try_exports
+from export_pipelines.pipeline.extract.catalog_trial import try_exports
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines_tests.host import Host
 

@@ -16,7 +16,7 @@ import pytest
 from export_pipelines.core.migration import LOAD_FILE, LoadColumn, LoadTable, MigrationScripts
 from export_pipelines.core.types import field_of
 from export_pipelines.embedded.binaries import locate
-from export_pipelines.packaging.migration import copy_statement, migration_files
+from export_pipelines.packaging.migration_scripts import copy_statement, migration_files
 from export_pipelines_tests.chain import written
 from export_pipelines_tests.host import create_database
 from export_pipelines_tests.servers.debian_postgres import INSTALLATIONS

@@ -18,7 +18,7 @@ from export_pipelines.core.types import field_of
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.sources.encoding import Unencodable
 from export_pipelines.sources.engines import Engine
-from export_pipelines.validation.account import account
+from export_pipelines.validation.row_digest import account
 from export_pipelines_tests.chain import Chain, cells, linked, load, problems
 from export_pipelines_tests.host import CASES, create_database
 

@@ -30,8 +30,8 @@ def host(case_host: Callable[..., Host]) -> Host:
 
 
 def _json(host: Host, *arguments: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(host.run(*arguments, "--json").stdout)
-    return told
+    reported: dict[str, Any] = json.loads(host.run(*arguments, "--json").stdout)
+    return reported
 
 
 def test_rows_columns_and_tables_that_are_missing_are_named_by_every_command(host: Host) -> None:

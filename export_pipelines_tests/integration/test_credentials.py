@@ -15,10 +15,10 @@ from export_pipelines.api.tokens import Claims, SharedSecret, TokenVerifier
 from export_pipelines.core.access import Role
 from export_pipelines.core.api_keys import new_key
 from export_pipelines.core.errors import NotAuthenticated, TooMany
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
 SECRET = "a secret of the host, 32 bytes or more"
@@ -49,7 +49,7 @@ def credentials(migrated: str) -> Iterator[Credentials]:
     """As the API has them: as its own role."""
     pool = ControlPool(migrated)
     pool.open()
-    yield Credentials(lambda: pool.acting(None), TokenVerifier(SharedSecret(SECRET), Claims()))
+    yield Credentials(lambda: pool.tenant_session(None), TokenVerifier(SharedSecret(SECRET), Claims()))
     pool.close()
 
 

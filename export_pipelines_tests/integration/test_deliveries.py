@@ -20,12 +20,12 @@ from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines.core.model import EmailDelivery, LakeRetention
 from export_pipelines.core.ports import Mailer, Message
 from export_pipelines.destinations.email import SmtpMailer
-from export_pipelines.pipeline.deliver import deliver_due, fill
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.publish.deliver import deliver_due, fill
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT
 from export_pipelines.stores.links import token_hash
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.published import KEEP, Publisher
 from export_pipelines_tests.servers.smtp import SmtpServer

@@ -19,11 +19,11 @@ from export_pipelines.core.ports import Message
 from export_pipelines.core.recurrence import CatchUp
 from export_pipelines.core.scheduling import ScheduleDraft
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.deliver import _message
+from export_pipelines.pipeline.publish.deliver import _message
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatched, Dispatcher
-from export_pipelines.stores.figures import FigureStore
+from export_pipelines.stores.metrics import FigureStore
 from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
@@ -66,7 +66,7 @@ def dispatcher(control: ControlDatabase) -> Dispatcher:
 
 
 def draft(window: Any = "none", **changes: Any) -> ScheduleDraft:
-    told = {
+    reported = {
         "name": "Pets",
         "config": {"tables": ["pets"], "format": "csv"},
         "cron": Cron(expression="0 0 * * *", timezone="UTC"),
@@ -77,7 +77,7 @@ def draft(window: Any = "none", **changes: Any) -> ScheduleDraft:
         "pause_after": 3,
         "next_fire_at": MIDNIGHT,
     }
-    return ScheduleDraft(**{**told, **changes})
+    return ScheduleDraft(**{**reported, **changes})
 
 
 def save(store: ScheduleStore, window: Any = "none", owner: str = "ann@example.com", **changes: Any) -> Schedule:

@@ -20,10 +20,10 @@ import httpx
 import pytest
 
 from export_pipelines.api.link_passwords import hash_password
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.object_stores.s3 import S3Store
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.migrate import migrate
-from export_pipelines.stores.s3 import S3Store
 from export_pipelines_tests.published import FILES, Publisher
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
 from export_pipelines_tests.servers.s3 import S3Server

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export_pipelines.stores.local import LocalStore
+from export_pipelines.object_stores.local import LocalStore
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)

@@ -24,17 +24,17 @@ from export_pipelines.core.model import TenantScope
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats
+from export_pipelines.object_stores.opening import open_store
 from export_pipelines.pipeline.assembly import open_source
-from export_pipelines.pipeline.estimate import estimate_export
-from export_pipelines.pipeline.kept import find_kept
-from export_pipelines.stores.acting import ControlPool
+from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
+from export_pipelines.pipeline.planning.estimate import estimate_export
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.measures import KEPT_MEASURES, MeasureStore
-from export_pipelines.stores.objects import open_store
+from export_pipelines.stores.export_statistics import STATISTICS_PER_TABLE, MeasureStore
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.workshop import TENANTS, Workshop, login_url
 
-CROWD = ("two", "three", "four", "five", "six")
+ANONYMITY_THRESHOLD = ("two", "three", "four", "five", "six")
 ORDER: dict[str, Any] = {"tables": ["pets", "clients", "invoice_items"], "format": "csv"}
 
 
@@ -103,7 +103,7 @@ def test_a_conversion_knows_its_rows_and_asks_nothing_of_the_source(workshop: Wo
         workshop.catalog,
         source=away,
         measures=services.measures,
-        kept=lambda wanted: find_kept(wanted, scope, workshop.catalog, services.requests, services.store),
+        kept=lambda wanted: find_retained_stage(wanted, scope, workshop.catalog, services.requests, services.store),
     )
     assert found.rows == origin.package_rows
     assert {table.table for table in found.tables} == set(ORDER["tables"])
@@ -158,11 +158,11 @@ def test_the_command_says_it_in_words_and_as_json(workshop: Workshop) -> None:
     }
     options = ["--tenant", TENANTS[0], "--tables", ",".join(ORDER["tables"]), "--format", "csv", "--encrypt", "aes256"]
     words = CliRunner().invoke(app, ["estimate", *options], env=environment)
-    told = CliRunner().invoke(app, ["estimate", *options, "--json"], env=environment)
-    assert (words.exit_code, told.exit_code) == (0, 0), words.output + told.output
+    reported = CliRunner().invoke(app, ["estimate", *options, "--json"], env=environment)
+    assert (words.exit_code, reported.exit_code) == (0, 0), words.output + reported.output
     assert "once it runs" in words.output
-    assert json.loads(told.output)["rows"] == done.package_rows
-    assert "password" not in told.output
+    assert json.loads(reported.output)["rows"] == done.package_rows
+    assert "password" not in reported.output
 
 
 # Tables of other kinds ----------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def history(store: MeasureStore, tenant: str, format_name: str = "csv") -> Any:
 
 def test_the_tenants_own_past_is_told_apart_from_everybodys(publisher: Publisher) -> None:
     measured(publisher, "one", 200)
-    for other in CROWD:
+    for other in ANONYMITY_THRESHOLD:
         measured(publisher, other, 50, guess=10)
     found = history(MeasureStore(publisher.control), "one")
     assert found.ratios == {"pets": pytest.approx(201 / 101)}
@@ -275,7 +275,7 @@ def test_the_past_of_a_few_tenants_is_told_to_none_of_the_others(publisher: Publ
     """Sums over few would tell how much others export and how well their rows compress."""
     store = MeasureStore(publisher.control)
     measured(publisher, "one", 200)
-    for other in (*CROWD[:4], CROWD[0]):
+    for other in (*ANONYMITY_THRESHOLD[:4], ANONYMITY_THRESHOLD[0]):
         measured(publisher, other, 50)
     own, new = history(store, "one"), history(store, "new")
     assert (own.by_table, own.by_format.exports, own.by_format.size_bytes) == ({}, 1, 200 * 50)
@@ -286,7 +286,7 @@ def test_the_past_of_a_few_tenants_is_told_to_none_of_the_others(publisher: Publ
 
 def test_past_errors_of_a_few_tenants_are_told_to_none_of_the_others(publisher: Publisher) -> None:
     store = MeasureStore(publisher.control)
-    for tenant in ("one", *CROWD[:4]):
+    for tenant in ("one", *ANONYMITY_THRESHOLD[:4]):
         publisher.publish(tenant=tenant)
     publisher.change("UPDATE export_control.export_requests SET estimated_rows = 1, estimated_bytes = 1")
     found = store.past_error("one", ["csv"])
@@ -307,10 +307,10 @@ def test_another_format_corrects_rows_and_says_nothing_of_bytes(publisher: Publi
 
 def test_the_median_of_the_last_five_corrects_and_older_measures_make_room(publisher: Publisher) -> None:
     store = MeasureStore(publisher.control)
-    for number in range(KEPT_MEASURES + 3):
-        measured(publisher, "one", 1_000 if number < KEPT_MEASURES else 200 + number)
+    for number in range(STATISTICS_PER_TABLE + 3):
+        measured(publisher, "one", 1_000 if number < STATISTICS_PER_TABLE else 200 + number)
     (kept,) = publisher.control.rows("SELECT count(*) AS n FROM export_control.export_measures")
-    assert kept["n"] == KEPT_MEASURES
+    assert kept["n"] == STATISTICS_PER_TABLE
     # The last five had 1000, 1000, 220, 221 and 222 rows.
     assert history(store, "one").ratios["pets"] == pytest.approx(223 / 101)
 
@@ -319,13 +319,13 @@ def test_the_median_of_the_last_five_corrects_and_older_measures_make_room(publi
 def test_the_api_gets_its_own_tenants_past_whichever_it_names(
     publisher: Publisher, control_url: str, role: Role | None, exports: int
 ) -> None:
-    for tenant in ("one", *CROWD):
+    for tenant in ("one", *ANONYMITY_THRESHOLD):
         measured(publisher, tenant, 200)
     pool = ControlPool(control_url)
     pool.open()
     try:
         caller = Caller(role=role, tenant_id="new", credential="test") if role else None
-        with pool.acting(caller) as control:
+        with pool.tenant_session(caller) as control:
             found = history(MeasureStore(control), "one")
             with pytest.raises(RequestRejected, match="may not do this"):
                 control.rows("SELECT * FROM export_control.export_measures")

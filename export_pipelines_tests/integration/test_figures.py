@@ -20,12 +20,12 @@ from export_pipelines.api.metrics import exposition
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.model import EmailDelivery
-from export_pipelines.stores.acting import ControlPool
+from export_pipelines.object_stores.opening import open_store
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.figures import FigureStore
-from export_pipelines.stores.objects import open_store
+from export_pipelines.stores.metrics import FigureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.service_state import ServiceStateStore
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.workshop import Workshop
 
@@ -128,7 +128,7 @@ def test_the_database_decides_whose_queue_a_caller_sees(
     publisher: Publisher, pool: ControlPool, caller: Caller | None, wanted: str | None, queued: int | None
 ) -> None:
     busy(publisher)
-    with pool.acting(caller) as acting:
+    with pool.tenant_session(caller) as acting:
         found = FigureStore(acting).queue(wanted)
     assert (found.now.queued if found else None) == queued
     if found and caller != OPERATOR:
@@ -137,7 +137,7 @@ def test_the_database_decides_whose_queue_a_caller_sees(
 
 def test_a_tenant_called_like_a_wildcard_is_a_tenant(publisher: Publisher, pool: ControlPool) -> None:
     busy(publisher)
-    with pool.acting(admin("%")) as acting:
+    with pool.tenant_session(admin("%")) as acting:
         found = FigureStore(acting).queue()
     assert found is not None
     assert (found.now.queued, found.recent.completed_last_day) == (0, 0)
@@ -153,7 +153,7 @@ def test_a_tenant_called_like_a_wildcard_is_a_tenant(publisher: Publisher, pool:
     ],
 )
 def test_the_api_can_neither_read_nor_forge_what_is_kept(pool: ControlPool, statement: str) -> None:
-    with pytest.raises(RequestRejected, match="may not do this"), pool.acting(OPERATOR) as acting:
+    with pytest.raises(RequestRejected, match="may not do this"), pool.tenant_session(OPERATOR) as acting:
         acting.rows(statement)
 
 
@@ -162,15 +162,15 @@ def test_the_api_can_neither_read_nor_forge_what_is_kept(pool: ControlPool, stat
 
 @pytest.mark.parametrize("caller", [admin("one"), None], ids=["admin", "nobody"])
 def test_only_operators_get_metrics(pool: ControlPool, caller: Caller | None) -> None:
-    with pytest.raises(NotAllowed, match="operator"), pool.acting(caller) as acting:
+    with pytest.raises(NotAllowed, match="operator"), pool.tenant_session(caller) as acting:
         exposition(FigureStore(acting))
-    with pool.acting(caller) as acting:
+    with pool.tenant_session(caller) as acting:
         assert FigureStore(acting).totals() == []
 
 
 def test_an_operator_gets_what_the_service_counted(publisher: Publisher, pool: ControlPool) -> None:
     busy(publisher)
-    with pool.acting(OPERATOR) as acting:
+    with pool.tenant_session(OPERATOR) as acting:
         store = FigureStore(acting)
         assert value(store, "exports_total", format="csv", status="completed") == 1
         assert value(store, "export_failures_total", error_type="unavailable") == 1

@@ -14,13 +14,13 @@ import pytest
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.formats.registry import find_format
-from export_pipelines.packaging.sealing import Keys
-from export_pipelines.pipeline import inspection
-from export_pipelines.pipeline.inspection import inspect_package
-from export_pipelines.pipeline.verification import Depth, Verification
-from export_pipelines.stores.local import LocalStore
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.object_stores.s3 import S3Store
+from export_pipelines.packaging.archive_encryption import Keys
+from export_pipelines.pipeline.verification import published as inspection
+from export_pipelines.pipeline.verification.findings import Depth, Verification
+from export_pipelines.pipeline.verification.published import inspect_package
 from export_pipelines.stores.requests import ExportRequest
-from export_pipelines.stores.s3 import S3Store
 from export_pipelines_tests.tenancy.test_hostile_packages import package, zipped
 
 PREFIX = "exports/t/full/2026/01/01/x"

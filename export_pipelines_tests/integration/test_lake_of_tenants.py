@@ -19,12 +19,12 @@ from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportPlan, TenantScope
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline.assembly import require_sound
-from export_pipelines.pipeline.lake_stage import stage_lake
-from export_pipelines.pipeline.materialize import REUSE_NOTHING, whole_partition, writing_lake
+from export_pipelines.pipeline.extract.lake_stage import stage_lake
+from export_pipelines.pipeline.lake.materialize import REUSE_NOTHING, whole_partition, writing_lake
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.sources.postgres import PostgresSource
-from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.tenancy.test_no_foreign_row_leaves import services_on
 from export_pipelines_tests.workshop import login_url
 

@@ -27,15 +27,15 @@ from export_pipelines.core.service_catalog import SERVICE_CATALOG, catalog_of
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.manifest_reading import ReadManifest
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.materialize import REUSE_NOTHING, writing_lake
-from export_pipelines.pipeline.omission_checks import check_omissions
-from export_pipelines.pipeline.package import assemble_package
-from export_pipelines.pipeline.plan import services_for
-from export_pipelines.pipeline.service_stage import not_described
-from export_pipelines.pipeline.staging import stage_rows
-from export_pipelines.pipeline.validate import validate_files
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.extract.service_stage import not_described
+from export_pipelines.pipeline.extract.staging import stage_rows
+from export_pipelines.pipeline.lake.materialize import REUSE_NOTHING, writing_lake
+from export_pipelines.pipeline.planning.plan import services_for
+from export_pipelines.pipeline.publish.package import assemble_package
+from export_pipelines.pipeline.verification.omissions import check_omissions
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.verification.verify import verify_package
+from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.sources import omitted
 from export_pipelines_tests.api.inside import inside
 from export_pipelines_tests.packages import Silent

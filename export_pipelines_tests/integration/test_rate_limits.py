@@ -14,10 +14,10 @@ import pytest
 
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.rates import Rate
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.rate_limits import RateLimits, subject_of, subject_of_address
+from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
 FIVE = Rate(capacity=5, per_seconds=900)
@@ -128,7 +128,7 @@ def test_the_api_takes_tokens_although_it_cannot_touch_the_table(migrated: str, 
     pool = ControlPool(migrated)
     pool.open()
     try:
-        with pool.acting(None) as acting:
+        with pool.tenant_session(None) as acting:
             assert RateLimits(acting).take(subject_of_address("10.0.0.1", "logins"), FIVE).remaining == 4
     finally:
         pool.close()

@@ -169,8 +169,10 @@ def test_events_tell_the_whole_story_of_a_request(requests: RequestStore, held: 
     assert requests.requeue(held, attempt=1, run_id="r1", error_type="unavailable", message="source is down")
     assert requests.claim(held, attempt=2, run_id="r2")
     assert complete(requests, held, "r2")
-    told = [(e["old_status"], e["new_status"], e["attempt"], e["run_id"], e["detail"]) for e in requests.events(held)]
-    assert told == [
+    reported = [
+        (e["old_status"], e["new_status"], e["attempt"], e["run_id"], e["detail"]) for e in requests.events(held)
+    ]
+    assert reported == [
         (None, "queued", 1, None, None),
         ("queued", "processing", 1, "r1", None),
         ("processing", "queued", 2, "r1", "source is down"),

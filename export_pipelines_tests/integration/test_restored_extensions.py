@@ -19,7 +19,7 @@ from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.restore import Restoration, restore_package
+from export_pipelines.pipeline.restoration.restore import Restoration, restore_package
 from export_pipelines_tests.fidelity.test_type_matrix import services_on
 from export_pipelines_tests.host import Host
 from export_pipelines_tests.migrations import migration_package

@@ -16,7 +16,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.migration import load_order
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.restore import Restoration, restore_package
+from export_pipelines.pipeline.restoration.restore import Restoration, restore_package
 from export_pipelines_tests.fidelity.test_type_matrix import services_on
 from export_pipelines_tests.migrations import migration_package
 

@@ -24,11 +24,11 @@ from export_pipelines.core.errors import Unavailable
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.naming import canonical_prefix
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.removal import expire_due, remove_unremoved
+from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.publish.removal import expire_due, remove_unremoved
 from export_pipelines.settings import Settings
 from export_pipelines.stores.audit import AuditFilter, AuditLog
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.retention import Older, RetentionStore
 from export_pipelines_tests.published import FILES, Publisher
 
@@ -262,12 +262,12 @@ def test_an_admin_removes_old_exports_of_the_own_tenant_only(publisher: Publishe
     old, young, foreign = aged(publisher, 10), aged(publisher, 3), aged(publisher, 10, tenant="theirs")
     link = publisher.link(old)
     body = {"older_than_days": 7, "keep_scheduled": True}
-    told = ask("admin", **body, dry_run=True).json()
-    assert told == {
+    reported = ask("admin", **body, dry_run=True).json()
+    assert reported == {
         "exports_deleted": 1, "space_freed_gb": round(PACKAGE_BYTES / 1e9, 6), "dry_run": True, "remaining": 0
     }  # fmt: skip
     assert holders(publisher) == {old, young, foreign}
-    assert ask("admin", **body).json() == {**told, "dry_run": False}
+    assert ask("admin", **body).json() == {**reported, "dry_run": False}
     assert holders(publisher) == {young, foreign}
     assert publisher.links.follow(link) is None
     assert ask("admin", **body).json()["exports_deleted"] == 0
@@ -358,8 +358,8 @@ def run(
 def test_the_command_cleans_up_one_tenant_or_all(publisher: Publisher, run: Callable[..., dict[str, Any]]) -> None:
     ours, theirs, young = aged(publisher, 10), aged(publisher, 10, tenant="theirs"), aged(publisher, 3)
     arguments = ("cleanup", "--older-than-days", "7")
-    told = run(*arguments, "--dry-run")
-    assert told == {"exports_deleted": 2, "package_bytes": 2 * PACKAGE_BYTES, "removed": None}
+    reported = run(*arguments, "--dry-run")
+    assert reported == {"exports_deleted": 2, "package_bytes": 2 * PACKAGE_BYTES, "removed": None}
     assert holders(publisher) == {ours, theirs, young}
     assert run(*arguments, "--tenant", "theirs")["exports_deleted"] == 1
     assert holders(publisher) == {ours, young}
@@ -397,8 +397,8 @@ def test_what_a_schedule_made_stays_unless_said_otherwise(
             asked = {"older_than_days": 7, "dry_run": dry_run, "keep_scheduled": keep}
             answer = ask("admin", **{name: value for name, value in asked.items() if value is not None}).json()
         else:
-            told = {None: (), True: ("--keep-scheduled",), False: ("--no-keep-scheduled",)}[keep]
-            answer = run("cleanup", "--older-than-days", "7", *told, *(["--dry-run"] if dry_run else []))
+            reported = {None: (), True: ("--keep-scheduled",), False: ("--no-keep-scheduled",)}[keep]
+            answer = run("cleanup", "--older-than-days", "7", *reported, *(["--dry-run"] if dry_run else []))
         return int(answer["exports_deleted"])
 
     assert [gone(keep=keep, dry_run=True) for keep in (None, True, False)] == [1, 1, 2]

@@ -214,11 +214,11 @@ def test_every_fire_of_a_year_is_one_request_however_often_the_dispatcher_dies(
     for schedule_id, (cron, policy, jitter) in made.items():
         expected = owed(expected_fires(cron.expression, cron.timezone, START, END), looks, policy)
         got = found.get(schedule_id, {"fires": []})
-        told = f"{cron.expression} {cron.timezone} {policy}"
-        assert [fire.astimezone(dt.UTC) for fire in got["fires"]] == expected, told
+        reported = f"{cron.expression} {cron.timezone} {policy}"
+        assert [fire.astimezone(dt.UTC) for fire in got["fires"]] == expected, reported
         if expected:
-            assert dt.timedelta(0) <= got["least"] <= got["most"] <= dt.timedelta(seconds=jitter), told
-            assert got["closed"], told
+            assert dt.timedelta(0) <= got["least"] <= got["most"] <= dt.timedelta(seconds=jitter), reported
+            assert got["closed"], reported
     assert fragile.deaths > deaths
 
 
@@ -252,7 +252,7 @@ def test_a_pause_is_logged_and_told_once_however_often_the_dispatcher_dies(
             assert not dispatcher.dispatch(START).more
             break
         except Killed:
-            paused, logged, told = (
+            paused, logged, reported = (
                 [str(row["id"]) for row in control.rows(query)]
                 for query in (
                     "SELECT id FROM export_control.export_schedules WHERE state = 'paused' ORDER BY id",
@@ -263,9 +263,11 @@ def test_a_pause_is_logged_and_told_once_however_often_the_dispatcher_dies(
                     "SELECT schedule_id AS id FROM export_control.export_deliveries ORDER BY schedule_id",
                 )
             )
-            assert paused == logged == told
-    told = [str(row["id"]) for row in control.rows("SELECT schedule_id AS id FROM export_control.export_deliveries")]
-    assert sorted(told) == sorted(made)
+            assert paused == logged == reported
+    reported = [
+        str(row["id"]) for row in control.rows("SELECT schedule_id AS id FROM export_control.export_deliveries")
+    ]
+    assert sorted(reported) == sorted(made)
     assert len(control.rows("SELECT id FROM export_control.audit_log")) == len(made)
     assert fragile.deaths > 3
 

@@ -17,10 +17,10 @@ from fastapi import FastAPI
 from export_pipelines.api.signing_keys import PATH, router
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.packaging.key_sets import read_key_set
-from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
 from export_pipelines.stores.signing_keys import SigningKeyStore
+from export_pipelines.stores.tenant_session import ControlPool
 
 SECRET = bytes(range(32))
 SECOND_IN_USE = """
@@ -160,12 +160,12 @@ def test_the_api_publishes_the_keys_with_no_way_to_the_secret_halves(keys: Signi
     keys.revoke(keys.published()[0].key_id)
     with closing(ControlPool(control_url)) as pool:
         pool.open()
-        with pool.acting(None) as acting:
+        with pool.tenant_session(None) as acting:
             assert SigningKeyStore(acting).published() == keys.published()
         for statement in ("SELECT sealed_private", "DELETE", "SELECT *"):
-            with pytest.raises(RequestRejected, match="permission denied"), pool.acting(None) as acting:
+            with pytest.raises(RequestRejected, match="permission denied"), pool.tenant_session(None) as acting:
                 acting.rows(f"{statement} FROM export_control.signing_keys")
-        with pytest.raises(RequestRejected, match="permission denied"), pool.acting(None) as acting:
+        with pytest.raises(RequestRejected, match="permission denied"), pool.tenant_session(None) as acting:
             SigningKeyStore(acting).signer()
 
 

@@ -16,12 +16,12 @@ import pytest
 from export_pipelines.core.model import LakeRetention, Package, TenantScope
 from export_pipelines.core.naming import canonical_prefix, export_prefix, lake_stage_prefix, probe_key, stage_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.maintenance.sweep import Swept, sweep
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.sweep import Swept, sweep
 from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 
@@ -161,11 +161,11 @@ def at_work(run_id: str) -> bool:
 
 def test_leftovers_go_and_everything_else_stays(scene: Scene) -> None:
     stays, goes = filled(scene)
-    told = scene.sweep(at_work=at_work, dry_run=True)
+    reported = scene.sweep(at_work=at_work, dry_run=True)
     assert scene.listed() == stays | goes
     swept = scene.sweep(at_work=at_work)
     assert scene.listed() == stays
-    assert swept.freed == told.freed
+    assert swept.freed == reported.freed
     assert swept.size_bytes == len(b"content") * len(goes)
     assert scene.sweep(at_work=at_work).size_bytes == 0
 
@@ -273,8 +273,8 @@ def test_rows_of_small_tables_go_by_their_age(scene: Scene, control_url: str) ->
                        ('{request_id}', 'lives {age}', now() + interval '{age}', NULL)
                 """
             )
-        told = scene.sweep(dry_run=True).rows
-        assert scene.sweep().rows == told == {"api_replies": 5, "rate_limits": 3, "export_links": 2}
+        reported = scene.sweep(dry_run=True).rows
+        assert scene.sweep().rows == reported == {"api_replies": 5, "rate_limits": 3, "export_links": 2}
         left = owner.execute("SELECT key FROM export_control.api_replies").fetchall()
         assert left == [("23 hours",)]
         gone = "SELECT count(*) FROM export_control.export_links WHERE token_sha256 LIKE '%ed 31 days'"

@@ -15,7 +15,7 @@ import pytest
 
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
-from export_pipelines.pipeline.partition_checks import KEY, ROWS, SCHEMA, TENANT
+from export_pipelines.pipeline.lake.partition_checks import KEY, ROWS, SCHEMA, TENANT
 from export_pipelines.settings import Settings
 from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import without_snapshot

@@ -17,8 +17,8 @@ from export_pipelines.core.catalog import Grain
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import TenantScope
 from export_pipelines.orchestration import assets
+from export_pipelines.orchestration.operator_schedules import closing_schedule
 from export_pipelines.orchestration.partitions import tenants_of
-from export_pipelines.orchestration.schedules import closing_schedule
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
 from export_pipelines_tests.orchestration.lake import Lake, OpenLake, administer, bucket_partition, partition
@@ -65,7 +65,7 @@ def known(lake: Lake) -> set[str]:
     return lake.workshop.instance.get_materialized_partitions(AssetKey(["clinic", "pets"]))
 
 
-def told(result: ExecuteInProcessResult) -> dict[str | None, dict[str, Any]]:
+def reported(result: ExecuteInProcessResult) -> dict[str | None, dict[str, Any]]:
     """By partition, what its materialization says."""
     events = result.get_asset_materialization_events()
     return {
@@ -86,7 +86,7 @@ def test_a_bucket_holds_exactly_the_rows_of_its_tenants(lake: Lake, read: list[s
         rows = lake.source("pets", tenant, IN_MARCH)
         assert lake.stored("pets", lake.folder("pets", tenant, "month=2024-03")) == rows
     assert known(lake) == {bucket_partition(SHARED, MARCH), bucket_partition(SHARED, APRIL)}
-    march = told(result)[bucket_partition(SHARED, MARCH)]
+    march = reported(result)[bucket_partition(SHARED, MARCH)]
     expected = sum(len(lake.source("pets", tenant, IN_MARCH)) for tenant in TOGETHER)
     assert expected > 0
     assert (march["dagster/partition_row_count"], march["tenants"], march["kept"]) == (expected, 2, 0)
@@ -113,7 +113,7 @@ def test_a_bucket_without_tenants_is_there_and_empty(lake: Lake) -> None:
     empty = next(bucket for bucket in bucket_keys(BUCKETS) if bucket not in {ALONE, SHARED})
     result = lake.materialize("pets", bucket_partition(empty, MARCH))
     assert result.success
-    assert told(result)[bucket_partition(empty, MARCH)]["dagster/partition_row_count"] == 0
+    assert reported(result)[bucket_partition(empty, MARCH)]["dagster/partition_row_count"] == 0
     assert all(check.passed for check in result.get_asset_check_evaluations())
     assert lake.files() == {}
 
@@ -154,12 +154,12 @@ def test_a_bucket_that_broke_off_is_not_materialized_and_goes_on_from_what_is_th
     assert result.success
     assert read == [TOGETHER[1]]
     assert known(lake) == set(months)
-    assert {key: (said["tenants"], said["kept"]) for key, said in told(result).items()} == {
+    assert {key: (said["tenants"], said["kept"]) for key, said in reported(result).items()} == {
         months[0]: (2, 2),
         months[1]: (2, 1),
     }
     expected = sum(len(lake.source("pets", tenant, IN_MARCH)) for tenant in TOGETHER)
-    assert told(result)[months[0]]["dagster/partition_row_count"] == expected
+    assert reported(result)[months[0]]["dagster/partition_row_count"] == expected
 
 
 def test_a_part_that_fails_a_check_keeps_its_bucket_out(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_going_over_to_buckets_keeps_the_lake(open_lake: OpenLake, read: list[st
     assert result.success
     assert read == []
     assert lake.files() == before
-    assert told(result)[bucket_partition(SHARED, MARCH)]["kept"] == 2
+    assert reported(result)[bucket_partition(SHARED, MARCH)]["kept"] == 2
     assert all(check.passed and check.metadata["kept"].value == 2 for check in result.get_asset_check_evaluations())
 
 

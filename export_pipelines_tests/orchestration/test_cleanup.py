@@ -11,9 +11,9 @@ import pytest
 from dagster import DefaultScheduleStatus, build_schedule_context
 
 from export_pipelines.core.errors import Unavailable
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.orchestration.cleanup import CLEANUP_JOB
-from export_pipelines.orchestration.schedules import cleanup_schedule
-from export_pipelines.stores.local import LocalStore
+from export_pipelines.orchestration.operator_schedules import cleanup_schedule
 from export_pipelines_tests.orchestration.lake import QUIET
 from export_pipelines_tests.workshop import Workshop
 
@@ -57,17 +57,17 @@ def clean(workshop: Workshop, *, dry_run: bool = False) -> tuple[bool, dict[str,
 def test_the_cleanup_removes_what_is_over_and_says_so(workshop: Workshop, over: str) -> None:
     assert LEFT in workshop.object_keys()
     before = workshop.object_keys()
-    succeeded, told = clean(workshop, dry_run=True)
+    succeeded, reported = clean(workshop, dry_run=True)
     assert succeeded
     assert workshop.object_keys() == before
-    assert told["remove_expired"]["expired"] == 1
+    assert reported["remove_expired"]["expired"] == 1
 
     succeeded, said = clean(workshop)
     assert succeeded
     gone = set(before) - set(workshop.object_keys())
     assert gone == {key for key in before if over in key} | {LEFT}
     assert (said["remove_expired"]["expired"], said["remove_expired"]["files"]) == (1, len(gone) - 1)
-    assert said["sweep_leftovers"]["size_bytes"] == told["sweep_leftovers"]["size_bytes"] == 3
+    assert said["sweep_leftovers"]["size_bytes"] == reported["sweep_leftovers"]["size_bytes"] == 3
     assert set(said) == set(STEPS)
     assert clean(workshop)[1]["remove_expired"]["expired"] == 0
 

@@ -97,15 +97,15 @@ def test_the_runs_of_a_fire_that_is_still_to_come_are_made_again(instance: Dagst
 
 def steps(*offsets: float) -> list[float]:
     """What the watch tells of a clock that is by so much ahead of the steady one, look after look."""
-    told: list[float] = []
+    reported: list[float] = []
     walls, looks = iter(offsets), itertools.count(1)
     watch_clock(
-        told.append,
+        reported.append,
         wall=lambda: next(walls),
         steady=lambda: 0.0,
         pause=lambda _seconds: next(looks) >= len(offsets),
     )
-    return told
+    return reported
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def steps(*offsets: float) -> list[float]:
     ],
     ids=["runs", "back", "there and back", "forward only", "slowly", "twice"],
 )
-def test_each_step_back_is_told_once(offsets: tuple[float, ...], told: list[float]) -> None:
-    assert steps(*offsets) == told
+def test_each_step_back_is_told_once(offsets: tuple[float, ...], reported: list[float]) -> None:
+    assert steps(*offsets) == reported
 
 
 def test_the_watch_looks_at_the_real_clocks() -> None:

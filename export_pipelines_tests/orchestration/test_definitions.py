@@ -33,10 +33,10 @@ from export_pipelines.core.naming import lake_prefix
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.workplace import dagster_url
 from export_pipelines.orchestration.jobs import tables_of
+from export_pipelines.orchestration.operator_schedules import closing_schedule, nightly_schedule
 from export_pipelines.orchestration.partitions import by_owner, tenant_partitions_name
-from export_pipelines.orchestration.schedules import closing_schedule, nightly_schedule
 from export_pipelines.pipeline.assembly import open_catalog
-from export_pipelines.pipeline.partition_checks import check_names
+from export_pipelines.pipeline.lake.partition_checks import check_names
 from export_pipelines.settings import Settings
 from export_pipelines_tests.orchestration.lake import QUIET
 from export_pipelines_tests.samples import load_sample
@@ -138,10 +138,10 @@ def test_no_secret_is_in_what_the_code_server_tells(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     settings = Settings(EXPORT_HOME=tmp_path)
     repository = build_defs(settings).get_repository_def()
-    told = serialize_value(RepositorySnap.from_def(repository))
-    assert [secret for secret in SECRETS.values() if secret in told] == []
-    assert "s3cret" not in told
-    assert [name for name in SECRETS if name not in told] == []
+    reported = serialize_value(RepositorySnap.from_def(repository))
+    assert [secret for secret in SECRETS.values() if secret in reported] == []
+    assert "s3cret" not in reported
+    assert [name for name in SECRETS if name not in reported] == []
 
 
 # Commands ---------------------------------------------------------------------------------------------------------

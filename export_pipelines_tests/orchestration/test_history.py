@@ -15,8 +15,8 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from export_pipelines.orchestration import history
-from export_pipelines.orchestration.history import prune_runs, sweep_handovers
+from export_pipelines.orchestration import run_history as history
+from export_pipelines.orchestration.run_history import prune_runs, sweep_handovers
 from export_pipelines_tests.orchestration.lake import Lake, partition
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop
 
@@ -77,10 +77,10 @@ def test_pruning_keeps_partitions_materialised_and_takes_everything_else(lake: L
     before = partitions_by_the_ui(instance, "pets")
     assert before["partitionStats"]["numMaterialized"] == 3
 
-    told = prune_runs(instance, before=tomorrow(), dry_run=True)
+    reported = prune_runs(instance, before=tomorrow(), dry_run=True)
     assert run_ids(instance) == {superseded, march, april, other, whole, *exports}
     pruned = prune_runs(instance, before=tomorrow())
-    assert pruned == told
+    assert pruned == reported
     assert (pruned.runs, pruned.trimmed) == (2, 5)
     assert run_ids(instance) == {march, april, other, whole, exports[1]}
     assert partitions_by_the_ui(instance, "pets") == before

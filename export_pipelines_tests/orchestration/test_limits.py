@@ -17,7 +17,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.workplace import DAGSTER_YAML
 from export_pipelines.orchestration.runs import SOURCE_POOL
-from export_pipelines.pipeline.runs import TENANT_TAG
+from export_pipelines.pipeline.planning.runs import TENANT_TAG
 from export_pipelines.settings import Settings
 
 LIMITS = yaml.safe_load(DAGSTER_YAML.read_text())["concurrency"]

@@ -13,12 +13,12 @@ import pytest
 from dagster import DagsterRunStatus, RunRequest, SensorEvaluationContext, SkipReason, build_sensor_context
 from structlog.testing import capture_logs
 
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.orchestration import sensors
 from export_pipelines.orchestration.outages import outage
 from export_pipelines.orchestration.reconcile import reconcile
 from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.pipeline.assembly import open_source
-from export_pipelines.stores.local import LocalStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.service_state import Need
 from export_pipelines_tests.orchestration.test_reconcile import make_run  # noqa: F401 - a fixture

@@ -12,10 +12,10 @@ from dagster._core.test_utils import create_run_for_test
 
 from export_pipelines.core.errors import Cancelled
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.orchestration.holding import worker_of
+from export_pipelines.orchestration.attempt_ops import worker_of
 from export_pipelines.orchestration.reconcile import ended, forgotten, reconcile
 from export_pipelines.pipeline.attempt import take
-from export_pipelines.pipeline.runs import EXPORT_JOB, run_tags
+from export_pipelines.pipeline.planning.runs import EXPORT_JOB, run_tags
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines_tests.workshop import Workshop
 

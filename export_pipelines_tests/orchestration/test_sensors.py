@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from export_pipelines.orchestration import sensors
 from export_pipelines.orchestration.partitions import tenant_partitions_name
 from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.pipeline.runs import EXPORT_JOB, run_tags
+from export_pipelines.pipeline.planning.runs import EXPORT_JOB, run_tags
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -150,9 +150,9 @@ def test_a_failed_run_tells_its_request_and_leaves_no_stage_behind(workshop: Wor
     with build_run_status_sensor_context(
         "export_run_failure", event, workshop.instance, failed, resources={"export": export_resource(workshop.settings)}
     ) as ended:
-        told = sensors.ended_sensor(DagsterRunStatus.FAILURE)(ended)
-    assert isinstance(told, SkipReason)
-    assert told.skip_message == "queued again"
+        reported = sensors.ended_sensor(DagsterRunStatus.FAILURE)(ended)
+    assert isinstance(reported, SkipReason)
+    assert reported.skip_message == "queued again"
     assert workshop.object_keys() == []
 
 
@@ -162,9 +162,9 @@ def test_a_run_of_somebody_else_is_ignored(workshop: Workshop) -> None:
     with build_run_status_sensor_context(
         "export_run_failure", event, workshop.instance, run, resources={"export": export_resource(workshop.settings)}
     ) as ended:
-        told = sensors.ended_sensor(DagsterRunStatus.FAILURE)(ended)
-    assert isinstance(told, SkipReason)
-    assert told.skip_message == "not an export"
+        reported = sensors.ended_sensor(DagsterRunStatus.FAILURE)(ended)
+    assert isinstance(reported, SkipReason)
+    assert reported.skip_message == "not an export"
 
 
 def test_the_reconciler_repairs_what_went_silent_and_only_that(

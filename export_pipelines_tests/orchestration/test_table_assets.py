@@ -22,13 +22,13 @@ from psycopg import sql
 from export_pipelines.core.catalog import Grain, Partition
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import TenantScope
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.orchestration import assets
-from export_pipelines.pipeline.materialize import sweep_lake_stage
-from export_pipelines.pipeline.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
+from export_pipelines.pipeline.lake.materialize import sweep_lake_stage
+from export_pipelines.pipeline.lake.partition_checks import KEY, PREVIEW_ROWS, ROWS, TENANT, Inspector, check_names
 from export_pipelines.sources import relation
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
-from export_pipelines.stores.local import LocalStore
 from export_pipelines_tests.orchestration.lake import OWNED, Lake, OpenLake, Tables, administer, partition
 from export_pipelines_tests.workshop import TENANTS, ClinicSource
 

@@ -34,9 +34,11 @@ os._exit(0)
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted by /proc")
 def test_a_warm_process_has_one_thread_and_its_copies_have_polars(tmp_path: Path) -> None:
     environment = {**os.environ, **ENVIRONMENT, **warm.ENVIRONMENT, "EXPORT_HOME": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", _WARMED], env=environment, check=True, capture_output=True, text=True)
-    assert json.loads(told.stdout) == {"threads": [], "polars": [], "copy": {"sum": 3, "imported": True}}
-    assert "threads of its own" not in told.stderr
+    reported = subprocess.run(
+        [sys.executable, "-c", _WARMED], env=environment, check=True, capture_output=True, text=True
+    )
+    assert json.loads(reported.stdout) == {"threads": [], "polars": [], "copy": {"sum": 3, "imported": True}}
+    assert "threads of its own" not in reported.stderr
 
 
 @pytest.fixture

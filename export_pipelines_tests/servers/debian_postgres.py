@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 
 from export_pipelines.embedded import child
-from export_pipelines.embedded.account import launched_by_root, server_account
 from export_pipelines.embedded.cluster import shut_down
+from export_pipelines.embedded.os_account import launched_by_root, server_account
 from export_pipelines.embedded.ports import free_ports
 
 INSTALLATIONS = Path("/usr/lib/postgresql")

@@ -15,7 +15,7 @@ from export_pipelines_tests.servers.s3 import S3Server, running_s3
 from export_pipelines_tests.servers.smtp import Authority, SmtpServer, make_authority, running_smtp
 
 if TYPE_CHECKING:
-    from export_pipelines.stores.s3 import S3Store
+    from export_pipelines.object_stores.s3 import S3Store
 
 _numbers = itertools.count(1)
 
@@ -39,7 +39,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def s3_api(s3_server: S3Server) -> Any:
     """A plain client, to look at the service from outside."""
-    from export_pipelines.stores.s3 import s3_client  # boto3 takes a third of a second that few tests need
+    from export_pipelines.object_stores.s3 import s3_client  # boto3 takes a third of a second that few tests need
 
     return s3_client(
         endpoint=s3_server.endpoint,
@@ -60,7 +60,7 @@ def s3_bucket(s3_api: Any) -> str:
 @pytest.fixture
 def s3_store(s3_api: Any, s3_bucket: str) -> S3Store:
     """An empty store below a prefix of an empty bucket."""
-    from export_pipelines.stores.s3 import S3Store
+    from export_pipelines.object_stores.s3 import S3Store
 
     return S3Store(s3_api, s3_bucket, "tenants/exports")
 

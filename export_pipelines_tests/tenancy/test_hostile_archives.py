@@ -30,11 +30,11 @@ from export_pipelines.core.errors import ExportError, IntegrityViolation, Reques
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.archive import Member, write_hiding_zip, write_zip
-from export_pipelines.packaging.sealing import INNER_NAME, Keys
-from export_pipelines.pipeline import package_folders
-from export_pipelines.pipeline.unpacking import opened
-from export_pipelines.pipeline.verification import Depth, Verification
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.packaging.archive_encryption import INNER_NAME, Keys
+from export_pipelines.pipeline.verification import folders as package_folders
+from export_pipelines.pipeline.verification.findings import Depth, Verification
+from export_pipelines.pipeline.verification.unpacking import opened
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines_tests.raw_zip import Raw, raw_zip
 from export_pipelines_tests.tenancy.test_hostile_packages import GOOD, manifest_of, package, write_manifest, zipped
 
@@ -176,7 +176,7 @@ def test_a_hidden_archive_that_is_deflated_is_not_unpacked(
     with archive.open("wb") as sink:
         write_zip(sink, [big], folder="top", password=PASSWORD.encode())
     archive.write_bytes(archive.read_bytes().replace(b"top/x", INNER_NAME.encode()[:5]))
-    monkeypatch.setattr("export_pipelines.packaging.sealing.INNER_NAME", INNER_NAME[:5])
+    monkeypatch.setattr("export_pipelines.packaging.archive_encryption.INNER_NAME", INNER_NAME[:5])
     sizes = written(scratch, monkeypatch)
     with pytest.raises(IntegrityViolation, match="deflated"):
         verified(archive)

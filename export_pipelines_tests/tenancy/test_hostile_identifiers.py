@@ -20,7 +20,7 @@ from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import field_of
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import Settings
 from export_pipelines_tests.workshop import Workshop, login_url, make_workshop
 

@@ -20,8 +20,8 @@ from export_pipelines.cli import app
 from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST
 from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.pipeline import unpacking
-from export_pipelines.pipeline.verify import verify_package
+from export_pipelines.pipeline.verification import unpacking
+from export_pipelines.pipeline.verification.verify import verify_package
 
 Manifest = dict[str, Any]
 COLUMN = {"name": "a", "type": "integer", "kind": "integer", "nullable": True}

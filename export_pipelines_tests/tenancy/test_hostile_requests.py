@@ -175,11 +175,11 @@ def test_a_link_ends_with_its_package(workshop: Workshop, control_url: str) -> N
 def test_a_cancelled_export_publishes_nothing_even_while_its_files_are_read_back(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    advance, told = RunProgress.advance, []
+    advance, reported = RunProgress.advance, []
 
     def cancelling(progress: RunProgress, *, table: str, rows: int) -> None:
-        if progress.step == "validate" and rows and not told:
-            told.append(table)
+        if progress.step == "validate" and rows and not reported:
+            reported.append(table)
             workshop.services.requests.request_cancel(request_id)
             progress.stop = "cancelled on request"
         advance(progress, table=table, rows=rows)

@@ -13,7 +13,12 @@ from typer.testing import CliRunner
 from export_pipelines.cli import app
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.formats.registry import find_format
-from export_pipelines.pipeline.restore import Restoration, _require_rolled_back, _transaction, restore_package
+from export_pipelines.pipeline.restoration.restore import (
+    Restoration,
+    _require_rolled_back,
+    _transaction,
+    restore_package,
+)
 from export_pipelines_tests.tenancy.test_hostile_packages import manifest_of, package, write_manifest
 
 COLUMN = {"name": "a", "type": "integer"}

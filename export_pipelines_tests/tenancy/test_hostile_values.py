@@ -10,7 +10,7 @@ import pytest
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import field_of
 from export_pipelines.formats.registry import find_format
-from export_pipelines.validation.account import account
+from export_pipelines.validation.row_digest import account
 
 DEEP = 3_000  # levels; PostgreSQL takes twice as many, Python's scanner of JSON a third
 HOSTILE_JSON = {

@@ -26,11 +26,11 @@ from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline import assembly
-from export_pipelines.pipeline.convert import convert_tables
+from export_pipelines.pipeline.extract.stage import stage_tables
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import validate_files
+from export_pipelines.pipeline.verification.validate import validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
 from export_pipelines.sources import relation

@@ -24,14 +24,15 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, LakeRetention, Stage, TableSelection, TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline import assembly
-from export_pipelines.pipeline.convert import convert_tables
-from export_pipelines.pipeline.heads import table_head
-from export_pipelines.pipeline.materialize import whole_partition
+from export_pipelines.pipeline.extract.stage import stage_tables
+from export_pipelines.pipeline.lake.materialize import whole_partition
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.stage import stage_tables
-from export_pipelines.pipeline.validate import read_part, validate_files
+from export_pipelines.pipeline.verification.validate import read_part, validate_files
+from export_pipelines.pipeline.write.convert import convert_tables
+from export_pipelines.pipeline.write.heads import table_head
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
 from export_pipelines.sources import relation
@@ -40,9 +41,8 @@ from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatcher
+from export_pipelines.stores.export_statistics import MeasureStore
 from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.local import LocalStore
-from export_pipelines.stores.measures import MeasureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines.stores.secrets import SecretBox

@@ -7,7 +7,7 @@ import pytest
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.migration import LoadColumn, LoadTable, MigrationScripts
 from export_pipelines.packaging.ddl_statements import ScriptReader, Statement
-from export_pipelines.packaging.migration import has_load_script
+from export_pipelines.packaging.migration_scripts import has_load_script
 
 SCHEMA = r"""-- Tables of export 1; they're all here.
 

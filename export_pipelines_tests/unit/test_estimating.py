@@ -26,7 +26,7 @@ from export_pipelines.core.status import RequestStatus
 from export_pipelines.core.windows import Window
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.packaging.codecs import CODECS
-from export_pipelines.pipeline.runs import run_tags
+from export_pipelines.pipeline.planning.runs import run_tags
 from export_pipelines.stores.requests import ExportRequest
 
 CSV = find_format("csv")

@@ -20,7 +20,7 @@ from export_pipelines.core.naming import (
     slug,
     stage_prefix,
 )
-from export_pipelines.stores.keys import checked_key
+from export_pipelines.object_stores.keys import checked_key
 
 NASTY = [
     "",

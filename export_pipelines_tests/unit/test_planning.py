@@ -219,9 +219,9 @@ def test_what_is_turned_off_is_ignored_whatever_it_says() -> None:
 def test_a_refused_password_is_in_no_message_and_no_cause(password: Any) -> None:
     with pytest.raises(RequestRejected) as refused:
         plan({**MINIMAL, "encryption": {"method": "AES256", "password": password}})
-    told = "".join(traceback.format_exception(refused.value, chain=True))
+    reported = "".join(traceback.format_exception(refused.value, chain=True))
     needle = password[0] if isinstance(password, list) else str(password)
-    assert needle not in told.replace("test_a_refused_password", "")
+    assert needle not in reported.replace("test_a_refused_password", "")
 
 
 def test_a_plan_knows_that_there_is_a_password_and_not_which() -> None:

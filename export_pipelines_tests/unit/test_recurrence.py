@@ -37,8 +37,8 @@ def at(text: str) -> dt.datetime:
         ({"frequency": "monthly"}, "0 0 1 * *"),
     ],
 )
-def test_words_of_people_become_one_cron(told: dict[str, Any], cron: str) -> None:
-    assert Timing(**told).as_cron() == Cron(expression=cron, timezone="UTC")
+def test_words_of_people_become_one_cron(reported: dict[str, Any], cron: str) -> None:
+    assert Timing(**reported).as_cron() == Cron(expression=cron, timezone="UTC")
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_words_of_people_become_one_cron(told: dict[str, Any], cron: str) -> Non
         ({"frequency": "daily", "timezone": "Nowhere"}, "timezone", "not an IANA timezone"),
     ],
 )
-def test_a_timing_that_makes_no_sense_is_refused_by_field(told: dict[str, Any], field: str, problem: str) -> None:
+def test_a_timing_that_makes_no_sense_is_refused_by_field(reported: dict[str, Any], field: str, problem: str) -> None:
     with pytest.raises(RequestRejected, match=problem) as caught:
-        Timing(**told).as_cron()
+        Timing(**reported).as_cron()
     assert caught.value.field == field
 
 
@@ -206,9 +206,9 @@ def test_a_reversed_fixed_window_is_refused() -> None:
         {"type": "last_n_days", "days": 1_000_000},
     ],
 )
-def test_a_window_that_says_too_little_or_too_much_is_refused(told: Any) -> None:
+def test_a_window_that_says_too_little_or_too_much_is_refused(reported: Any) -> None:
     with pytest.raises(ValidationError):
-        DataWindow.model_validate(told)
+        DataWindow.model_validate(reported)
 
 
 def test_a_window_becomes_the_range_of_every_table_but_the_whole_ones() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.windows import UNDATED, Period
 from export_pipelines.pipeline import fitting, spill
-from export_pipelines.pipeline.fitting import Room, fitted
-from export_pipelines.pipeline.periods import by_period
-from export_pipelines.pipeline.spill import spilling
+from export_pipelines.pipeline.write.fitting import Room, fitted
+from export_pipelines.pipeline.write.periods import by_period
+from export_pipelines.pipeline.write.spill import spilling
 
 # Fitting ------------------------------------------------------------------------------------------------------------
 

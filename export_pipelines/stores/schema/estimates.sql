@@ -25,7 +25,7 @@ CREATE INDEX export_measures_format ON export_control.export_measures (format, c
 ALTER TABLE export_control.export_measures ENABLE ROW LEVEL SECURITY;
 
 -- Whether sums over these tenants may be told to one of them: what it knows of itself taken off, five are left.
-CREATE FUNCTION export_control.is_crowd(tenants text[], beside text) RETURNS boolean
+CREATE FUNCTION export_control.reaches_anonymity_threshold(tenants text[], beside text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(DISTINCT tenant) >= 5 FROM unnest(tenants) AS tenant WHERE tenant <> beside
 $$;
@@ -60,14 +60,14 @@ BEGIN
         WHERE e.catalog = of_catalog AND e.table_name = wanted AND e.format = of_format
           AND e.compression = of_compression AND e.converted = of_converted
         ORDER BY e.completed_at DESC LIMIT 20
-    ) AS m GROUP BY wanted HAVING export_control.is_crowd(array_agg(m.tenant_id), of_tenant);
+    ) AS m GROUP BY wanted HAVING export_control.reaches_anonymity_threshold(array_agg(m.tenant_id), of_tenant);
     RETURN QUERY
     WITH lately AS (
         SELECT * FROM export_control.export_measures AS e
         WHERE e.format = of_format AND e.compression = of_compression AND e.converted = of_converted
         ORDER BY e.completed_at DESC LIMIT 50
     ), told AS (
-        SELECT export_control.is_crowd(array_agg(l.tenant_id), of_tenant) AS of_all FROM lately AS l
+        SELECT export_control.reaches_anonymity_threshold(array_agg(l.tenant_id), of_tenant) AS of_all FROM lately AS l
     )
     SELECT 'format', NULL, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
     FROM (
@@ -130,7 +130,7 @@ BEGIN
         WHERE r.status IN ('completed', 'expired') AND r.estimated_rows IS NOT NULL
         LIMIT 50
     ), told AS (
-        SELECT export_control.is_crowd(array_agg(e.tenant_id), of_tenant) AS of_all FROM everybodys AS e
+        SELECT export_control.reaches_anonymity_threshold(array_agg(e.tenant_id), of_tenant) AS of_all FROM everybodys AS e
     ), judged AS (
         (SELECT true AS own, o.* FROM ours AS o WHERE lower(btrim(o.config ->> 'format')) = ANY(of_formats) LIMIT 50)
         UNION ALL

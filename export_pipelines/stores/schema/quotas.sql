@@ -2,7 +2,7 @@
 -- the rest. Also when somebody takes over what another one owned. After the change: a row that the policies refuse gets
 -- no answer from here, and does not make a foreign tenant wait. Those of one tenant take turns until they commit, and what
 -- is counted after that wait is a snapshot of READ COMMITTED, taken anew by each statement.
-CREATE FUNCTION export_control.check_room() RETURNS trigger
+CREATE FUNCTION export_control.check_quota() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     things        CONSTANT text := TG_ARGV[0];
@@ -28,16 +28,16 @@ BEGIN
         RETURN NULL;
     END IF;
     RAISE EXCEPTION '%', problem
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'room_of_the_tenant', COLUMN = things;
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'quota_of_the_tenant', COLUMN = things;
 END $$;
-REVOKE ALL ON FUNCTION export_control.check_room() FROM PUBLIC;
-CREATE TRIGGER check_room AFTER INSERT ON export_control.export_schedules
-    FOR EACH ROW EXECUTE FUNCTION export_control.check_room('schedules', 500, 200);
-CREATE TRIGGER check_room AFTER INSERT ON export_control.export_templates
-    FOR EACH ROW EXECUTE FUNCTION export_control.check_room('templates', 1000, 400);
-CREATE TRIGGER check_room_of_owner AFTER UPDATE OF owner ON export_control.export_schedules
+REVOKE ALL ON FUNCTION export_control.check_quota() FROM PUBLIC;
+CREATE TRIGGER check_quota AFTER INSERT ON export_control.export_schedules
+    FOR EACH ROW EXECUTE FUNCTION export_control.check_quota('schedules', 500, 200);
+CREATE TRIGGER check_quota AFTER INSERT ON export_control.export_templates
+    FOR EACH ROW EXECUTE FUNCTION export_control.check_quota('templates', 1000, 400);
+CREATE TRIGGER check_quota_of_owner AFTER UPDATE OF owner ON export_control.export_schedules
     FOR EACH ROW WHEN (NEW.owner IS DISTINCT FROM OLD.owner AND NEW.deleted_at IS NULL)
-    EXECUTE FUNCTION export_control.check_room('schedules', 500, 200);
-CREATE TRIGGER check_room_of_owner AFTER UPDATE OF owner ON export_control.export_templates
+    EXECUTE FUNCTION export_control.check_quota('schedules', 500, 200);
+CREATE TRIGGER check_quota_of_owner AFTER UPDATE OF owner ON export_control.export_templates
     FOR EACH ROW WHEN (NEW.owner IS DISTINCT FROM OLD.owner)
-    EXECUTE FUNCTION export_control.check_room('templates', 1000, 400);
+    EXECUTE FUNCTION export_control.check_quota('templates', 1000, 400);

@@ -675,7 +675,7 @@ GRANT SELECT, DELETE,
 -- the rest. Also when somebody takes over what another one owned. After the change: a row that the policies refuse gets
 -- no answer from here, and does not make a foreign tenant wait. Those of one tenant take turns until they commit, and what
 -- is counted after that wait is a snapshot of READ COMMITTED, taken anew by each statement.
-CREATE FUNCTION export_control.check_room() RETURNS trigger
+CREATE FUNCTION export_control.check_quota() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     things        CONSTANT text := TG_ARGV[0];
@@ -701,19 +701,19 @@ BEGIN
         RETURN NULL;
     END IF;
     RAISE EXCEPTION '%', problem
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'room_of_the_tenant', COLUMN = things;
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'quota_of_the_tenant', COLUMN = things;
 END $$;
-REVOKE ALL ON FUNCTION export_control.check_room() FROM PUBLIC;
-CREATE TRIGGER check_room AFTER INSERT ON export_control.export_schedules
-    FOR EACH ROW EXECUTE FUNCTION export_control.check_room('schedules', 500, 200);
-CREATE TRIGGER check_room AFTER INSERT ON export_control.export_templates
-    FOR EACH ROW EXECUTE FUNCTION export_control.check_room('templates', 1000, 400);
-CREATE TRIGGER check_room_of_owner AFTER UPDATE OF owner ON export_control.export_schedules
+REVOKE ALL ON FUNCTION export_control.check_quota() FROM PUBLIC;
+CREATE TRIGGER check_quota AFTER INSERT ON export_control.export_schedules
+    FOR EACH ROW EXECUTE FUNCTION export_control.check_quota('schedules', 500, 200);
+CREATE TRIGGER check_quota AFTER INSERT ON export_control.export_templates
+    FOR EACH ROW EXECUTE FUNCTION export_control.check_quota('templates', 1000, 400);
+CREATE TRIGGER check_quota_of_owner AFTER UPDATE OF owner ON export_control.export_schedules
     FOR EACH ROW WHEN (NEW.owner IS DISTINCT FROM OLD.owner AND NEW.deleted_at IS NULL)
-    EXECUTE FUNCTION export_control.check_room('schedules', 500, 200);
-CREATE TRIGGER check_room_of_owner AFTER UPDATE OF owner ON export_control.export_templates
+    EXECUTE FUNCTION export_control.check_quota('schedules', 500, 200);
+CREATE TRIGGER check_quota_of_owner AFTER UPDATE OF owner ON export_control.export_templates
     FOR EACH ROW WHEN (NEW.owner IS DISTINCT FROM OLD.owner)
-    EXECUTE FUNCTION export_control.check_room('templates', 1000, 400);
+    EXECUTE FUNCTION export_control.check_quota('templates', 1000, 400);
 
 -- Deliveries: an outbox, one row for each recipient. A failed one never touches the request. A notice is about a
 -- schedule, of which there may be no request yet; every other delivery is about a request.
@@ -1111,7 +1111,7 @@ CREATE INDEX export_measures_format ON export_control.export_measures (format, c
 ALTER TABLE export_control.export_measures ENABLE ROW LEVEL SECURITY;
 
 -- Whether sums over these tenants may be told to one of them: what it knows of itself taken off, five are left.
-CREATE FUNCTION export_control.is_crowd(tenants text[], beside text) RETURNS boolean
+CREATE FUNCTION export_control.reaches_anonymity_threshold(tenants text[], beside text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(DISTINCT tenant) >= 5 FROM unnest(tenants) AS tenant WHERE tenant <> beside
 $$;
@@ -1146,14 +1146,14 @@ BEGIN
         WHERE e.catalog = of_catalog AND e.table_name = wanted AND e.format = of_format
           AND e.compression = of_compression AND e.converted = of_converted
         ORDER BY e.completed_at DESC LIMIT 20
-    ) AS m GROUP BY wanted HAVING export_control.is_crowd(array_agg(m.tenant_id), of_tenant);
+    ) AS m GROUP BY wanted HAVING export_control.reaches_anonymity_threshold(array_agg(m.tenant_id), of_tenant);
     RETURN QUERY
     WITH lately AS (
         SELECT * FROM export_control.export_measures AS e
         WHERE e.format = of_format AND e.compression = of_compression AND e.converted = of_converted
         ORDER BY e.completed_at DESC LIMIT 50
     ), told AS (
-        SELECT export_control.is_crowd(array_agg(l.tenant_id), of_tenant) AS of_all FROM lately AS l
+        SELECT export_control.reaches_anonymity_threshold(array_agg(l.tenant_id), of_tenant) AS of_all FROM lately AS l
     )
     SELECT 'format', NULL, count(*), sum(m.volume_bytes), sum(m.size_bytes), sum(m.seconds)
     FROM (
@@ -1216,7 +1216,7 @@ BEGIN
         WHERE r.status IN ('completed', 'expired') AND r.estimated_rows IS NOT NULL
         LIMIT 50
     ), told AS (
-        SELECT export_control.is_crowd(array_agg(e.tenant_id), of_tenant) AS of_all FROM everybodys AS e
+        SELECT export_control.reaches_anonymity_threshold(array_agg(e.tenant_id), of_tenant) AS of_all FROM everybodys AS e
     ), judged AS (
         (SELECT true AS own, o.* FROM ours AS o WHERE lower(btrim(o.config ->> 'format')) = ANY(of_formats) LIMIT 50)
         UNION ALL

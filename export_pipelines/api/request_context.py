@@ -1,0 +1,181 @@
+"""One call of the API: who asks, and a transaction in the caller's name with all that a route needs in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Header, Request
+from pydantic import AwareDatetime, BeforeValidator
+from starlette.datastructures import URL
+
+from export_pipelines.api.docs import Described
+from export_pipelines.api.services import ApiServices
+from export_pipelines.core.access import AUDITED, Action, Caller, require
+from export_pipelines.core.audit import Origin, Outcome
+from export_pipelines.core.errors import ExportError, RequestRejected, TooMany, Unavailable
+from export_pipelines.core.model import RetainedStage
+from export_pipelines.stores.audit import AuditLog
+from export_pipelines.stores.deliveries import DeliveryStore
+from export_pipelines.stores.links import LinkStore
+from export_pipelines.stores.request_history import History
+from export_pipelines.stores.requests import RequestStore
+from export_pipelines.stores.schedules import ScheduleStore
+from export_pipelines.stores.templates import TemplateStore
+from export_pipelines.stores.tenant_session import OpenTransaction
+
+
+@dataclass(kw_only=True)
+class UnitOfWork:
+    """A transaction in the caller's name. What it changes and what it says about it in the audit log go together."""
+
+    control: OpenTransaction
+    requests: RequestStore
+    history: History
+    deliveries: DeliveryStore
+    links: LinkStore
+    schedules: ScheduleStore
+    templates: TemplateStore
+    target: str | None = None  # the thing it was about, once known
+    detail: dict[str, Any] = field(default_factory=dict)  # what the audit log says beside that
+
+    @classmethod
+    def on(cls, control: OpenTransaction, services: ApiServices) -> UnitOfWork:
+        return cls(
+            control=control,
+            requests=RequestStore(control, services.secrets),
+            history=History(control),
+            deliveries=DeliveryStore(control),
+            links=LinkStore(control),
+            schedules=ScheduleStore(control, services.secrets, late_after=services.settings.schedule_late_after),
+            templates=TemplateStore(control),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestContext:
+    """An authenticated call."""
+
+    services: ApiServices
+    caller: Caller
+    origin: Origin
+    fingerprint: str  # of method, path and body
+    url: URL
+    # What exports have read that it may convert, by their ids, or why not: looked up before its transactions.
+    retained: dict[str, RetainedStage | ExportError] = field(default_factory=dict)
+
+    @contextmanager
+    def unit_of_work(self, action: Action, target: str | None = None) -> Iterator[UnitOfWork]:
+        """Everything a call does in the control database: one transaction, committed with its line in the audit log.
+
+        `NotAllowed` when the caller's role does not include the action. What was refused or broke leaves a line as
+        well, unless a limit or an outage stopped it: a flood of those must not become a flood of lines.
+        """
+        try:
+            require(self.caller, action)
+            with self.services.pool.tenant_session(self.caller) as control:
+                work = UnitOfWork.on(control, self.services)
+                work.target = target
+                yield work
+                self._note(control, action, work.target, Outcome.OK, work.detail)
+        except (TooMany, Unavailable):
+            raise
+        except Exception as error:
+            outcome = Outcome.REFUSED if isinstance(error, RequestRejected) else Outcome.FAILED
+            with self.services.pool.tenant_session(self.caller) as control:
+                self._note(control, action, target, outcome, {"error": type(error).__name__})
+            raise
+
+    def _note(
+        self, control: OpenTransaction, action: Action, target: str | None, outcome: Outcome, detail: dict[str, Any]
+    ) -> None:
+        if action not in AUDITED:
+            return
+        AuditLog(control).append(
+            action,
+            caller=self.caller,
+            target=(action.subject, target) if target else None,
+            outcome=outcome,
+            origin=self.origin,
+            detail=detail,
+        )
+
+    def following(self, cursor: str) -> str:
+        """Path and query of the next page."""
+        url = self.url.include_query_params(cursor=cursor)
+        return f"{url.path}?{url.query}"
+
+    @property
+    def tenant_id(self) -> str:
+        """The caller's tenant; only roles that have one get as far as asking for it."""
+        assert self.caller.tenant_id is not None
+        return self.caller.tenant_id
+
+
+def services_of(request: Request) -> ApiServices:
+    return cast("ApiServices", request.app.state.services)
+
+
+def origin_of(request: Request) -> Origin:
+    """Where a call came from, as the server was told; behind a proxy it trusts, what that proxy says."""
+    return Origin(
+        ip=request.client.host if request.client else None,
+        user_agent=request.headers.get("user-agent"),
+        http_request_id=request.scope["state"]["request_id"],
+    )
+
+
+async def body_of(request: Request) -> bytes:
+    """The bytes as they came; the framework has read them already."""
+    return await request.body()
+
+
+def open_request_context(
+    request: Request,
+    services: Annotated[ApiServices, Depends(services_of)],
+    body: Annotated[bytes, Depends(body_of)],
+    _described: Described,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> RequestContext:
+    """`NotAuthenticated` without a credential that proves who asks."""
+    origin = origin_of(request)
+    caller = services.authenticate(authorization, origin.ip)
+    request.state.tenant_id = caller.tenant_id  # for the log
+    signed = b"\0".join((request.method.encode(), request.url.path.encode(), body))
+    return RequestContext(
+        services=services,
+        caller=caller,
+        origin=origin,
+        url=request.url,
+        fingerprint=hashlib.sha256(signed).hexdigest(),
+    )
+
+
+CurrentRequest = Annotated[RequestContext, Depends(open_request_context)]
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _written_out(text: Any) -> Any:
+    """A bare number would pass as seconds since 1970, which nobody means and the document does not say."""
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("is not an instant such as 2024-01-31T12:00:00Z")
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+STORED_TEXT = r"^[^\x00]*$"  # what the database can compare with
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Any text of yours. A repeated call with the same key and body answers what the first one did.",
+    ),
+]

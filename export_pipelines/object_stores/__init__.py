@@ -1,0 +1,1 @@
+"""Objects as bytes under keys: a local folder or S3."""

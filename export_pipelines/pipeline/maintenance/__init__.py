@@ -1,0 +1,1 @@
+"""What keeps a service healthy between exports: sweeping of leftovers, probes."""

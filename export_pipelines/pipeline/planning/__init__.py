@@ -1,0 +1,1 @@
+"""What can be decided before a run begins: plans, estimates, schedules, which job a request needs."""

@@ -1,0 +1,1 @@
+"""From files to a package that people receive: documents, archive, visibility, delivery, removal."""

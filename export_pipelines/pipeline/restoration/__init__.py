@@ -1,0 +1,1 @@
+"""Migration packages back into a database."""

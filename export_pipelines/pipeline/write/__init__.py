@@ -1,0 +1,1 @@
+"""From canonical Parquet to files of a format: splitting, nesting, sizes."""
