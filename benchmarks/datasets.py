@@ -36,7 +36,7 @@ _CONTROL = "control"
 _CHUNK_ROWS = 1_000_000
 
 
-class NoRoom(Exception):
+class NotEnoughSpace(Exception):
     """The disk has too little room for a dataset and what is made from it."""
 
 
@@ -128,7 +128,9 @@ class Laboratory:
         """Three times the rows: the database, and a stage and a package of them."""
         needed, free = 3 * rows * ROW_BYTES[table], shutil.disk_usage(self.home).free
         if needed > free:
-            raise NoRoom(f"{rows:,} rows of {table} need {needed / 1e9:.0f} GB, {self.home} has {free / 1e9:.0f} GB")
+            raise NotEnoughSpace(
+                f"{rows:,} rows of {table} need {needed / 1e9:.0f} GB, {self.home} has {free / 1e9:.0f} GB"
+            )
 
     def _exists(self, name: str) -> bool:
         with psycopg.connect(self.server.url("postgres"), autocommit=True) as connection:

@@ -29,7 +29,7 @@ from export_pipelines.embedded.binaries import locate
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline.assembly import open_source
-from export_pipelines.pipeline.extract.canonical import write_canonical
+from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.progress import Unwatched
 
 WAYS = ("floor", "native", "native, counted", "adbc", "adbc, counted")

@@ -43,7 +43,7 @@ class Clock:
         self.errors[f"{kind}: {words}"] += 1
         return WentWrong(words)
 
-    def told(self) -> dict[str, Any]:
+    def reported(self) -> dict[str, Any]:
         """The figures, as they are saved."""
         seconds = time.perf_counter() - self.started
         made = sum(map(len, self.calls.values())) + sum(self.errors.values())

@@ -73,7 +73,7 @@ def together(found: Scene, size: Size) -> Run:
     seconds = time.perf_counter() - began
     cores = shares.shares(before, found.cpu(), seconds)
     machine = (shares.busy_seconds() - busy) / seconds
-    detail: dict[str, Any] = clock.told() | {
+    detail: dict[str, Any] = clock.reported() | {
         "users": size.users,
         "tenants": size.tenants,
         "cores": cores,

@@ -55,8 +55,8 @@ def _load(each: Measurement, cores: int) -> str:
 def _errors(detail: dict[str, Any]) -> str:
     if not detail["errors"]:
         return "no error"
-    told = ", ".join(f"{count} × {words}" for words, count in sorted(detail["errors"].items()))
-    return f"**{detail['error_rate']:.2%} errors** ({told})"
+    reported = ", ".join(f"{count} × {words}" for words, count in sorted(detail["errors"].items()))
+    return f"**{detail['error_rate']:.2%} errors** ({reported})"
 
 
 def _bound(detail: dict[str, Any], cores: int) -> str:

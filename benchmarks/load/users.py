@@ -110,13 +110,13 @@ async def _followed(client: httpx.AsyncClient, user: User, job: str, clock: Cloc
         events = client.stream("GET", f"{JOBS}/{job}/events", timeout=_PATIENCE_SECONDS, headers=user.headers)
         async with events as answer:
             _expect(answer, 200)
-            async for status in _told(answer):
+            async for status in _reported(answer):
                 if status["status"] in _ENDED:
                     return status
         raise WentWrong("ended before the export")
 
 
-async def _told(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+async def _reported(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in answer.aiter_lines():
         if line.startswith("data:"):
             yield json.loads(line.removeprefix("data:"))

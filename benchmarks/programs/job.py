@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.datasets import TENANT
-from benchmarks.programs.opened import answer, refusals_told, workplace
+from benchmarks.programs.opened import answer, refusals_reported, workplace
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("config", type=json.loads)
     parser.add_argument("--package", type=Path)
     arguments = parser.parse_args()
-    with refusals_told(), workplace() as place:
+    with refusals_reported(), workplace() as place:
         store = open_object_store(place.settings)
         importlib.import_module("export_pipelines.definitions")  # loading is no part of the work, for us as for others
         started = time.perf_counter()

@@ -13,7 +13,7 @@ import time
 from dagster import AssetKey, DagsterInstance, MultiPartitionKey
 
 from benchmarks.datasets import TENANTS
-from benchmarks.programs.opened import answer, opened_services, refusals_told, workplace
+from benchmarks.programs.opened import answer, opened_services, refusals_reported, workplace
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import TenantScope
 from export_pipelines.definitions import build_defs
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--dagster", action="store_true")
     arguments = parser.parse_args()
     tenants = TENANTS[: arguments.tenants]
-    with refusals_told(), workplace() as place:
+    with refusals_reported(), workplace() as place:
         catalog = open_catalog(place.settings)
         months = [_month(catalog, number) for number in range(arguments.months)]
         tables = [name for name, table in catalog.tables.items() if table.partition_column]

@@ -45,7 +45,7 @@ def answer(**figures: Any) -> None:
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
+def refusals_reported() -> Iterator[None]:
     """A request the product refuses is an answer, too: this version does not have what was asked for."""
     try:
         yield

@@ -7,7 +7,7 @@ import json
 import time
 
 from benchmarks.datasets import TENANT
-from benchmarks.programs.opened import answer, opened_services, refusals_told, workplace
+from benchmarks.programs.opened import answer, opened_services, refusals_reported, workplace
 from benchmarks.programs.steps import Clock, plan_of, run_steps
 from export_pipelines.commands.local_run import run_here
 from export_pipelines.core.errors import RequestRejected
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--functions", action="store_true", help="the pipeline's functions instead of the job")
     arguments = parser.parse_args()
-    with refusals_told(), workplace() as place:
+    with refusals_reported(), workplace() as place:
         measured = _functions if arguments.functions else _jobs
         first, *others = measured(arguments.config, place, arguments.count + 1)
         answer(seconds=sorted(others)[len(others) // 2], each=others, first=first)

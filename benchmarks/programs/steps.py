@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from benchmarks.datasets import TENANT
-from benchmarks.programs.opened import answer, opened_services, refusals_told, workplace
+from benchmarks.programs.opened import answer, opened_services, refusals_reported, workplace
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, StagedTable, TenantScope
 from export_pipelines.core.planning import plan_export
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=json.loads)
     arguments = parser.parse_args()
-    with refusals_told(), workplace() as place, opened_services(place) as services:
+    with refusals_reported(), workplace() as place, opened_services(place) as services:
         clock = Clock()
         tables = run_steps(plan_of(arguments.config, services), services, clock)
         answer(seconds=sum(clock.steps.values()), steps=clock.steps, counted_rows=sum(table.rows for table in tables))

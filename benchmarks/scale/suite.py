@@ -20,7 +20,7 @@ from benchmarks.scale.cases import CASES, Case
 from benchmarks.scale.history import Model, Partitions, monthly_keys
 from benchmarks.scale.place import Place, add_tenants, database_bytes, place, resident_bytes, serving
 from benchmarks.scale.recording import Record, run_of
-from benchmarks.scale.tables import PAPER
+from benchmarks.scale.tables import VOLUMES
 from benchmarks.scale.ticks import daemon
 from export_pipelines.orchestration.partitions import tenant_partitions_name
 
@@ -57,16 +57,16 @@ def _measured(home: Path, case: Case, size: Size) -> list[Measurement]:
         add_tenants(found, case.tenants)
         with serving(found) as services, daemon(found) as ticks:
             ticking.new_tenants(found, ticks, record, case)
-            partitions, paper = _filled(found, model)
+            partitions, volumes = _filled(found, model)
             before = resident_bytes(services)
             pages.pages(found, services, record, partitions)
-            paper["resident_bytes"] = {"before": before, "after": resident_bytes(services)}
+            volumes["resident_bytes"] = {"before": before, "after": resident_bytes(services)}
             ticking.idle(found, ticks, record, case)
             ticking.dispatch(found, ticks, record, schedules=size.schedules, due=size.due)
             ticking.closing(ticks, record, case)
             pages.launch(found, services, record, partitions)
         _definitions(found, record)
-    record.note(PAPER, "counts and sizes", [run_of(0.0, **paper, label=case.label, tenants=case.tenants)])
+    record.note(VOLUMES, "counts and sizes", [run_of(0.0, **volumes, label=case.label, tenants=case.tenants)])
     return record.found
 
 
@@ -81,12 +81,12 @@ def _model(found: Place) -> Model:
 
 
 def _filled(found: Place, model: Model) -> tuple[Partitions, dict[str, Any]]:
-    """The event log with every partition in it, and what that is on paper."""
+    """The event log with every partition in it, and what it counts and weighs."""
     began = time.perf_counter()
     partitions = Partitions.of(found)
     history.fill(found, model, partitions)
     assets = monthly_keys(found.catalog)
-    paper = {
+    volumes = {
         "owners": len(partitions.owners),
         "assets": len(assets),
         "keys": len(partitions.keys),
@@ -95,8 +95,8 @@ def _filled(found: Place, model: Model) -> tuple[Partitions, dict[str, Any]]:
         "database_bytes": database_bytes(found),
         "fill_seconds": time.perf_counter() - began,
     }
-    tell(f"  filled: {paper}")
-    return partitions, paper
+    tell(f"  filled: {volumes}")
+    return partitions, volumes
 
 
 def _events(found: Place) -> int:

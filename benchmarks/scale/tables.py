@@ -8,54 +8,54 @@ from typing import Any
 from benchmarks.results import Measurement, SuiteResult
 from benchmarks.tables import figure, grid, seconds
 
-PAPER = "paper"  # the measurement that holds counts and sizes
+VOLUMES = "paper"  # the measurement that holds counts and sizes
 ADVICE_KEYS = 100_000  # partitions of an asset, by Dagster's documentation at most
 _UI = "ui."
 
 
 def scale(result: SuiteResult) -> str:
     """Counts and sizes, ticks, pages."""
-    papers = {each.dataset: each.runs[0].detail for each in result.measurements if each.name == PAPER}
-    rest = [each for each in result.measurements if each.name != PAPER]
+    volumess = {each.dataset: each.runs[0].detail for each in result.measurements if each.name == VOLUMES}
+    rest = [each for each in result.measurements if each.name != VOLUMES]
     parts = [
-        _paper(papers),
-        _pivot("ticks, s", [each for each in rest if not each.name.startswith(_UI)], papers, _tick),
-        _pivot("pages of Dagster's UI, s", [each for each in rest if each.name.startswith(_UI)], papers, _page),
+        _volumes(volumess),
+        _pivot("ticks, s", [each for each in rest if not each.name.startswith(_UI)], volumess, _tick),
+        _pivot("pages of Dagster's UI, s", [each for each in rest if each.name.startswith(_UI)], volumess, _page),
     ]
     return "\n\n".join(parts)
 
 
-def _paper(papers: Mapping[str, dict[str, Any]]) -> str:
+def _volumes(volumess: Mapping[str, dict[str, Any]]) -> str:
     lines: dict[str, Callable[[dict[str, Any]], str]] = {
-        "tenants": lambda paper: f"{paper['tenants']:,}",
-        "owners (tenants or buckets)": lambda paper: f"{paper['owners']:,}",
-        "partitions of an asset": lambda paper: f"{paper['keys']:,}",
-        f"of the {ADVICE_KEYS:,} that Dagster advises": lambda paper: f"{paper['keys'] / ADVICE_KEYS:.0%}",
-        "assets filled": lambda paper: f"{paper['assets']}",
-        "materializations": lambda paper: f"{paper['materializations']:,}",
-        "events stored": lambda paper: f"{paper['events']:,}",
-        "Dagster's tables, MB": lambda paper: _megabytes(sum(paper["database_bytes"].values())),
-        "bytes a materialization": lambda paper: (
-            f"{sum(paper['database_bytes'].values()) / paper['materializations']:,.0f}"
+        "tenants": lambda volumes: f"{volumes['tenants']:,}",
+        "owners (tenants or buckets)": lambda volumes: f"{volumes['owners']:,}",
+        "partitions of an asset": lambda volumes: f"{volumes['keys']:,}",
+        f"of the {ADVICE_KEYS:,} that Dagster advises": lambda volumes: f"{volumes['keys'] / ADVICE_KEYS:.0%}",
+        "assets filled": lambda volumes: f"{volumes['assets']}",
+        "materializations": lambda volumes: f"{volumes['materializations']:,}",
+        "events stored": lambda volumes: f"{volumes['events']:,}",
+        "Dagster's tables, MB": lambda volumes: _megabytes(sum(volumes["database_bytes"].values())),
+        "bytes a materialization": lambda volumes: (
+            f"{sum(volumes['database_bytes'].values()) / volumes['materializations']:,.0f}"
         ),
-        "webserver, MB before and after": lambda paper: _memory(paper, "webserver"),
-        "code server, MB before and after": lambda paper: _memory(paper, "code"),
+        "webserver, MB before and after": lambda volumes: _memory(volumes, "webserver"),
+        "code server, MB before and after": lambda volumes: _memory(volumes, "code"),
     }
-    rows = [[label, *(line(paper) for paper in papers.values())] for label, line in lines.items()]
-    return grid(("counts and sizes", *(paper["label"] for paper in papers.values())), rows)
+    rows = [[label, *(line(volumes) for volumes in volumess.values())] for label, line in lines.items()]
+    return grid(("counts and sizes", *(volumes["label"] for volumes in volumess.values())), rows)
 
 
 def _pivot(
     title: str,
     found: list[Measurement],
-    papers: Mapping[str, dict[str, Any]],
+    volumess: Mapping[str, dict[str, Any]],
     cell: Callable[[Measurement], str],
 ) -> str:
     labels = {each.name: each.label for each in reversed(found)}  # of the first case that has it
     order = dict.fromkeys(each.name for each in found)
     cells = {(each.name, each.dataset): cell(each) for each in found if each.runs}
-    rows = [[labels[name], *(cells.get((name, case), "–") for case in papers)] for name in order]
-    return grid((title, *(paper["label"] for paper in papers.values())), rows)
+    rows = [[labels[name], *(cells.get((name, case), "–") for case in volumess)] for name in order]
+    return grid((title, *(volumes["label"] for volumes in volumess.values())), rows)
 
 
 def _tick(each: Measurement) -> str:
@@ -71,8 +71,8 @@ def _octets(size: int) -> str:
     return f"{figure(size / 1e6)} MB" if size >= 10**6 else f"{size / 1e3:,.0f} kB"
 
 
-def _memory(paper: dict[str, Any], name: str) -> str:
-    before, after = (paper["resident_bytes"][when][name] for when in ("before", "after"))
+def _memory(volumes: dict[str, Any], name: str) -> str:
+    before, after = (volumes["resident_bytes"][when][name] for when in ("before", "after"))
     return f"{_megabytes(before)}, {_megabytes(after)}"
 
 

@@ -63,7 +63,7 @@ class Daemon:
         with self._making_runs("sensors") as threads:
             errors = [error for error in execute_sensor_iteration(self.workspace, _LOG, None, threads) if error]
         seconds = time.perf_counter() - began
-        return self._told(wanted, seconds, errors)
+        return self._reported(wanted, seconds, errors)
 
     def schedule(self, name: str, at: dt.datetime, *, most: int) -> Tick:
         """One iteration of the scheduler at an instant at which this schedule is due; the tick is stopped after so many
@@ -128,7 +128,7 @@ class Daemon:
     def _state(self, each: RemoteSensor | RemoteSchedule) -> InstigatorState | None:
         return self.instance.get_instigator_state(each.get_remote_origin_id(), each.selector_id)
 
-    def _told(self, each: RemoteSensor | RemoteSchedule, seconds: float, errors: list[object]) -> Tick:
+    def _reported(self, each: RemoteSensor | RemoteSchedule, seconds: float, errors: list[object]) -> Tick:
         ticks: list[InstigatorTick] = list(
             self.instance.get_ticks(each.get_remote_origin_id(), each.selector_id, limit=1)
         )

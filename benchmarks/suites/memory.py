@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.datasets import Laboratory, NoRoom
+from benchmarks.datasets import Laboratory, NotEnoughSpace
 from benchmarks.measuring import interleaved, tell
 from benchmarks.ours import CSV_GZ, FORMATS, PARQUET, Order, job
 from benchmarks.results import Measurement
@@ -23,7 +23,7 @@ def measure(laboratory: Laboratory, sizes: Sizes) -> list[Measurement]:
                 with laboratory.dataset(table, rows) as dataset:
                     field = [job(order, dataset, curve=True) for order in wanted]
                     found += interleaved(field, repeat=1, scratch=laboratory.scratch, dataset=table, rows=rows)
-            except NoRoom as error:
+            except NotEnoughSpace as error:
                 tell(f"  left out: {error}")
                 found += [
                     Measurement(name=order.name, label=order.label, dataset=table, rows=rows, unavailable=str(error))

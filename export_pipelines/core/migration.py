@@ -1,7 +1,7 @@
 """What it takes to make the tables of an export again in another database: DDL as text, in the order in which it runs.
 
-`export_pipelines.sources.ddl` reads it from the live database, `export_pipelines.packaging.migration_scripts` puts it into a
-package and `export_pipelines.pipeline.restoration.restore` carries it out.
+`export_pipelines.sources.ddl` reads it from the live database, `export_pipelines.packaging.migration_scripts` puts it
+into a package and `export_pipelines.pipeline.restoration.restore` carries it out.
 """
 
 from __future__ import annotations

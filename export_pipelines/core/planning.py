@@ -42,8 +42,8 @@ def plan_export(
 ) -> ExportPlan:
     """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
 
-    ``retained`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's; none is
-    the host application or an operator at the command line, who may have every table.
+    ``retained`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's;
+    none is the host application or an operator at the command line, who may have every table.
     """
     check_line(config.name, "name")
     spec = choose_format(config.format, formats)

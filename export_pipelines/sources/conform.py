@@ -27,8 +27,8 @@ _RANGES = {
 def conform(batch: pa.RecordBatch, schema: pa.Schema, table: str) -> pa.RecordBatch:
     """The leading columns of the batch in ``schema``.
 
-    `RequestRejected` when the source sends something else than the catalog says, `ValueBeyondRepresentation` when a column
-    would have to travel as text.
+    `RequestRejected` when the source sends something else than the catalog says, `ValueBeyondRepresentation` when a
+    column would have to travel as text.
     """
     columns = [_column(batch.column(i), field, table) for i, field in enumerate(schema)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -119,7 +119,7 @@ def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_
 
 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
-@pytest.mark.parametrize("told", [False, True], ids=["found while reading", "told by the catalog"])
+@pytest.mark.parametrize("reported", [False, True], ids=["found while reading", "told by the catalog"])
 def test_infinity_is_carried_as_text(host: Host, reported: bool) -> None:
     if reported:
         document = host.document()

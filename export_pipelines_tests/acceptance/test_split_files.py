@@ -252,14 +252,14 @@ print(store.list(""))
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_the_papers_count_as_files_of_the_package() -> None:
+def test_the_package_documents_count_as_files_of_the_package() -> None:
     from export_pipelines.core.errors import RequestRejected
     from export_pipelines.core.model import ExportFile
 
-    paper = ExportFile(
+    readme = ExportFile(
         key="k", path="README.md", format="document", media_type="text/markdown", rows=0, size_bytes=11, sha256="0"
     )
-    package_step._require_within([paper], 11)
-    package_step._require_within([paper], None)
+    package_step._require_within([readme], 11)
+    package_step._require_within([readme], None)
     with pytest.raises(RequestRejected, match=r"README\.md would have 11 bytes, more than the 10 "):
-        package_step._require_within([paper], 10)
+        package_step._require_within([readme], 10)

@@ -77,7 +77,7 @@ def test_proxies_are_addresses_and_networks(value: str) -> None:
     assert Settings(EXPORT_TRUSTED_PROXIES="").trusted_proxies == ()
 
 
-@pytest.mark.parametrize(("scheme", "told"), [("https", True), ("http", False)])
+@pytest.mark.parametrize(("scheme", "reported"), [("https", True), ("http", False)])
 def test_strict_transport_security_is_for_clients_that_came_by_tls(site: Site, scheme: str, reported: bool) -> None:
     with site.client(**{"X-Forwarded-Proto": scheme}) as client:
         answers = [client.get(path) for path in ("/healthz", "/api/docs", "/d/none", "/api/v1/exports/jobs")]

@@ -138,7 +138,7 @@ def readable(connection: psycopg.Connection[Any], table: str, right: str = "SELE
     return [row["attname"] for row in found]
 
 
-def told_to(connection: psycopg.Connection[Any], table: str) -> str:
+def visible_to(connection: psycopg.Connection[Any], table: str) -> str:
     """Every row and column that a caller may read of a table, as one text."""
     columns = readable(connection, table)
     if not columns:
@@ -161,15 +161,15 @@ def test_no_table_shows_a_foreign_row(site: Site, made: Made, who: str) -> None:
         for table in all_tables(site):
             if table in FOR_ALL or (table in FOR_OPERATORS and person.role is Role.OPERATOR):
                 continue
-            reported = told_to(connection, table)
+            reported = visible_to(connection, table)
             assert [mark for mark in (*made.marks, made.id, '"ann"') if mark in reported] == [], table
 
 
 def test_the_owner_sees_what_the_others_do_not(site: Site, made: Made) -> None:
     """Otherwise the test above would prove nothing."""
     with acting(site, PEOPLE["ann"]) as connection:
-        shown = {table for table in all_tables(site) if made.id in told_to(connection, table)}
-        assert made.marks[-1] in told_to(connection, "export_deliveries")
+        shown = {table for table in all_tables(site) if made.id in visible_to(connection, table)}
+        assert made.marks[-1] in visible_to(connection, "export_deliveries")
     assert shown >= {"export_requests", "export_request_events", "export_files", "export_deliveries", "export_links"}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from benchmarks.test_report import MACHINE
 from dagster import AssetCheckKey, AssetRecordsFilter
 
 from benchmarks.results import SuiteResult
@@ -22,6 +21,7 @@ from benchmarks.scale.suite import Size, measure
 from benchmarks.scale.tables import scale
 from export_pipelines.orchestration.partitions import dimension_tags, tenant_partitions_name
 from export_pipelines.pipeline.lake.partition_checks import ROWS
+from export_pipelines_tests.benchmarks.test_report import MACHINE
 from export_pipelines_tests.lanes import EXHAUSTIVE
 
 pytestmark = [pytest.mark.process, EXHAUSTIVE]
@@ -105,8 +105,8 @@ def test_dagster_reads_copies_as_its_own_and_they_are_as_a_real_run_writes_them(
 def test_the_suite_measures_a_few_partitions_and_its_table_tells_them(tmp_path: Path) -> None:
     size = Size(cases=[SMALL], repeat=1, schedules=10, due=4)
     found = {each.name: each for each in measure(tmp_path, size)}
-    paper = found["paper"].runs[0].detail
-    assert (paper["owners"], paper["keys"], paper["materializations"]) == (3, 6, 72)
+    volumes = found["paper"].runs[0].detail
+    assert (volumes["owners"], volumes["keys"], volumes["materializations"]) == (3, 6, 72)
     assert found["close.tick"].runs[0].detail["runs"] == found["close.evaluated"].runs[0].detail["runs"] == 3
     assert found["export_requests.queued"].runs[0].detail["runs"] == 4
     assert "4 exports due" in found["due_schedules.due"].runs[0].detail["said"]

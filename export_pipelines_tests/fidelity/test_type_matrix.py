@@ -236,7 +236,7 @@ def test_every_type_of_the_catalog_is_in_the_matrix(proof: Proof) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
-def test_the_papers_say_which_columns_are_carried_as_text_and_why(proof: Proof, case: TypeCase) -> None:
+def test_the_package_documents_say_which_columns_are_carried_as_text_and_why(proof: Proof, case: TypeCase) -> None:
     folder = proof.folders["CSV"]
     manifest = json.loads((folder / "manifest.json").read_text())
     (table,) = manifest["tables"]

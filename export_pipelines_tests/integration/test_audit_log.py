@@ -101,7 +101,7 @@ def test_an_entry_says_what_was_told(log: AuditLog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("reported", "kept"),
     [
         ("fe80::1%eth0", "fe80::1"),
         ("2001:DB8:0:0::1", "2001:db8::1"),

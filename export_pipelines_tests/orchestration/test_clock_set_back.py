@@ -109,7 +109,7 @@ def steps(*offsets: float) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("offsets", "told"),
+    ("offsets", "reported"),
     [
         ((0, 0, 0), []),
         ((600, 600, 0, 0), [600]),

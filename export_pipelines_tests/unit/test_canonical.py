@@ -15,8 +15,8 @@ import pytest
 from export_pipelines.core.errors import Cancelled, Unavailable
 from export_pipelines.core.types import field_of
 from export_pipelines.object_stores.local import LocalStore
-from export_pipelines.pipeline.extract import canonical
-from export_pipelines.pipeline.extract.canonical import read_canonical, write_canonical
+from export_pipelines.pipeline import canonical
+from export_pipelines.pipeline.canonical import read_canonical, write_canonical
 from export_pipelines.pipeline.progress import Unwatched
 
 SCHEMA = pa.schema([field_of("id", "bigint"), field_of("state", "text"), field_of("amount", "numeric(12,2)")])

@@ -24,7 +24,7 @@ def at(text: str) -> dt.datetime:
 
 
 @pytest.mark.parametrize(
-    ("told", "cron"),
+    ("reported", "cron"),
     [
         ({"cron": " 0  2 * * 1-5 "}, "0 2 * * 1-5"),
         ({"frequency": "daily"}, "0 0 * * *"),
@@ -42,7 +42,7 @@ def test_words_of_people_become_one_cron(reported: dict[str, Any], cron: str) ->
 
 
 @pytest.mark.parametrize(
-    ("told", "field", "problem"),
+    ("reported", "field", "problem"),
     [
         ({}, "cron", "either cron or a frequency"),
         ({"cron": "0 0 * * *", "frequency": "daily"}, "cron", "either cron or a frequency"),
@@ -193,7 +193,7 @@ def test_a_reversed_fixed_window_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         "yesterday",
         "last_0_days",

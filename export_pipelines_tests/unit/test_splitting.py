@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.windows import UNDATED, Period
-from export_pipelines.pipeline import fitting, spill
-from export_pipelines.pipeline.write.fitting import Room, fitted
+from export_pipelines.pipeline.write import fitting, spill
+from export_pipelines.pipeline.write.fitting import SizeLimit, fitted
 from export_pipelines.pipeline.write.periods import by_period
 from export_pipelines.pipeline.write.spill import spilling
 
@@ -36,10 +36,10 @@ class Writer:
         self._size_of = size_of
         self.tries = 0
 
-    def __call__(self, start: int, rows: int, _number: int, room: Room) -> File:
+    def __call__(self, start: int, rows: int, _number: int, limit: SizeLimit) -> File:
         self.tries += 1
         size = int(self._size_of(start, rows))
-        room.check(rows, size, finished=True)
+        limit.check(rows, size, finished=True)
         return File(start, rows, size)
 
 

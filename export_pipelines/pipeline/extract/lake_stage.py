@@ -21,7 +21,7 @@ from export_pipelines.core.model import ExportPlan, LakePart, Stage, StagedTable
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.omissions import OtherRows, RowCount
 from export_pipelines.core.ports import Progress
-from export_pipelines.pipeline.extract.canonical import read_canonical, write_canonical
+from export_pipelines.pipeline.canonical import read_canonical, write_canonical
 from export_pipelines.pipeline.extract.omissions import omissions_of
 from export_pipelines.pipeline.lake.generations import Generation, at_point, has_spelling, read_footer, read_spellings
 from export_pipelines.pipeline.services import ExportServices

@@ -100,7 +100,10 @@ def retained_origin(
     owner: str | None = None,
     accepted: bool = False,
 ) -> ExportRequest:
-    """The export at the beginning of a chain of conversions, by the request table alone; refused as by `find_retained_stage`."""
+    """The export at the beginning of a chain of conversions, by the request table alone.
+
+    Refused as by `find_retained_stage`.
+    """
     named = request = requests.get(request_id)
     while _may_be_read(request, scope, owner) and request.config.get("convert"):
         request = requests.get(str(request.config["convert"]))

@@ -19,7 +19,7 @@ from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.omissions import NotInCatalog, OtherRows, RowCount
 from export_pipelines.core.ports import Progress
 from export_pipelines.core.service_catalog import SERVICE_CATALOG
-from export_pipelines.pipeline.extract.canonical import write_canonical
+from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.extract.omissions import omissions_of
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.sources.aggregates import read_aggregates

@@ -21,7 +21,7 @@ from export_pipelines.core.model import (
 from export_pipelines.core.naming import segment, stage_prefix
 from export_pipelines.core.omissions import RowCount
 from export_pipelines.core.ports import ObjectStore, Progress, Snapshot
-from export_pipelines.pipeline.extract.canonical import write_canonical
+from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.extract.omissions import omissions_of
 from export_pipelines.pipeline.progress import Rereading, Together
 from export_pipelines.pipeline.services import ExportServices

@@ -13,7 +13,7 @@ from export_pipelines.core.model import LakeRetention, SnapshotInfo, TableSelect
 from export_pipelines.core.naming import lake_generation, lake_prefix, lake_stage_prefix
 from export_pipelines.core.ports import ObjectStore, Snapshot, Source
 from export_pipelines.core.windows import period_end, period_window
-from export_pipelines.pipeline.extract.canonical import write_canonical
+from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.lake.generations import (
     Generation,
     footer_of,

@@ -1,1 +1,5 @@
-"""What can be decided before a run begins: plans, estimates, schedules, which job a request needs."""
+"""What is decided before a run begins: plans, estimates, schedules, and which job a request needs.
+
+The rules of a configuration by itself are `export_pipelines.core.configuration` and `export_pipelines.core.planning`;
+here they meet the catalog, the source and what the service knows of past exports.
+"""

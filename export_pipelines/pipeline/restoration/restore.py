@@ -1,10 +1,10 @@
 """Make the tables of a migration package again in an empty database: DDL, rows, constraints, comparison, one commit.
 
-The package was verified before (`export_pipelines.pipeline.verification.verify`), and may yet be of somebody who means harm. So
-nothing runs but statements of the forms that packages are made of (`export_pipelines.packaging.ddl_statements`), each
-alone; and before there is a row, the database is asked what the tables and constraints that came of them refer to and
-call (`export_pipelines.pipeline.restoration.restored_objects`). What the target answers may quote a row, so only SQLSTATE and names
-of objects are told of it.
+The package was verified before (`export_pipelines.pipeline.verification.verify`), and its maker may mean harm all the
+same. So only statements run that this program itself would write (`export_pipelines.packaging.ddl_statements`), one at
+a time; and before the first row, the database is asked what the new tables and constraints refer to and call
+(`export_pipelines.pipeline.restoration.restored_objects`). Errors of the target may quote a row, so only their SQLSTATE
+and the names of objects are reported.
 """
 
 from __future__ import annotations

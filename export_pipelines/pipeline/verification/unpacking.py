@@ -1,8 +1,8 @@
 """Packages from strangers as folders: what an archive may hold, and how much of the disk it may take.
 
 An archive's structure is checked before anything is read (`export_pipelines.archives.zip_structure`), then its manifest
-is read, and then nothing but the files that the manifest lists is written, each to the size that it says. Nothing of
-a package is believed here; whether its files are what they should be is `export_pipelines.pipeline.verification.verify`.
+is read, and then nothing but the files that the manifest lists is written, each to the size that it says. Whether the
+files are what they should be is decided by `export_pipelines.pipeline.verification.verify`.
 """
 
 from __future__ import annotations

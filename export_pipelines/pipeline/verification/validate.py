@@ -18,7 +18,7 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable, TableVerdict
 from export_pipelines.core.ports import FormatSpec, Progress, TableHead
 from export_pipelines.packaging.codecs import codec_of_file, reading_plain
-from export_pipelines.pipeline.extract.canonical import read_canonical
+from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.verification.unpacking import copy_within_space

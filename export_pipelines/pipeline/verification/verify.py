@@ -1,7 +1,7 @@
 """Check a package offline: nothing but the files, no database, no service.
 
-Package documents are checked against each other, bytes against checksums, rows against the counts and totals that the source's
-database computed when the package was made, and the manifest's signature against keys where some are given.
+Package documents are checked against each other, bytes against checksums, rows against the counts and totals that the
+source's database computed when the package was made, and the manifest's signature against keys where some are given.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from export_pipelines.core.packing import period_column
 from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
 from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
-from export_pipelines.pipeline.extract.canonical import read_canonical
+from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.overlap import ahead, behind
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.write.fitting import SizeLimit
@@ -116,7 +116,7 @@ def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[Ex
 
 
 def _write(order: _Order, filename: str, tables: Sequence[TableRows], limit: SizeLimit) -> ExportFile:
-    """One finished file. `export_pipelines.pipeline.write.fitting.Misfit` when it does not fit; then it never appears."""
+    """One finished file. Raises `export_pipelines.pipeline.write.fitting.Misfit` when it does not fit: no file then."""
     plan, spec, codec = order.plan, order.spec, order.codec
     path = f"{DATA_FOLDER}/{filename}{codec.suffix if codec else ''}"
     key = f"{stage_prefix(plan.request_id, plan.attempt)}/package/{path}"

@@ -17,7 +17,7 @@ from export_pipelines.core.catalog import Catalog, Relation
 from export_pipelines.core.model import FilePart, Stage, StagedTable
 from export_pipelines.core.ports import Progress, TableHead
 from export_pipelines.formats.nesting import Batches, Document, NestNode, nest
-from export_pipelines.pipeline.extract.canonical import read_canonical
+from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.write.heads import TableRows, table_head
 

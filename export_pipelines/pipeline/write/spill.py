@@ -17,7 +17,7 @@ from typing import IO
 import pyarrow as pa
 
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.pipeline.extract.canonical import READ_ROWS
+from export_pipelines.pipeline.canonical import READ_ROWS
 
 _HELD_BYTES = 32 * 1024 * 1024
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")

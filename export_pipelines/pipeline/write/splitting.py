@@ -1,7 +1,7 @@
-"""Documents in several files: a volume for each period, and as many files a volume as its size wants.
+"""Documents in several files: a volume for each period, and as many files a volume as the limit of size asks for.
 
-Rows are put aside first (`export_pipelines.pipeline.write.spill`), since they arrive in no order of time and a file that
-turns out too large is written again. Rows nested in a record go where the record goes.
+Rows are put aside first (`export_pipelines.pipeline.write.spill`): they arrive in no order of time, and a file
+that turns out too large is written again. Rows nested in a record go where the record goes.
 """
 
 from __future__ import annotations
