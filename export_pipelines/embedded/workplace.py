@@ -144,7 +144,12 @@ def _control(server: EmbeddedPostgres) -> str:
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (API_ROLE,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(API_ROLE)))
-    return _login(server, CONTROL_DATABASE, SERVICE_ROLE, member_of=(API_ROLE,), owns=CONTROL_DATABASE)
+    url = _login(server, CONTROL_DATABASE, SERVICE_ROLE, member_of=(API_ROLE,), owns=CONTROL_DATABASE)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:  # `stores.blocking_sessions`
+        connection.execute(
+            sql.SQL("GRANT pg_signal_backend TO {} WITH INHERIT TRUE").format(sql.Identifier(SERVICE_ROLE))
+        )
+    return url
 
 
 def _web_login(server: EmbeddedPostgres) -> str:
