@@ -88,7 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("warm") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPORT_HOME", str(home))
-        patch.setenv("EXPORT_RUN_LAUNCHER", "warm")
+        patch.delenv("EXPORT_RUN_LAUNCHER", raising=False)  # the default of `up`
         patch.setenv("EXPORT_RATE_LIMIT", "off")
         patch.setenv("EXPORT_STALE_SECONDS", "6")
         patch.setenv("EXPORT_UI_PORT", str(random.randint(11_000, 15_000)))
@@ -144,11 +144,12 @@ def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) 
 
 @EXHAUSTIVE
 def test_an_export_whose_fork_server_was_killed_is_published_once(service: Service) -> None:
-    """Nobody is told how such a run ends, so it counts as lost. It stops when it finds that it lost its request, unless
-    it was done before: either way one attempt publishes.
-    """
+    """Nobody is told how such a run ends, so it is lost; the kernel interrupts it, and another attempt publishes."""
     request_id, killed = service.at_work(), service.fork_server()
+    (run,) = killed.children()
     killed.kill()
+    gone, _ = psutil.wait_procs([run], timeout=10)
+    assert gone == [run]  # interrupted, where it would work on for nothing and nobody could stop it
     assert service.ended(service.order(SHORT)) == "completed"  # by another one
     assert service.ended(request_id) == "completed"
     assert service.fork_server().pid != killed.pid
