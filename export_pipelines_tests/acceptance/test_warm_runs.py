@@ -157,10 +157,13 @@ def test_an_export_whose_fork_server_was_killed_is_published_once(service: Servi
     assert service.one(completions, request_id, "completed") == 1
 
 
-def test_runs_start_after_the_code_server_was_killed(service: Service) -> None:
+def test_runs_go_on_and_others_start_after_the_code_server_was_killed(service: Service) -> None:
     code = service.services.child("code").process
     assert code is not None
-    orphaned = service.fork_server()
+    request_id, orphaned = service.at_work(), service.fork_server()
     os.kill(code.pid, signal.SIGKILL)
     assert service.ended(service.order(SHORT)) == "completed"
+    assert service.ended(request_id) == "completed"
+    attempts = "SELECT count(*) FROM export_control.export_request_events WHERE request_id = %s AND new_status = %s"
+    assert service.one(attempts, request_id, "processing") == 1
     service.eventually(lambda: not orphaned.is_running(), "the fork server of the killed one has ended")
