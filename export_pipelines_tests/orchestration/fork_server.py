@@ -96,6 +96,8 @@ def main() -> None:
         killed = template()
         os.kill(killed.pid, signal.SIGKILL)
         told["when_the_template_is_killed"] = ours.recv() if ours.poll(10) else "nothing"
+        while killed.status() != psutil.STATUS_ZOMBIE:  # `multiprocessing` must see that it ended, and reap it
+            time.sleep(0.01)
         (copy,) = looks(1)
         told["another_template"] = copy["dagster"] and copy["template"] != killed.pid
     print(json.dumps(told))  # noqa: T201 - for the test
