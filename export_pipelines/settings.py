@@ -27,6 +27,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.addresses import Network, parse_networks
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rates import Rate, parse_rate
+from export_pipelines.core.run_launchers import RunLauncher
 
 
 def _named(*names: str) -> AliasChoices:
@@ -245,11 +246,11 @@ class Settings(BaseSettings):
         validation_alias=_named("EXPORT_DECODER"),
         description="Which way rows are read: by the native decoder, through ADBC, or native where it was built.",
     )
-    run_launcher: Literal["dagster", "warm"] = Field(
-        default="dagster",
+    run_launcher: RunLauncher = Field(
+        default="warm",
         validation_alias=_named("EXPORT_RUN_LAUNCHER"),
-        description="How `up` has runs started: `dagster`, each in a new interpreter, or `warm`, each as a copy of a "
-        "process that has imported everything, a second earlier and with half the CPU.",
+        description="How runs start: `warm`, each as a copy of a process that has imported everything (on Linux; "
+        "elsewhere as with `dagster`), or `dagster`, each in a new interpreter, a second later and with twice the CPU.",
     )
     rate_limit: Annotated[Rate | None, NoDecode, BeforeValidator(_rate)] = Field(
         default=Rate(capacity=5, per_seconds=900),

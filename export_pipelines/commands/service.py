@@ -20,6 +20,7 @@ from export_pipelines.commands.control import record
 from export_pipelines.commands.exports import copy_package
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.run_launchers import choose_run_launcher
 from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import SERVICES_LOCK, Services, running_services
@@ -191,6 +192,7 @@ def _addresses(workplace: Workplace, services: Services) -> None:
     )
     output.out.print(f"objects, logs   {settings.home}", markup=False)
     output.out.print(f"rows read by    {choose_engine(settings.decoder)}", markup=False)
+    output.out.print(f"runs start as   {choose_run_launcher(settings.run_launcher)}", markup=False)
 
 
 def _without_password(url: str) -> str:

@@ -26,6 +26,7 @@ import yaml
 
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.core.errors import Unavailable
+from export_pipelines.core.run_launchers import choose_run_launcher
 from export_pipelines.embedded.os_account import make_folder
 from export_pipelines.embedded.trimming import trim_logs
 from export_pipelines.embedded.workplace import Workplace
@@ -221,7 +222,7 @@ def describe(workplace: Workplace, code_socket: Path) -> Services:
 
 def _code_server(settings: Settings, path: Path) -> list[str]:
     """On a socket: gRPC shares a TCP port with whoever takes the same one, and two services would mix."""
-    if settings.run_launcher == "warm":
+    if choose_run_launcher(settings.run_launcher).name == "warm":
         return ["export_pipelines.orchestration.code_server", "--socket", str(path)]
     return ["dagster", "api", "grpc", "-m", "export_pipelines.definitions", "-s", str(path)]
 

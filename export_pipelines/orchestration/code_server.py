@@ -2,7 +2,8 @@
 
 Dagster starts a run as a new interpreter, which imports for 1.4 s of CPU before it works. Here a fork server that has
 done so (`warm`) makes a copy of itself. All the rest stays Dagster's: the launcher, the queue, how a run is ended, and
-what is said of one that crashed.
+what is said of one that crashed. Where that cannot be done, or `EXPORT_RUN_LAUNCHER=dagster`, runs start as Dagster has
+them.
 
 ``python -m export_pipelines.orchestration.code_server`` in place of ``dagster api grpc``, with ``--socket``, or with
 ``--host`` and ``--port``.
@@ -26,7 +27,9 @@ from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer
 from dagster._utils.interrupts import setup_interrupt_handlers
 from dagster._utils.log import configure_loggers
 
+from export_pipelines.core.run_launchers import choose_run_launcher
 from export_pipelines.orchestration import warm
+from export_pipelines.settings import load_settings
 
 WARMED = "export_pipelines.orchestration.warmed"
 
@@ -56,7 +59,8 @@ def serve(*, host: str, port: int | None = None, socket: str | None = None) -> N
     origin = LoadableTargetOrigin(
         executable_path=sys.executable, module_name=warm.DEFINITIONS, working_directory=str(Path.cwd())
     )
-    servicer = WarmApiServer(
+    chosen = choose_run_launcher(load_settings().run_launcher)
+    servicer = (WarmApiServer if chosen.name == "warm" else DagsterApiServer)(
         server_termination_event=ended,
         logger=logger,
         server_threadpool_executor=threads,
@@ -71,7 +75,7 @@ def serve(*, host: str, port: int | None = None, socket: str | None = None) -> N
         port=port,
         socket=socket,
     )
-    logger.info("Started code server on %s; runs start warm", socket or port)
+    logger.info("Started code server on %s; runs start as %s", socket or port, chosen)
     try:
         server.serve()  # type: ignore[no-untyped-call]
     except KeyboardInterrupt:

@@ -3,15 +3,20 @@
 A thread does not survive a fork, but what waits for it or is locked by it does. polars starts one when it is imported,
 so that is put off until there is a copy, which does it first of all. OpenBLAS and jemalloc are told by `ENVIRONMENT` to
 do without. `strays` says what has a thread all the same.
+
+A copy does not outlive the process it was copied from: the kernel interrupts it, as Ctrl-C of `up` does, and it gives
+its request back. Nobody would be told how it ends, and nothing could stop it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +28,7 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_
 
 DEFINITIONS = "export_pipelines.definitions"
 PUT_OFF = "polars"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _NEEDED = ("dagster_postgres", "sqlalchemy.dialects.postgresql.psycopg2", "export_pipelines.orchestration.storage")
 _log = logging.getLogger("dagster.code_server")
 
@@ -65,8 +71,7 @@ def strays() -> list[str]:
 
 def warm_up() -> None:
     """Import, build the jobs, and settle what copies share."""
-    later = put_off(PUT_OFF)
-    os.register_at_fork(after_in_child=lambda: load(later))
+    _prepare_copies(put_off(PUT_OFF))
     for name in _NEEDED:
         importlib.import_module(name)
     _build_jobs()
@@ -74,6 +79,30 @@ def warm_up() -> None:
         _log.warning("runs are forked from a process with threads of its own: %s", ", ".join(found))
     gc.collect()
     gc.freeze()  # collections in a copy pass over these objects, so their pages stay shared
+
+
+def _prepare_copies(later: ModuleType) -> None:
+    """Have each copy begin with what was put off, and end with this process."""
+    template, library, begun = os.getpid(), ctypes.CDLL(None), False
+
+    def begin() -> None:
+        nonlocal begun
+        if not begun:  # a copy of this process, and not what a copy forks
+            begun = True
+            load(later)
+            _end_with(template, library)
+
+    os.register_at_fork(after_in_child=begin)
+
+
+def _end_with(template: int, library: ctypes.CDLL) -> None:
+    """Be interrupted when the template ends; at once if it has."""
+    if sys.platform != "linux":
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it, and sets it back too late
+    library.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGINT))
+    if os.getppid() != template:  # it ended before prctl
+        os._exit(1)
 
 
 def _build_jobs() -> None:

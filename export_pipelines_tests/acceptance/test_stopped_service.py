@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import psycopg
 import pytest
 
+from export_pipelines.core.run_launchers import choose_run_launcher
 from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
 from export_pipelines_tests.lanes import EXHAUSTIVE
 
@@ -61,8 +62,10 @@ def up(environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], 
     )  # fmt: skip
     assert service.stdout is not None
     try:
-        line = next(line for line in service.stdout if line.startswith("Dagster UI"))
-        yield service, line.split()[-1]
+        ui = next(line for line in service.stdout if line.startswith("Dagster UI"))
+        launcher = next(line for line in service.stdout if line.startswith("runs start as"))
+        assert launcher.endswith(f" {choose_run_launcher('warm')}\n")
+        yield service, ui.split()[-1]
     finally:
         stop(service)
         service.stdout.close()

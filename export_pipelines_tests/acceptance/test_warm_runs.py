@@ -88,7 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("warm") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPORT_HOME", str(home))
-        patch.setenv("EXPORT_RUN_LAUNCHER", "warm")
+        patch.delenv("EXPORT_RUN_LAUNCHER", raising=False)  # the default of `up`
         patch.setenv("EXPORT_RATE_LIMIT", "off")
         patch.setenv("EXPORT_STALE_SECONDS", "6")
         patch.setenv("EXPORT_UI_PORT", str(random.randint(11_000, 15_000)))
@@ -144,22 +144,27 @@ def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) 
 
 @EXHAUSTIVE
 def test_an_export_whose_fork_server_was_killed_is_published_once(service: Service) -> None:
-    """Nobody is told how such a run ends, so it counts as lost. It stops when it finds that it lost its request, unless
-    it was done before: either way one attempt publishes.
-    """
+    """Nobody is told how such a run ends, so it is lost; the kernel interrupts it, and another attempt publishes."""
     request_id, killed = service.at_work(), service.fork_server()
+    (run,) = killed.children()
     killed.kill()
+    gone, _ = psutil.wait_procs([run], timeout=10)
+    assert gone == [run]  # interrupted, where it would work on for nothing and nobody could stop it
     assert service.ended(service.order(SHORT)) == "completed"  # by another one
     assert service.ended(request_id) == "completed"
     assert service.fork_server().pid != killed.pid
-    completions = "SELECT count(*) FROM export_control.export_request_events WHERE request_id = %s AND new_status = %s"
-    assert service.one(completions, request_id, "completed") == 1
+    events = "SELECT string_agg(new_status::text, ' ' ORDER BY id) FROM {} WHERE request_id = %s"
+    reported = service.one(events.format("export_control.export_request_events"), request_id)
+    assert reported == "queued processing queued processing completed"
 
 
-def test_runs_start_after_the_code_server_was_killed(service: Service) -> None:
+def test_runs_go_on_and_others_start_after_the_code_server_was_killed(service: Service) -> None:
     code = service.services.child("code").process
     assert code is not None
-    orphaned = service.fork_server()
+    request_id, orphaned = service.at_work(), service.fork_server()
     os.kill(code.pid, signal.SIGKILL)
     assert service.ended(service.order(SHORT)) == "completed"
+    assert service.ended(request_id) == "completed"
+    attempts = "SELECT count(*) FROM export_control.export_request_events WHERE request_id = %s AND new_status = %s"
+    assert service.one(attempts, request_id, "processing") == 1
     service.eventually(lambda: not orphaned.is_running(), "the fork server of the killed one has ended")

@@ -1,4 +1,4 @@
-"""What the fork server has imported: everything but what starts a thread."""
+"""The process that runs are copied from: what it has imported and holds, and what becomes of its copies."""
 
 from __future__ import annotations
 
@@ -7,38 +7,75 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from export_pipelines.allocators import ENVIRONMENT
 from export_pipelines.orchestration import warm
 
-_WARMED = """
-import json, os, sys
-import export_pipelines.orchestration.warmed
-from export_pipelines.orchestration import warm
-reading, writing = os.pipe()
-here = {"threads": warm.strays(), "polars": sorted(m for m in sys.modules if m.startswith("polars."))}
-if os.fork() == 0:
-    import polars
-    sum_ = int(polars.DataFrame({"a": [1, 2]})["a"].sum())
-    os.write(writing, json.dumps({"sum": sum_, "imported": "polars.dataframe" in sys.modules}).encode())
-    os._exit(0)
-os.wait()
-print(json.dumps({**here, "copy": json.loads(os.read(reading, 1000))}))
-os._exit(0)
-"""
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere runs are Dagster's own")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted by /proc")
-def test_a_warm_process_has_one_thread_and_its_copies_have_polars(tmp_path: Path) -> None:
-    environment = {**os.environ, **ENVIRONMENT, **warm.ENVIRONMENT, "EXPORT_HOME": str(tmp_path)}
-    reported = subprocess.run(
-        [sys.executable, "-c", _WARMED], env=environment, check=True, capture_output=True, text=True
-    )
-    assert json.loads(reported.stdout) == {"threads": [], "polars": [], "copy": {"sum": 3, "imported": True}}
-    assert "threads of its own" not in reported.stderr
+@dataclass(frozen=True)
+class ForkServer:
+    """What `fork_server` told of one, and its standard error."""
+
+    reported: dict[str, Any]
+    stderr: str
+
+
+def fork_server(*arguments: str, **settings: str) -> ForkServer:
+    command = [sys.executable, "-m", "export_pipelines_tests.orchestration.fork_server", *arguments]
+    environment = {**os.environ, **ENVIRONMENT, **settings}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
+    return ForkServer(json.loads(done.stdout), done.stderr)
+
+
+@pytest.fixture(scope="module")
+def many_copies(tmp_path_factory: pytest.TempPathFactory) -> ForkServer:
+    return fork_server("--long", EXPORT_HOME=str(tmp_path_factory.mktemp("home")))
+
+
+@LINUX
+def test_the_template_holds_nothing_that_a_copy_must_not_inherit(many_copies: ForkServer) -> None:
+    template = many_copies.reported["at_first"]
+    assert (template["threads"], template["inet"], template["files"]) == (1, [], [])
+    assert "threads of its own" not in many_copies.stderr
+
+
+@LINUX
+def test_the_template_does_not_grow_by_copies_and_leaves_no_zombies(many_copies: ForkServer) -> None:
+    before, after = many_copies.reported["at_first"], many_copies.reported["at_last"]
+    assert after["bytes"] - before["bytes"] < 500_000
+    assert after["descriptors"] == before["descriptors"]
+    assert after["children"] == []
+
+
+@LINUX
+def test_copies_have_everything_imported_and_draw_random_values_of_their_own(many_copies: ForkServer) -> None:
+    copies = many_copies.reported["copies"]
+    assert all(copy["dagster"] and copy["polars"] for copy in copies)
+    for drawn in zip(*(copy["random"] for copy in copies), strict=True):
+        assert len(set(drawn)) == len(copies)
+
+
+@LINUX
+def test_a_copy_is_interrupted_when_the_template_is_killed_and_another_template_starts(many_copies: ForkServer) -> None:
+    assert many_copies.reported["forked_by_a_copy"] == 0  # it is no copy, and was not ended by its parent's death rule
+    assert many_copies.reported["when_the_template_is_killed"] == "interrupted"
+    assert many_copies.reported["another_template"] is True
+
+
+@LINUX
+def test_runs_start_slowly_but_start_when_nothing_could_be_imported_for_them(tmp_path: Path) -> None:
+    """A run then says itself what is wrong, where a fork server that ended would have it wait in the queue."""
+    found = fork_server(EXPORT_HOME=str(tmp_path), EXPORT_CATALOG=str(tmp_path / "missing.yaml"))
+    assert len(found.reported["copies"]) == 2
+    assert "nothing could be imported for them" in found.stderr
+    assert "missing.yaml" in found.stderr
 
 
 @pytest.fixture
