@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import at_work
 from export_pipelines.commands.ordering import (
     Aggregates,
     AsJson,
@@ -32,15 +32,11 @@ from export_pipelines.commands.ordering import (
 )
 from export_pipelines.core.estimating import Estimate, TableEstimate
 from export_pipelines.core.model import TenantScope
-from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
-from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
 from export_pipelines.pipeline.estimate import estimate_export
 from export_pipelines.pipeline.kept import find_kept
+from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import load_settings
-from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.measures import MeasureStore
-from export_pipelines.stores.requests import RequestStore
 
 
 def estimate(
@@ -89,8 +85,8 @@ def estimate(
             include_deleted=include_deleted,
         )
         require_tenant_id(tenant)
-        with prepared(load_settings()) as workplace:
-            found = estimated(config, tenant, workplace)
+        with at_work(load_settings()) as services:
+            found = estimated(config, tenant, services)
         if as_json:
             answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
             output.say_json({**answer, "left_out": account(found.omissions)})
@@ -98,19 +94,17 @@ def estimate(
             _tell(found)
 
 
-def estimated(config: dict[str, Any], tenant: str, workplace: Workplace) -> Estimate:
+def estimated(config: dict[str, Any], tenant: str, services: ExportServices) -> Estimate:
     """What the order would be; refuses what its plan would refuse."""
-    settings = workplace.settings
-    scope, catalog = TenantScope(tenant_id=tenant), open_catalog(settings)
-    with closing(ControlDatabase(settings.require_control_url())) as control:
-        return estimate_export(
-            config,
-            scope,
-            catalog,
-            source=open_source(settings.require_source_url(), catalog, settings.decoder),
-            measures=MeasureStore(control),
-            kept=lambda origin: find_kept(origin, scope, catalog, RequestStore(control), open_object_store(settings)),
-        )
+    scope, catalog = TenantScope(tenant_id=tenant), services.catalog
+    return estimate_export(
+        config,
+        scope,
+        catalog,
+        source=services.source,
+        measures=services.measures,
+        kept=lambda origin: find_kept(origin, scope, catalog, services.requests, services.store),
+    )
 
 
 def _tell(found: Estimate) -> None:

@@ -54,8 +54,9 @@ from export_pipelines.core.access import Action, Role
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
-from export_pipelines.pipeline.assembly import open_box, open_catalog
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.scheduling import Preset, check_schedule, preset_config
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
@@ -166,8 +167,8 @@ def update(
     as_json: AsJson = False,
 ) -> None:
     """Change when and how it recurs. What is not given stays, and so do its owner and what it exports."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         kept = store.get(schedule_id, lock=True)
         order = schedule_order(
             kept,
@@ -187,9 +188,9 @@ def update(
             pause_after=pause_after,
         )
         role = Role(kept.owner_role) if kept.owner_role else None
-        draft = _checked(order, kept.config, kept.tenant_id, settings, role)
+        draft = _checked(order, kept.config, kept.tenant_id, services, role)
         saved = store.update(schedule_id, draft, owner=kept.owner, owner_role=role)
-        _record(control, Action.UPDATE_SCHEDULE, saved)
+        _record(services.control, Action.UPDATE_SCHEDULE, saved)
         _say(saved, as_json=as_json)
 
 
@@ -200,8 +201,8 @@ def list_schedules(
     as_json: AsJson = False,
 ) -> None:
     """Newest first."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
-        found, _ = _store(settings, control).page(tenant_id=tenant, limit=limit)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        found, _ = _store(services).page(tenant_id=tenant, limit=limit)
         if as_json:
             output.say_json([_told(schedule) for schedule in found])
             return
@@ -219,8 +220,8 @@ def list_schedules(
 @app.command()
 def show(schedule_id: ScheduleId, as_json: AsJson = False) -> None:
     """One schedule with its next five fires."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
-        told = _told(_store(settings, control).get(schedule_id))
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        told = _told(_store(services).get(schedule_id))
         if as_json:
             output.say_json(told)
             return
@@ -232,9 +233,9 @@ def show(schedule_id: ScheduleId, as_json: AsJson = False) -> None:
 @app.command()
 def pause(schedule_id: ScheduleId) -> None:
     """It fires no more until it is resumed."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        paused = _store(settings, control).pause(schedule_id, reason=f"paused by {shell_user()}")
-        _record(control, Action.PAUSE_SCHEDULE, paused)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        paused = _store(services).pause(schedule_id, reason=f"paused by {shell_user()}")
+        _record(services.control, Action.PAUSE_SCHEDULE, paused)
         output.say("paused")
 
 
@@ -244,52 +245,53 @@ def resume(
     catch_up: Annotated[bool, typer.Option(help="Leave what was missed to its catch-up policy.")] = False,
 ) -> None:
     """Go on, from now unless said otherwise."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         resumed = store.resume(schedule_id, now=dt.datetime.now(dt.UTC), catch_up=catch_up)
-        _record(control, Action.RESUME_SCHEDULE, resumed)
+        _record(services.control, Action.RESUME_SCHEDULE, resumed)
         output.say(f"active; fires {resumed.next_fire_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
 def run(schedule_id: ScheduleId) -> None:
     """An export as if it fired now; the daemon of `up` runs it."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         request_id = store.run_now(
             schedule_id, now=dt.datetime.now(dt.UTC), requested_by=shell_user(), requested_role=None
         )
-        _record(control, Action.RUN_SCHEDULE, store.get(schedule_id), {"job": request_id})
+        _record(services.control, Action.RUN_SCHEDULE, store.get(schedule_id), {"job": request_id})
         output.say(request_id)
 
 
 @app.command()
 def delete(schedule_id: ScheduleId) -> None:
     """It fires no more; exports that it made stay."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        _record(control, Action.DELETE_SCHEDULE, _store(settings, control).delete(schedule_id))
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        _record(services.control, Action.DELETE_SCHEDULE, _store(services).delete(schedule_id))
         output.say("deleted")
 
 
 def _checked(
-    order: ScheduleOrder, config: dict[str, Any], tenant_id: str, settings: Settings, role: Role | None
+    order: ScheduleOrder, config: dict[str, Any], tenant_id: str, services: ExportServices, role: Role | None
 ) -> ScheduleDraft:
     return check_schedule(
         order,
         config,
         TenantScope(tenant_id=tenant_id),
-        open_catalog(settings),
+        services.catalog,
         role=role,
         now=dt.datetime.now(dt.UTC),
-        least_gap=settings.schedule_least_gap,
+        least_gap=services.settings.schedule_least_gap,
     )
 
 
 def _save(order: ScheduleOrder, config: dict[str, Any], tenant: str, settings: Settings) -> Schedule:
-    draft = _checked(order, config, tenant, settings, None)
-    with at_work(settings) as (workplace, control), control.transaction():
-        made = _store(workplace, control).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
-        _record(control, Action.CREATE_SCHEDULE, made)
+    with open_services(settings) as unprepared:  # refused before an embedded server is started for it
+        draft = _checked(order, config, tenant, unprepared, None)
+    with at_work(settings) as services, services.control.transaction():
+        made = _store(services).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
+        _record(services.control, Action.CREATE_SCHEDULE, made)
     return made
 
 
@@ -302,8 +304,8 @@ def _say(schedule: Schedule, *, as_json: bool) -> None:
         output.err.print(output.plain(f"fires {fire:%Y-%m-%d %H:%M} UTC"))
 
 
-def _store(settings: Settings, control: Control) -> ScheduleStore:
-    return ScheduleStore(control, open_box(settings), late_after=settings.schedule_late_after)
+def _store(services: ExportServices) -> ScheduleStore:
+    return ScheduleStore(services.control, services.secrets, late_after=services.settings.schedule_late_after)
 
 
 def _record(control: Control, action: Action, schedule: Schedule, detail: dict[str, Any] | None = None) -> None:

@@ -146,7 +146,7 @@ def test_a_control_database_that_does_not_answer_makes_the_api_unavailable(tmp_p
         services = api.app.state.services
         pool = ControlPool(settings.require_api_url())
         pool._pool.timeout = 0.2  # nobody waits that long for a refused connection
-        api.app.state.services = replace(services, pool=pool)
+        api.app.state.services = services.having(pool=pool)
         pool.open()
         try:
             answer = api.ask("", "GET", "/readyz")
