@@ -7,29 +7,8 @@ from typing import Any
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work
-from export_pipelines.commands.ordering import (
-    Aggregates,
-    AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Fields,
-    Filters,
-    Format,
-    From,
-    IncludeDeleted,
-    MaxSize,
-    Modules,
-    Options,
-    Recipients,
-    Split,
-    Tables,
-    Tenant,
-    Title,
-    To,
-    export_order,
-    require_tenant_id,
-)
+from export_pipelines.commands.expanding import expanded
+from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, require_tenant_id
 from export_pipelines.core.estimating import Estimate, TableEstimate
 from export_pipelines.core.model import TenantScope
 from export_pipelines.packaging.omissions import account, notable
@@ -39,51 +18,14 @@ from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import load_settings
 
 
-def estimate(
-    tenant: Tenant,
-    format_: Format,
-    tables: Tables = "",
-    module: Modules = None,
-    from_: From = None,
-    to: To = None,
-    fields: Fields = None,
-    filter_: Filters = None,
-    aggregate: Aggregates = None,
-    compression: Compression = "none",
-    split: Split = None,
-    max_size_mb: MaxSize = None,
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    option: Options = None,
-    name: Title = "",
-    email: Email = None,
-    include_deleted: IncludeDeleted = False,
-    as_json: AsJson = False,
-) -> None:
-    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported.
+@expanded(required=("format_",))
+def estimate(tenant: Tenant, options: OrderOptions, as_json: AsJson = False) -> None:
+    """Estimate what `export` with the same options would be: rows, size, time, personal data. Nothing is exported.
 
-    Rows that would be left out are counted where that takes milliseconds, else they are the planner's estimate.
+    Rows that would be left out are counted where that takes milliseconds; otherwise they are the planner's estimate.
     """
     with output.reported(as_json=as_json):
-        # Which password it will be does not matter here, so none is asked for.
-        password = {} if recipient else {"password": {"sealed": True}}
-        config = export_order(
-            tables=tables,
-            modules=module,
-            format_=format_,
-            dates=(from_, to),
-            fields=fields,
-            filters=filter_,
-            aggregates=aggregate,
-            compression=compression,
-            split=split,
-            max_size_mb=max_size_mb,
-            encryption={"method": encrypt, "recipients": recipient or [], **password} if encrypt else None,
-            option=option,
-            name=name,
-            email=email,
-            include_deleted=include_deleted,
-        )
+        config = new_order(options, None)  # which password it will be does not matter here
         require_tenant_id(tenant)
         with at_work(load_settings()) as services:
             found = estimated(config, tenant, services)

@@ -13,32 +13,9 @@ import typer
 from export_pipelines.commands import output
 from export_pipelines.commands.control import record
 from export_pipelines.commands.estimates import estimated
+from export_pipelines.commands.expanding import expanded
 from export_pipelines.commands.local_run import run_here
-from export_pipelines.commands.ordering import (
-    Aggregates,
-    AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Fields,
-    Filters,
-    Format,
-    From,
-    IncludeDeleted,
-    MaxSize,
-    Modules,
-    Options,
-    Recipients,
-    Split,
-    Tables,
-    Tenant,
-    Title,
-    To,
-    encryption,
-    export_order,
-    require_tenant_id,
-)
-from export_pipelines.commands.passwords import PasswordFile
+from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, require_tenant_id
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
@@ -56,49 +33,15 @@ from export_pipelines.stores.requests import ExportRequest
 _COPY_BYTES = 1 << 20
 
 
-def export(
-    tenant: Tenant,
-    format_: Format,
-    tables: Tables = "",
-    module: Modules = None,
-    from_: From = None,
-    to: To = None,
-    fields: Fields = None,
-    filter_: Filters = None,
-    aggregate: Aggregates = None,
-    compression: Compression = "none",
-    split: Split = None,
-    max_size_mb: MaxSize = None,
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    password_file: PasswordFile = None,
-    option: Options = None,
-    name: Title = "",
-    email: Email = None,
-    include_deleted: IncludeDeleted = False,
-    output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
-    as_json: AsJson = False,
-) -> None:
+Folder = Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")]
+
+
+@expanded(required=("format_",))
+def export(tenant: Tenant, options: OrderOptions, output_: Folder = None, as_json: AsJson = False) -> None:
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
-        config = export_order(
-            tables=tables,
-            modules=module,
-            format_=format_,
-            dates=(from_, to),
-            fields=fields,
-            filters=filter_,
-            aggregates=aggregate,
-            compression=compression,
-            split=split,
-            max_size_mb=max_size_mb,
-            encryption=encryption(encrypt, recipient or [], password_file, settings),
-            option=option,
-            name=name,
-            email=email,
-            include_deleted=include_deleted,
-        )
+        config = new_order(options, settings)
         require_tenant_id(tenant)
         check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
         carry_out(config, tenant, output_, settings, as_json=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -12,44 +12,16 @@ from rich.table import Table as Grid
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work, record, shell_user
+from export_pipelines.commands.expanding import expanded
 from export_pipelines.commands.ordering import (
-    Aggregates,
     AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Fields,
-    Filters,
-    Format,
-    IncludeDeleted,
-    MaxSize,
-    Modules,
-    Options,
-    Recipients,
-    Split,
-    Tables,
+    OrderOptions,
     Tenant,
-    encryption,
-    export_order,
+    changed_order,
+    new_order,
     require_tenant_id,
 )
-from export_pipelines.commands.passwords import PasswordFile
-from export_pipelines.commands.recurring import (
-    CronText,
-    Day,
-    Jitter,
-    KeepDays,
-    MakeUp,
-    Often,
-    PauseAfter,
-    Since,
-    Time,
-    Timezone,
-    Until,
-    Whole,
-    WindowWord,
-    schedule_order,
-)
+from export_pipelines.commands.recurring import RecurrenceOptions, schedule_order
 from export_pipelines.core.access import Action, Role
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
@@ -65,130 +37,58 @@ app = typer.Typer(
     no_args_is_help=True, help="Exports that recur: save, change, look at, pause, resume, run and delete them."
 )
 
-ScheduleId = Annotated[str, typer.Argument(help="Id of the schedule.")]
+ScheduleId = Annotated[str, typer.Argument(help="ID of the schedule.")]
+
+
+_PERIOD = ("from_", "to")  # a schedule has a window instead
+_NAME = ("name",)  # the schedule's
 
 
 @app.command()
+@expanded(without=(*_PERIOD, *_NAME), defaults={"format_": "csv"})
 def create(
     tenant: Tenant,
-    name: Annotated[str, typer.Option(help="What it is called.")],
-    tables: Tables = "",
-    format_: Format = "csv",
-    cron: CronText = None,
-    frequency: Often = None,
-    day: Day = None,
-    time: Time = None,
-    timezone: Timezone = None,
-    window: WindowWord = None,
-    since: Since = None,
-    until: Until = None,
-    whole: Whole = None,
-    catch_up: MakeUp = None,
-    jitter_seconds: Jitter = None,
-    keep_days: KeepDays = None,
-    pause_after: PauseAfter = None,
-    preset: Annotated[Preset | None, typer.Option(help="Instead of tables; needs --encrypt.")] = None,
-    module: Modules = None,
-    fields: Fields = None,
-    filter_: Filters = None,
-    aggregate: Aggregates = None,
-    compression: Compression = "none",
-    split: Split = None,
-    max_size_mb: MaxSize = None,
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    password_file: PasswordFile = None,
-    option: Options = None,
-    email: Email = None,
-    include_deleted: IncludeDeleted = False,
+    name: Annotated[str, typer.Option(help="Name of the schedule and title of its exports.")],
+    recurrence: RecurrenceOptions,
+    options: OrderOptions,
+    preset: Annotated[Preset | None, typer.Option(help="In place of tables; needs --encrypt.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Save a schedule; the daemon of `up` makes an export of each of its fires."""
+    """Save a schedule; the daemon of `up` makes an export each time it fires."""
     with output.reported(as_json=as_json):
         settings = load_settings()
         require_tenant_id(tenant)
-        order = schedule_order(
-            name=name,
-            cron=cron,
-            frequency=frequency or (Frequency.DAILY if preset and not cron else None),
-            day=day,
-            time=time,
-            timezone=timezone,
-            window=window,
-            since=since,
-            until=until,
-            whole=whole,
-            catch_up=catch_up,
-            jitter_seconds=jitter_seconds,
-            keep_days=keep_days,
-            pause_after=pause_after,
-        )
-        sealing = encryption(encrypt, recipient or [], password_file, settings)
+        if preset is not None and recurrence.cron is None and recurrence.frequency is None:
+            recurrence = replace(recurrence, frequency=Frequency.DAILY)
+        order = schedule_order(recurrence, name=name)
         if preset is not None:
+            sealing = options.product.encryption.given(settings).get("encryption")
             config = preset_config(preset, sealing, open_catalog(settings), None)
         else:
-            config = export_order(
-                tables=tables,
-                modules=module,
-                format_=format_,
-                dates=(None, None),
-                fields=fields,
-                filters=filter_,
-                aggregates=aggregate,
-                compression=compression,
-                split=split,
-                max_size_mb=max_size_mb,
-                encryption=sealing,
-                option=option,
-                name=name,
-                email=email,
-                include_deleted=include_deleted,
-            )
+            config = {"format": "csv", **new_order(options, settings), "name": name}
         _say(_save(order, config, tenant, settings), as_json=as_json)
 
 
 @app.command()
+@expanded(without=(*_PERIOD, *_NAME), changes=True)
 def update(
     schedule_id: ScheduleId,
-    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
-    cron: CronText = None,
-    frequency: Often = None,
-    day: Day = None,
-    time: Time = None,
-    timezone: Timezone = None,
-    window: WindowWord = None,
-    since: Since = None,
-    until: Until = None,
-    whole: Whole = None,
-    catch_up: MakeUp = None,
-    jitter_seconds: Jitter = None,
-    keep_days: KeepDays = None,
-    pause_after: PauseAfter = None,
+    recurrence: RecurrenceOptions,
+    options: OrderOptions,
+    name: Annotated[str | None, typer.Option(help="Name of the schedule.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change when and how it recurs. What is not given stays, and so do its owner and what it exports."""
+    """Change a schedule. What is not given stays as it is, and so does its owner.
+
+    Tables, columns and rows are one choice: to change some of it, give --tables or --module and all the rest.
+    """
     with output.reported(as_json=as_json), at_work(load_settings()) as services, services.control.transaction():
         store = _store(services)
         kept = store.get(schedule_id, lock=True)
-        order = schedule_order(
-            kept,
-            name=name,
-            cron=cron,
-            frequency=frequency,
-            day=day,
-            time=time,
-            timezone=timezone,
-            window=window,
-            since=since,
-            until=until,
-            whole=whole,
-            catch_up=catch_up,
-            jitter_seconds=jitter_seconds,
-            keep_days=keep_days,
-            pause_after=pause_after,
-        )
+        order = schedule_order(recurrence, name=name, kept=kept)
         role = Role(kept.owner_role) if kept.owner_role else None
-        draft = _checked(order, kept.config, kept.tenant_id, services, role)
+        config = changed_order(kept.config, options, services.settings)
+        draft = _checked(order, config, kept.tenant_id, services, role)
         saved = store.update(schedule_id, draft, owner=kept.owner, owner_role=role)
         _record(services.control, Action.UPDATE_SCHEDULE, saved)
         _say(saved, as_json=as_json)

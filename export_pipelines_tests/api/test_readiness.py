@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,8 @@ def api(migrated: str, control: ControlDatabase, tmp_path: Path) -> Iterator[Ins
     settings = Settings(EXPORT_CONTROL_URL=migrated, EXPORT_HOME=tmp_path)
     with inside(settings, {}) as found:
         services = found.app.state.services
-        found.app.state.services = replace(
-            services, store_probe=Probe(lambda: probe_store(services.store), fresh_seconds=0)
-        )
+        unbuffered = Probe(lambda: probe_store(services.store), fresh_seconds=0)
+        found.app.state.services = services.having(store_probe=unbuffered)
         yield found
 
 
