@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast, overload, runtime_checkable
 
@@ -103,14 +103,14 @@ class Services:
         return self
 
     def close(self) -> None:
-        """Close what was opened, the newest first; what is used again is opened again."""
+        """Close what was opened, the newest first and each whatever becomes of the others; use opens it again."""
         if self._original is not None:
             self._original.close()
-        with self._lock:
-            while self._opened:
-                _, opened = self._opened.popitem()
+        with self._lock, ExitStack() as stack:
+            for opened in self._opened.values():
                 if isinstance(opened, Closeable):
-                    opened.close()
+                    stack.callback(opened.close)
+            self._opened.clear()
 
     def __enter__(self) -> Self:
         return self

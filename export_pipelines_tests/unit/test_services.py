@@ -86,6 +86,18 @@ def test_what_was_opened_is_closed_once_the_newest_first_and_can_be_opened_again
     assert toys.opened == ["first", "third", "first"]
 
 
+def test_a_part_that_cannot_be_closed_leaves_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    toys = Toys(Settings())
+
+    def broken() -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(toys.third, "close", broken)
+    with pytest.raises(OSError, match="gone"):
+        toys.close()
+    assert toys.closed == ["first"]
+
+
 def test_what_was_given_stays_its_givers_to_close() -> None:
     closed: list[str] = []
     given = Connection("given", closed)
