@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import api_tables
 import fidelity_tables
@@ -18,6 +18,7 @@ import meanings
 import picture
 import samples_of_kinds
 import typer
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -39,6 +40,7 @@ from export_pipelines.core.measures import Measure
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
+from export_pipelines.settings.values import Unit
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -80,14 +82,41 @@ def grid(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 # Settings -----------------------------------------------------------------------------------------------------------
 
 
-def settings_table() -> str:
-    rows = []
-    described = _described(Settings.model_fields, meanings.SETTINGS)
-    for name, field in Settings.model_fields.items():
-        alias: Any = field.validation_alias
-        secret = " Secret." if SecretStr in (field.annotation, *get_args(field.annotation)) else ""
-        rows.append((f"`{alias.choices[0]}`", _default(field), described[name] + secret))
-    return grid(("Variable", "Default", "Meaning"), rows)
+def settings_tables() -> str:
+    """A table for each group."""
+    parts = []
+    for group in Settings.groups():
+        rows = []
+        for name, field in group.model_fields.items():
+            if not field.description:
+                raise SystemExit(f"the setting {name} has no description")
+            alias: Any = field.validation_alias
+            secret = " Secret." if SecretStr in (field.annotation, *get_args(field.annotation)) else ""
+            rows.append((f"`{alias.choices[0]}`", _default(field), _allowed(field), field.description + secret))
+        heading = (group.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"### {heading}\n\n{grid(('Variable', 'Default', 'Values', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Words, bounds and unit of a setting."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    if words:
+        return ", ".join(f"`{word}`" for word in words)
+    if bool in kinds:
+        return "`true`, `false`"
+    least = next((f"{bound.ge:,}" for bound in field.metadata if isinstance(bound, Ge)), None)
+    above = next((f"{bound.gt:,}" for bound in field.metadata if isinstance(bound, Gt)), None)
+    most = next((f"{bound.le:,}" for bound in field.metadata if isinstance(bound, Le)), None)
+    if above is not None:
+        bounds = f"above {above}" if most is None else f"above {above}, to {most}"
+    elif least is not None:
+        bounds = f"{least} or more" if most is None else f"{least} to {most}"
+    else:
+        bounds = ""
+    units = [found.name for found in field.metadata if isinstance(found, Unit)]
+    return " ".join(word for word in (bounds, *units) if word)
 
 
 def _described(fields: Mapping[str, FieldInfo], extra: Mapping[str, str]) -> dict[str, str]:
@@ -160,6 +189,8 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
     else:
         name = ", ".join(f"`{spelling}`" for spelling in (*parameter.opts, *parameter.secondary_opts))
     value = parameter.default
+    said = getattr(parameter, "show_default", None)  # what the command does without it, in words
+    value = said if isinstance(said, str) else value
     shown = "" if value in (None, False, "", ()) or not isinstance(value, str | int) else f"`{value}`"
     meaning = parameter.help or "How many at most."
     if getattr(parameter, "envvar", None):
@@ -233,7 +264,7 @@ def _fields(models: Sequence[type[BaseModel]], meant: Mapping[str, str]) -> str:
 
 
 _PARTS: dict[str, Callable[[], str]] = {
-    "settings": settings_table,
+    "settings": settings_tables,
     "formats": formats_table,
     "options": options_table,
     "compressions": compressions_table,

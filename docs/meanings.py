@@ -5,31 +5,6 @@
 
 from __future__ import annotations
 
-SETTINGS = {
-    "s3_region": "Region of the bucket; with an endpoint `us-east-1` unless set.",
-    "s3_secret_access_key": "Goes with `S3_ACCESS_KEY_ID`.",
-    "s3_sse_kms_key_id": "Key for `S3_SSE=aws:kms`; default: the bucket's.",
-    "smtp_port": "587 for STARTTLS, 465 for TLS.",
-    "smtp_user": "Unset: no login.",
-    "smtp_password": "Goes with `SMTP_USER`.",
-    "smtp_security": "`none` together with a user is refused unless the server is on this machine.",
-    "from_email": "Sender's address.",
-    "from_name": "Sender's name.",
-    "api_port": "Download pages. `up` takes the next free port when it is taken.",
-    "ui_port": "Dagster's UI. `up` takes the next free port when it is taken.",
-    "api_max_connections": "Open connections to an API process; a few more are there for health checks. "
-    "Each may take two file descriptors.",
-    "api_connections_per_address": "Of these by one client address (a /64 in IPv6), and calls at work for one. "
-    "A trusted proxy may have any number.",
-    "api_max_header_bytes": "Most bytes of a call's request target and header fields.",
-    "api_header_timeout": "Seconds in which the head of a call has to arrive.",
-    "api_body_timeout": "Seconds in which the body of a call has to arrive after its head.",
-    "api_write_timeout": "Seconds in which a client has to read another 64 KiB of an answer; else it is cut off.",
-    "jwt_user_claim": "Claim with the user.",
-    "jwt_role_claim": "Claim with the role.",
-    "heartbeat_seconds": "How often a run writes its progress and asks whether it should stop.",
-}
-
 CATALOG = {
     "Catalog.version": "Version of this file's shape.",
     "Catalog.name": "Of the catalog; first part of asset keys and lake folders.",

@@ -14,11 +14,10 @@ from pathlib import Path
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import SharedSnapshot, SnapshotInfo, TenantScope
 from export_pipelines.core.planning import plan_export
-from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.extract.stage import stage_tables
 from export_pipelines.pipeline.publish.package import assemble_package
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.pipeline.verification.validate import validate_files
 from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.settings import load_settings
@@ -64,9 +63,9 @@ def main() -> None:
     os.umask(order["umask"])
     info = SnapshotInfo(**{**order["info"], "taken_at": dt.datetime.fromisoformat(order["info"]["taken_at"])})
     join = SharedSnapshot(exported_id=order["exported_id"], info=info)
-    with export_resource(load_settings()).process_config_and_initialize_cm() as opened:
+    with open_services(load_settings()) as services:
         made = {
-            request_id: make_package(opened.services, order["tenant"], request_id, config, join)
+            request_id: make_package(services, order["tenant"], request_id, config, join)
             for request_id, config in order["requests"].items()
         }
     json.dump(made, sys.stdout)

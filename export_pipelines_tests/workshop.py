@@ -12,18 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from dagster import DagsterInstance, Definitions, ExecuteInProcessResult, build_resources
+from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import TenantScope
 from export_pipelines.definitions import build_defs
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.export import run_export
 from export_pipelines.pipeline.planning.runs import job_name, run_config, run_tags
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings
 from export_pipelines.stores.requests import ExportRequest
 
@@ -75,8 +74,8 @@ class Workshop:
 
         What Dagster adds is for `run_job`, which takes half a second more.
         """
-        with build_resources({"export": export_resource(self.settings)}, self.instance) as opened, suppress(Exception):
-            run_export(request_id, opened.export.services)
+        with open_services(self.settings) as services, suppress(Exception):
+            run_export(request_id, services)
 
     def run_job(self, request_id: str, **tags: str) -> ExecuteInProcessResult:
         """Run the request's job of Dagster in this process, as the CLI does."""
@@ -142,11 +141,8 @@ def make_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterato
     before = {name: os.environ.get(name) for name in secrets}
     os.environ.update(secrets)  # EnvVar resources read them when a run starts
     try:
-        with (
-            _ephemeral_instance(settings.home) as instance,
-            build_resources({"export": export_resource(settings)}, instance) as opened,
-        ):
-            yield Workshop(settings=settings, catalog=catalog, services=opened.export.services, instance=instance)
+        with _ephemeral_instance(settings.home) as instance, open_services(settings) as services:
+            yield Workshop(settings=settings, catalog=catalog, services=services, instance=instance)
     finally:
         for name, value in before.items():
             if value is None:

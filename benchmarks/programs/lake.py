@@ -59,7 +59,9 @@ def _month(catalog: Catalog, number: int) -> dt.date:
 def materialize(services: ExportServices, tables: list[str], tenants: tuple[str, ...], months: list[dt.date]) -> None:
     """One writer for each table, one snapshot for each tenant in it, as in a run of an asset."""
     for name in tables:
-        with writing_lake(services.catalog, services.store, run_id=f"bench-{name}", scratch=services.scratch) as writer:
+        with writing_lake(
+            services.catalog, services.store, run_id=f"bench-{name}", scratch=services.settings.scratch
+        ) as writer:
             for tenant in tenants:
                 scope = TenantScope(tenant_id=tenant)
                 with services.source.snapshot(scope) as snapshot:

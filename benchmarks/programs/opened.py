@@ -13,8 +13,7 @@ from typing import Any
 from benchmarks.measuring import own_peak_bytes
 from export_pipelines.core.errors import ExportError
 from export_pipelines.embedded.workplace import Workplace, prepared
-from export_pipelines.orchestration.resources import export_resource
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import load_settings
 
 STORED = ("objects", "scratch")
@@ -35,8 +34,8 @@ def workplace() -> Iterator[Workplace]:
 @contextmanager
 def opened_services(found: Workplace) -> Iterator[ExportServices]:
     """The parts a run works with, as the Dagster resource opens them."""
-    with export_resource(found.settings).process_config_and_initialize_cm() as resource:
-        yield resource.services
+    with open_services(found.settings) as services:
+        yield services
 
 
 def answer(**figures: Any) -> None:

@@ -31,7 +31,7 @@ from export_pipelines.api import (
 from export_pipelines.api.problems import add_handlers
 from export_pipelines.api.proxies import TrustedProxies
 from export_pipelines.api.request_middleware import RequestMiddleware
-from export_pipelines.api.services import open_services
+from export_pipelines.api.services import open_api_services
 from export_pipelines.logs import configure_logs
 from export_pipelines.settings import Settings, load_settings
 
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_logs(as_json=True)
     logging.getLogger("uvicorn.access").disabled = True  # its lines would hold tokens; `boundary` writes ours
     settings = settings or load_settings()
-    services = open_services(settings)
+    services = open_api_services(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

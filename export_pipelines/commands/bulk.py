@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,21 +12,16 @@ from pydantic import ValidationError
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import open_control
-from export_pipelines.commands.exports import run_request
+from export_pipelines.commands.expanding import expanded
+from export_pipelines.commands.exports import Folder, run_request
 from export_pipelines.commands.ordering import (
+    UNSAID,
     AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Options,
-    Recipients,
+    ProductOptions,
     Tenant,
-    Title,
-    encryption,
-    format_option,
     require_tenant_id,
+    table_names,
 )
-from export_pipelines.commands.passwords import PasswordFile
 from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.configuration import MAX_PARALLEL_JOBS, explain
 from export_pipelines.core.errors import RequestRejected
@@ -52,48 +46,41 @@ class By(StrEnum):
     WEEK = "week"
 
 
+@expanded(defaults={"format_": "csv, ndjson for audit"})
 def bulk(
     tenant: Tenant,
     type_: Annotated[Type, typer.Option("--type", help="What kind of package.")],
-    tables: Annotated[str, typer.Option(help="Tables, separated by commas; default: all.")] = "",
-    format_: Annotated[str, typer.Option("--format", help="Default: csv, of an audit ndjson.")] = "",
+    product: ProductOptions,
+    tables: Annotated[str, typer.Option(help="Tables, separated by commas.", show_default="all")] = "",
     include_deleted: Annotated[
-        bool | None, typer.Option(help="Also rows that are marked as deleted; so unless --no-include-deleted.")
+        bool | None,
+        typer.Option(help="Include rows that are marked as deleted.", show_default="include-deleted"),
     ] = None,
     parallel_jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_PARALLEL_JOBS, help="Tables that are read at the same time; default: 1."),
+        typer.Option(min=1, max=MAX_PARALLEL_JOBS, help="Tables to read at the same time.", show_default="1"),
     ] = None,
-    by: Annotated[By, typer.Option(help="A file for each table, or for each month or week of it.")] = By.TABLE,
+    by: Annotated[By, typer.Option(help="One file per table, or one per month or week of it.")] = By.TABLE,
     point_in_time: Annotated[
         str | None, typer.Option(help="full_backup: as materialised at or before this instant.")
     ] = None,
-    compression: Compression = "none",
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    password_file: PasswordFile = None,
-    option: Options = None,
-    name: Title = "",
-    email: Email = None,
-    output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
+    output_: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Export whole tables, with what restores them elsewhere, or what the service did for a tenant; in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
         wanted = {
+            **UNSAID,
+            "format": (),
+            **product.given(settings),
             "export_type": type_.value,
-            "name": name,
-            "tables": [table.strip() for table in tables.split(",") if table.strip()] or None,
+            "tables": table_names(tables) or None,
             "include_deleted": include_deleted,
             "point_in_time": point_in_time,
-            "format": format_ or (),
-            "options": dict(format_option(text) for text in option or []),
             "partitioning": {"by": by.value, "parallel_jobs": parallel_jobs},
-            "compression": compression,
-            "encryption": encryption(encrypt, recipient or [], password_file, settings),
-            "delivery": [{"method": "email", "recipients": email}] if email else [],
         }
+        del wanted["split_files"]  # `partitioning` here
         (config,) = _order(wanted).configurations()
         require_tenant_id(tenant)
         check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started

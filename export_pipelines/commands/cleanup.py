@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from export_pipelines.commands import output
-from export_pipelines.commands.control import at_work as opened
-from export_pipelines.commands.control import record
+from export_pipelines.commands.control import at_work, record
 from export_pipelines.core.access import Action
 from export_pipelines.embedded.workplace import prepared
-from export_pipelines.pipeline.assembly import open_object_store, open_requests
 from export_pipelines.pipeline.publish.removal import remove_unremoved
+from export_pipelines.pipeline.services import open_services
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.retention import MOST_DAYS, Held, Older, RetentionStore
@@ -31,14 +30,14 @@ def clean_up(
     as_json: AsJson = False,
 ) -> None:
     """Let old exports expire before their time and remove their files; the history keeps a line of each."""
-    with output.reported(as_json=as_json), opened(load_settings()) as (settings, control):
-        retention = RetentionStore(control)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        retention = services.retention
         older = Older.than(older_than_days, tenant_id=tenant, keep_scheduled=keep_scheduled)
         if dry_run:
             gone, removed = retention.older(older), None
         else:
-            gone = _expired(older, retention, control)
-            removed = remove_unremoved(retention, open_requests(settings, control), open_object_store(settings))
+            gone = _expired(older, retention, services.control)
+            removed = remove_unremoved(retention, services.requests, services.store)
         if as_json:
             freed = asdict(removed) if removed else None
             output.say_json({"exports_deleted": gone.exports, "package_bytes": gone.size_bytes, "removed": freed})
@@ -71,16 +70,12 @@ def sweep(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Remove what killed processes and given up attempts left in the object store and in the service's tables."""
     with output.reported(as_json=as_json), prepared(load_settings()) as workplace:
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        from dagster import DagsterInstance, build_resources
+        from dagster import DagsterInstance
 
-        from export_pipelines.orchestration.resources import export_resource
         from export_pipelines.orchestration.run_history import sweep_all
 
-        with (
-            DagsterInstance.get() as instance,
-            build_resources({"export": export_resource(workplace.settings)}, instance) as opened,
-        ):
-            swept = sweep_all(opened.export.services, instance, dry_run=dry_run)
+        with DagsterInstance.get() as instance, open_services(workplace.settings) as services:
+            swept = sweep_all(services, instance, dry_run=dry_run)
         if as_json:
             output.say_json(swept.as_dict())
             return

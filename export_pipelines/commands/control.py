@@ -1,4 +1,4 @@
-"""The control database as commands use it: opened for a while, and with a note in the audit log of what they did."""
+"""The service as commands use it: opened for a while, and with a note in the audit log of what they did."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pwd
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.embedded.workplace import prepared
@@ -14,20 +14,26 @@ from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.control import Control, ControlDatabase
 
+if TYPE_CHECKING:
+    from export_pipelines.pipeline.services import ExportServices
+
 
 @contextmanager
-def at_work(settings: Settings) -> Iterator[tuple[Settings, ControlDatabase]]:
-    """Settings with every URL known, and the control database; an embedded server stops at the end."""
-    with (
-        prepared(settings) as workplace,
-        closing(ControlDatabase(workplace.settings.require_control_url())) as control,
-    ):
-        yield workplace.settings, control
+def at_work(settings: Settings) -> Iterator[ExportServices]:
+    """The services with every URL known; an embedded server stops at the end."""
+    from export_pipelines.pipeline.services import open_services  # late, see below
+
+    with prepared(settings) as workplace, open_services(workplace.settings) as services:
+        yield services
 
 
 @contextmanager
 def open_control() -> Iterator[ControlDatabase]:
-    with at_work(load_settings()) as (_, control):
+    """The control database alone: what else services are made of takes half a second to import."""
+    with (
+        prepared(load_settings()) as workplace,
+        closing(ControlDatabase(workplace.settings.require_control_url())) as control,
+    ):
         yield control
 
 

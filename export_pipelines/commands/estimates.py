@@ -2,95 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from export_pipelines.commands import output
-from export_pipelines.commands.ordering import (
-    Aggregates,
-    AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Fields,
-    Filters,
-    Format,
-    From,
-    IncludeDeleted,
-    MaxSize,
-    Modules,
-    Options,
-    Recipients,
-    Split,
-    Tables,
-    Tenant,
-    Title,
-    To,
-    export_order,
-    require_tenant_id,
-)
+from export_pipelines.commands.control import at_work
+from export_pipelines.commands.expanding import expanded
+from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, require_tenant_id
 from export_pipelines.core.estimating import Estimate, TableEstimate
 from export_pipelines.core.model import TenantScope
-from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
-from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
 from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
 from export_pipelines.pipeline.planning.estimate import estimate_export
+from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import load_settings
-from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.export_statistics import MeasureStore
-from export_pipelines.stores.requests import RequestStore
 
 
-def estimate(
-    tenant: Tenant,
-    format_: Format,
-    tables: Tables = "",
-    module: Modules = None,
-    from_: From = None,
-    to: To = None,
-    fields: Fields = None,
-    filter_: Filters = None,
-    aggregate: Aggregates = None,
-    compression: Compression = "none",
-    split: Split = None,
-    max_size_mb: MaxSize = None,
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    option: Options = None,
-    name: Title = "",
-    email: Email = None,
-    include_deleted: IncludeDeleted = False,
-    as_json: AsJson = False,
-) -> None:
-    """What `export` with these options would be: rows, size, time, personal data. Nothing is exported.
+@expanded(required=("format_",))
+def estimate(tenant: Tenant, options: OrderOptions, as_json: AsJson = False) -> None:
+    """Estimate what `export` with the same options would be: rows, size, time, personal data. Nothing is exported.
 
-    Rows that would be left out are counted where that takes milliseconds, else they are the planner's estimate.
+    Rows that would be left out are counted where that takes milliseconds; otherwise they are the planner's estimate.
     """
     with output.reported(as_json=as_json):
-        # Which password it will be does not matter here, so none is asked for.
-        password = {} if recipient else {"password": {"sealed": True}}
-        config = export_order(
-            tables=tables,
-            modules=module,
-            format_=format_,
-            dates=(from_, to),
-            fields=fields,
-            filters=filter_,
-            aggregates=aggregate,
-            compression=compression,
-            split=split,
-            max_size_mb=max_size_mb,
-            encryption={"method": encrypt, "recipients": recipient or [], **password} if encrypt else None,
-            option=option,
-            name=name,
-            email=email,
-            include_deleted=include_deleted,
-        )
+        config = new_order(options, None)  # which password it will be does not matter here
         require_tenant_id(tenant)
-        with prepared(load_settings()) as workplace:
-            found = estimated(config, tenant, workplace)
+        with at_work(load_settings()) as services:
+            found = estimated(config, tenant, services)
         if as_json:
             answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
             output.say_json({**answer, "left_out": account(found.omissions)})
@@ -98,21 +36,17 @@ def estimate(
             _tell(found)
 
 
-def estimated(config: dict[str, Any], tenant: str, workplace: Workplace) -> Estimate:
+def estimated(config: dict[str, Any], tenant: str, services: ExportServices) -> Estimate:
     """What the order would be; refuses what its plan would refuse."""
-    settings = workplace.settings
-    scope, catalog = TenantScope(tenant_id=tenant), open_catalog(settings)
-    with closing(ControlDatabase(settings.require_control_url())) as control:
-        return estimate_export(
-            config,
-            scope,
-            catalog,
-            source=open_source(settings.require_source_url(), catalog, settings.decoder),
-            measures=MeasureStore(control),
-            retained=lambda origin: find_retained_stage(
-                origin, scope, catalog, RequestStore(control), open_object_store(settings)
-            ),
-        )
+    scope, catalog = TenantScope(tenant_id=tenant), services.catalog
+    return estimate_export(
+        config,
+        scope,
+        catalog,
+        source=services.source,
+        measures=services.measures,
+        retained=lambda origin: find_retained_stage(origin, scope, catalog, services.requests, services.store),
+    )
 
 
 def _tell(found: Estimate) -> None:

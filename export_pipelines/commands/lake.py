@@ -11,14 +11,13 @@ import typer
 from rich.table import Table as Grid
 
 from export_pipelines.commands import output
+from export_pipelines.commands.control import at_work
 from export_pipelines.core.buckets import bucket_of
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.embedded.workplace import prepared
-from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
+from export_pipelines.core.ports import Source
 from export_pipelines.pipeline.lake.gaps import Gap, find_gaps
 from export_pipelines.settings import load_settings
-from export_pipelines.sources.postgres import PostgresSource
 
 app = typer.Typer(no_args_is_help=True, help="Partitions of tables as they were materialised.")
 
@@ -35,13 +34,11 @@ def missing(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what a backup of a point in time would miss, and the partition keys to ask for in Dagster."""
-    with output.reported(as_json=as_json), prepared(load_settings()) as workplace:
-        settings = workplace.settings
-        catalog = open_catalog(settings)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        catalog = services.catalog
         if table is not None:
             catalog.table(table)
-        source = open_source(settings.require_source_url(), catalog, settings.decoder)
-        found = find_gaps(catalog, open_object_store(settings), _tenants(source, tenant), now=dt.datetime.now(dt.UTC))
+        found = find_gaps(catalog, services.store, _tenants(services.source, tenant), now=dt.datetime.now(dt.UTC))
         gaps = [gap for gap in found if table in (None, gap.table)]
         if as_json:
             output.say_json([asdict(gap) | {"partition_owner": _owner(catalog, gap)} for gap in gaps])
@@ -49,7 +46,7 @@ def missing(
             _say(catalog, gaps)
 
 
-def _tenants(source: PostgresSource, tenant: str | None) -> list[str]:
+def _tenants(source: Source, tenant: str | None) -> list[str]:
     known = source.tenants()
     if tenant is not None and tenant not in known:
         raise RequestRejected(f"{tenant!r} is not among the tenants, spelled as the source has them", field="--tenant")

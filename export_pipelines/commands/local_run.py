@@ -15,13 +15,11 @@ from export_pipelines.commands.control import record
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Estimate
-from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.embedded.workplace import Workplace
-from export_pipelines.pipeline.assembly import open_requests
 from export_pipelines.pipeline.publish.publish import abandon
+from export_pipelines.pipeline.services import ExportServices, open_services
+from export_pipelines.settings import Settings
 from export_pipelines.stores.batches import BatchStore
-from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 
 _POLL_SECONDS = 0.5
@@ -32,8 +30,7 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 def run_here(
     config: dict[str, Any],
     tenant: str,
-    workplace: Workplace,
-    store: ObjectStore,
+    services: ExportServices,
     *,
     estimate: Estimate | None = None,
     quiet: bool,
@@ -44,12 +41,11 @@ def run_here(
     from export_pipelines.definitions import defs
     from export_pipelines.pipeline.planning.runs import job_name, run_config, run_tags
 
-    control = ControlDatabase(workplace.settings.require_control_url())
-    requests = open_requests(workplace.settings, control)
-    request = requests.get(_order(config, tenant, control, requests, estimate))
-    close = partial(_close, request.id, requests, store, control)
+    requests = services.requests
+    request = requests.get(_order(config, tenant, services, estimate))
+    close = partial(_close, request.id, services)
     job = defs.resolve_job_def(job_name(request))
-    with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
+    with DagsterInstance.get() as instance, _watched(request.id, services.settings, quiet=quiet):
         ended = threading.Event()
 
         def run() -> None:
@@ -70,10 +66,9 @@ def run_here(
     return requests.get(request.id)
 
 
-def _order(
-    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate | None
-) -> str:
+def _order(config: dict[str, Any], tenant: str, services: ExportServices, estimate: Estimate | None) -> str:
     """The id of a new request; it is in the audit log, or it is not there."""
+    control = services.control
     bulk = config.get("export_type")
     action = Action.CONVERT if config.get("convert") else Action.BULK if bulk else Action.CREATE
     with control.transaction():
@@ -85,7 +80,7 @@ def _order(
                 export_type=bulk,
                 total_tables=len(estimate.tables) if estimate else 0,
             )
-        request_id = requests.insert(
+        request_id = services.requests.insert(
             tenant_id=tenant,
             config=config,
             requested_by="cli",
@@ -118,8 +113,9 @@ def _until(ended: threading.Event) -> None:
         pass
 
 
-def _close(request_id: str, requests: RequestStore, store: ObjectStore, control: ControlDatabase) -> None:
+def _close(request_id: str, services: ExportServices) -> None:
     """Steps speak for the request; before the first of them, and when nobody waits for them, this does."""
+    requests = services.requests
     request = requests.get(request_id)
     if request.status not in _OPEN:
         return
@@ -129,16 +125,15 @@ def _close(request_id: str, requests: RequestStore, store: ObjectStore, control:
     else:
         message = "the run ended outside of its steps; see its log in Dagster"
         requests.fail(request.id, attempt=attempt, run_id=run_id, error_type="internal", message=message)
-    abandon(request, requests, store, control.exclusively)
+    abandon(request, requests, services.store, services.exclusively)
 
 
 @contextmanager
-def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[None]:
+def _watched(request_id: str, settings: Settings, *, quiet: bool) -> Iterator[None]:
     """A progress bar fed from the request row, as everybody else sees it."""
     if quiet or not output.err.is_terminal:
         yield
         return
-    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
     ended = threading.Event()
     columns = (
         TextColumn("{task.description}"),
@@ -150,14 +145,15 @@ def _watched(request_id: str, workplace: Workplace, *, quiet: bool) -> Iterator[
         bar = bars.add_task("exporting", total=100, rows=0)
 
         def follow() -> None:
-            while not ended.wait(_POLL_SECONDS):
-                seen = requests.get(request_id)
-                bars.update(
-                    bar,
-                    completed=seen.percentage,
-                    rows=seen.rows_processed,
-                    description=seen.current_table or "exporting",
-                )
+            with open_services(settings) as watching:  # a connection of its own, so that nobody waits for it
+                while not ended.wait(_POLL_SECONDS):
+                    seen = watching.requests.get(request_id)
+                    bars.update(
+                        bar,
+                        completed=seen.percentage,
+                        rows=seen.rows_processed,
+                        description=seen.current_table or "exporting",
+                    )
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()

@@ -1,49 +1,65 @@
-"""The options that say when and how an export recurs, and as a `ScheduleOrder`, new or as a change of a kept one."""
+"""The options that say when and how an export recurs, and as a `ScheduleOrder`, new or as a change of a saved one."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import typer
 from pydantic import ValidationError
 
+from export_pipelines.commands.expanding import OptionGroup
 from export_pipelines.core.configuration import explain
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Frequency
 from export_pipelines.core.scheduling import ScheduleOrder
 from export_pipelines.stores.schedules import Schedule
 
-CronText = Annotated[str | None, typer.Option("--cron", help="Five fields, such as '0 2 * * 1-5'.")]
-Often = Annotated[Frequency | None, typer.Option("--frequency", help="Instead of cron.")]
-Day = Annotated[str | None, typer.Option(help="monday to sunday, or 1 to 28, or last.")]
-Time = Annotated[str | None, typer.Option(help="HH:MM.")]
-Timezone = Annotated[str | None, typer.Option(help="Of IANA, such as Europe/Berlin; UTC unless said.")]
-WindowWord = Annotated[
-    str | None,
-    typer.Option(
-        "--window",
-        help="none, previous_day, previous_week, previous_month, last_N_days, since_last_success, fixed.",
-    ),
-]
-Since = Annotated[str | None, typer.Option(help="Where fixed begins, and since_last_success at first.")]
-Until = Annotated[str | None, typer.Option(help="Where fixed ends, not included.")]
-Whole = Annotated[list[str] | None, typer.Option(help="Table that no window limits; repeatable.")]
-MakeUp = Annotated[CatchUp | None, typer.Option("--catch-up", help="What becomes of missed fires; latest unless said.")]
-Jitter = Annotated[int | None, typer.Option("--jitter-seconds", help="Begin up to this much later.")]
-KeepDays = Annotated[int | None, typer.Option(help="How long its exports are kept.")]
-PauseAfter = Annotated[
-    int | None, typer.Option(help="Pause it after so many failures in a row, 0 for never; 5 unless said.")
-]
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrenceOptions(OptionGroup):
+    """When it recurs, which rows each time, and what becomes of failures."""
+
+    panel: ClassVar[str] = "Schedule"
+
+    cron: Annotated[str | None, typer.Option(help="Five fields, such as '0 2 * * 1-5'.")] = None
+    frequency: Annotated[Frequency | None, typer.Option(help="In place of --cron.")] = None
+    day: Annotated[
+        str | None, typer.Option(help="Day of a weekly or monthly --frequency: monday to sunday, 1 to 28, or last.")
+    ] = None
+    time: Annotated[str | None, typer.Option(help="Time of day of a --frequency: HH:MM.")] = None
+    timezone: Annotated[str | None, typer.Option(help="IANA name, such as Europe/Berlin.", show_default="UTC")] = None
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of each export: none, previous_day, previous_week, previous_month, last_N_days, "
+            "since_last_success or fixed."
+        ),
+    ] = None
+    since: Annotated[
+        str | None, typer.Option(help="Start of a fixed window, and of the first one of since_last_success.")
+    ] = None
+    until: Annotated[str | None, typer.Option(help="End of a fixed window, exclusive.")] = None
+    whole: Annotated[list[str] | None, typer.Option(help="Table that no window limits. Repeatable.")] = None
+    catch_up: Annotated[CatchUp | None, typer.Option(help="What to do about missed fires.", show_default="latest")] = (
+        None
+    )
+    jitter_seconds: Annotated[int | None, typer.Option(help="Start up to this many seconds later.")] = None
+    keep_days: Annotated[int | None, typer.Option(help="How many days to keep its exports.")] = None
+    pause_after: Annotated[
+        int | None,
+        typer.Option(help="Pause after this many failures in a row; 0 for never.", show_default="5"),
+    ] = None
 
 
-def schedule_order(saved: Schedule | None = None, **given: Any) -> ScheduleOrder:
-    """What the options describe; what is not given stays as kept, or as it is by itself."""
-    options = {name: value for name, value in given.items() if value is not None}
-    window = _window(saved, options)
-    if "pause_after" in options:
-        options["pause_after_failures"] = options.pop("pause_after") or None
+def schedule_order(options: RecurrenceOptions, *, name: str | None, saved: Schedule | None = None) -> ScheduleOrder:
+    """What the options describe; what is not given stays as saved, or as it is by itself."""
+    given = {word: value for word, value in {"name": name, **vars(options)}.items() if value is not None}
+    window = _window(saved, given)
+    if "pause_after" in given:
+        given["pause_after_failures"] = given.pop("pause_after") or None
     try:
-        return ScheduleOrder.model_validate({**_as_saved(saved, options), **options, **window})
+        return ScheduleOrder.model_validate({**_as_saved(saved, given), **given, **window})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "schedule"

@@ -15,10 +15,8 @@ from export_pipelines.commands.passwords import PasswordFile, asked_password, gi
 from export_pipelines.core.access import Action
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.packaging.omissions import account, notable
-from export_pipelines.pipeline.assembly import open_object_store, open_requests
 from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.settings import load_settings
-from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.passwords import is_sealed
 from export_pipelines.stores.requests import RequestStore
 
@@ -61,8 +59,8 @@ def list_requests(
 @app.command()
 def show(request_id: RequestId, as_json: AsJson = False) -> None:
     """One request with its events, files and deliveries."""
-    with output.reported(as_json=as_json), open_control() as control:
-        requests, deliveries = RequestStore(control), DeliveryStore(control)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        requests, deliveries = services.requests, services.deliveries
         request = requests.get(request_id)
         events, files, sent = (
             requests.events(request_id),
@@ -71,7 +69,7 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
         )
         stated = None
         if request.status is RequestStatus.COMPLETED:
-            stated = published_omissions(request, open_object_store(load_settings()))
+            stated = published_omissions(request, services.store)
         if as_json:
             listed = {"events": events, "files": files, "deliveries": sent}
             output.say_json({**asdict(request), **listed, "left_out": account(stated)})
@@ -105,12 +103,12 @@ def cancel(request_id: RequestId) -> None:
 @app.command()
 def retry(request_id: RequestId, password_file: PasswordFile = None) -> None:
     """Queue a failed or cancelled request again; the daemon of `up` runs it. A password is to be given again."""
-    with output.reported(), at_work(load_settings()) as (settings, control):
-        requests = open_requests(settings, control)
+    with output.reported(), at_work(load_settings()) as services:
+        requests, control = services.requests, services.control
         password = None
         request = requests.get(request_id)
         if is_sealed(request.config):
-            password = given_password(password_file, settings) or asked_password(new=True)
+            password = given_password(password_file, services.settings) or asked_password(new=True)
         with control.transaction():
             attempt = requests.retry(request_id, password=password)
             target = ("export", request_id)

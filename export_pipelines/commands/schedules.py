@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -12,50 +12,23 @@ from rich.table import Table as Grid
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work, record, shell_user
+from export_pipelines.commands.expanding import expanded
 from export_pipelines.commands.ordering import (
-    Aggregates,
     AsJson,
-    Compression,
-    Email,
-    Encrypt,
-    Fields,
-    Filters,
-    Format,
-    IncludeDeleted,
-    MaxSize,
-    Modules,
-    Options,
-    Recipients,
-    Split,
-    Tables,
+    OrderOptions,
     Tenant,
-    encryption,
-    export_order,
+    changed_order,
+    new_order,
     require_tenant_id,
 )
-from export_pipelines.commands.passwords import PasswordFile
-from export_pipelines.commands.recurring import (
-    CronText,
-    Day,
-    Jitter,
-    KeepDays,
-    MakeUp,
-    Often,
-    PauseAfter,
-    Since,
-    Time,
-    Timezone,
-    Until,
-    Whole,
-    WindowWord,
-    schedule_order,
-)
+from export_pipelines.commands.recurring import RecurrenceOptions, schedule_order
 from export_pipelines.core.access import Action, Role
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
-from export_pipelines.pipeline.assembly import open_box, open_catalog
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
@@ -64,132 +37,60 @@ app = typer.Typer(
     no_args_is_help=True, help="Exports that recur: save, change, look at, pause, resume, run and delete them."
 )
 
-ScheduleId = Annotated[str, typer.Argument(help="Id of the schedule.")]
+ScheduleId = Annotated[str, typer.Argument(help="ID of the schedule.")]
+
+
+_PERIOD = ("from_", "to")  # a schedule has a window instead
+_NAME = ("name",)  # the schedule's
 
 
 @app.command()
+@expanded(without=(*_PERIOD, *_NAME), defaults={"format_": "csv"})
 def create(
     tenant: Tenant,
-    name: Annotated[str, typer.Option(help="What it is called.")],
-    tables: Tables = "",
-    format_: Format = "csv",
-    cron: CronText = None,
-    frequency: Often = None,
-    day: Day = None,
-    time: Time = None,
-    timezone: Timezone = None,
-    window: WindowWord = None,
-    since: Since = None,
-    until: Until = None,
-    whole: Whole = None,
-    catch_up: MakeUp = None,
-    jitter_seconds: Jitter = None,
-    keep_days: KeepDays = None,
-    pause_after: PauseAfter = None,
-    preset: Annotated[Preset | None, typer.Option(help="Instead of tables; needs --encrypt.")] = None,
-    module: Modules = None,
-    fields: Fields = None,
-    filter_: Filters = None,
-    aggregate: Aggregates = None,
-    compression: Compression = "none",
-    split: Split = None,
-    max_size_mb: MaxSize = None,
-    encrypt: Encrypt = None,
-    recipient: Recipients = None,
-    password_file: PasswordFile = None,
-    option: Options = None,
-    email: Email = None,
-    include_deleted: IncludeDeleted = False,
+    name: Annotated[str, typer.Option(help="Name of the schedule and title of its exports.")],
+    recurrence: RecurrenceOptions,
+    options: OrderOptions,
+    preset: Annotated[Preset | None, typer.Option(help="In place of tables; needs --encrypt.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Save a schedule; the daemon of `up` makes an export of each of its fires."""
+    """Save a schedule; the daemon of `up` makes an export each time it fires."""
     with output.reported(as_json=as_json):
         settings = load_settings()
         require_tenant_id(tenant)
-        order = schedule_order(
-            name=name,
-            cron=cron,
-            frequency=frequency or (Frequency.DAILY if preset and not cron else None),
-            day=day,
-            time=time,
-            timezone=timezone,
-            window=window,
-            since=since,
-            until=until,
-            whole=whole,
-            catch_up=catch_up,
-            jitter_seconds=jitter_seconds,
-            keep_days=keep_days,
-            pause_after=pause_after,
-        )
-        sealing = encryption(encrypt, recipient or [], password_file, settings)
+        if preset is not None and recurrence.cron is None and recurrence.frequency is None:
+            recurrence = replace(recurrence, frequency=Frequency.DAILY)
+        order = schedule_order(recurrence, name=name)
         if preset is not None:
+            sealing = options.product.encryption.given(settings).get("encryption")
             config = preset_config(preset, sealing, open_catalog(settings), None)
         else:
-            config = export_order(
-                tables=tables,
-                modules=module,
-                format_=format_,
-                dates=(None, None),
-                fields=fields,
-                filters=filter_,
-                aggregates=aggregate,
-                compression=compression,
-                split=split,
-                max_size_mb=max_size_mb,
-                encryption=sealing,
-                option=option,
-                name=name,
-                email=email,
-                include_deleted=include_deleted,
-            )
+            config = {"format": "csv", **new_order(options, settings), "name": name}
         _say(_save(order, config, tenant, settings), as_json=as_json)
 
 
 @app.command()
+@expanded(without=(*_PERIOD, *_NAME), changes=True)
 def update(
     schedule_id: ScheduleId,
-    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
-    cron: CronText = None,
-    frequency: Often = None,
-    day: Day = None,
-    time: Time = None,
-    timezone: Timezone = None,
-    window: WindowWord = None,
-    since: Since = None,
-    until: Until = None,
-    whole: Whole = None,
-    catch_up: MakeUp = None,
-    jitter_seconds: Jitter = None,
-    keep_days: KeepDays = None,
-    pause_after: PauseAfter = None,
+    recurrence: RecurrenceOptions,
+    options: OrderOptions,
+    name: Annotated[str | None, typer.Option(help="Name of the schedule.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change when and how it recurs. What is not given stays, and so do its owner and what it exports."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    """Change a schedule. What is not given stays as it is, and so does its owner.
+
+    Tables, columns and rows are one choice: to change some of it, give --tables or --module and all the rest.
+    """
+    with output.reported(as_json=as_json), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         current = store.get(schedule_id, lock=True)
-        order = schedule_order(
-            current,
-            name=name,
-            cron=cron,
-            frequency=frequency,
-            day=day,
-            time=time,
-            timezone=timezone,
-            window=window,
-            since=since,
-            until=until,
-            whole=whole,
-            catch_up=catch_up,
-            jitter_seconds=jitter_seconds,
-            keep_days=keep_days,
-            pause_after=pause_after,
-        )
+        order = schedule_order(recurrence, name=name, current=current)
         role = Role(current.owner_role) if current.owner_role else None
-        draft = _checked(order, current.config, current.tenant_id, settings, role)
+        config = changed_order(current.config, options, services.settings)
+        draft = _checked(order, config, current.tenant_id, services, role)
         saved = store.update(schedule_id, draft, owner=current.owner, owner_role=role)
-        _record(control, Action.UPDATE_SCHEDULE, saved)
+        _record(services.control, Action.UPDATE_SCHEDULE, saved)
         _say(saved, as_json=as_json)
 
 
@@ -200,8 +101,8 @@ def list_schedules(
     as_json: AsJson = False,
 ) -> None:
     """Newest first."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
-        found, _ = _store(settings, control).page(tenant_id=tenant, limit=limit)
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        found, _ = _store(services).page(tenant_id=tenant, limit=limit)
         if as_json:
             output.say_json([_payload(schedule) for schedule in found])
             return
@@ -219,8 +120,8 @@ def list_schedules(
 @app.command()
 def show(schedule_id: ScheduleId, as_json: AsJson = False) -> None:
     """One schedule with its next five fires."""
-    with output.reported(as_json=as_json), at_work(load_settings()) as (settings, control):
-        payload = _payload(_store(settings, control).get(schedule_id))
+    with output.reported(as_json=as_json), at_work(load_settings()) as services:
+        payload = _payload(_store(services).get(schedule_id))
         if as_json:
             output.say_json(payload)
             return
@@ -232,9 +133,9 @@ def show(schedule_id: ScheduleId, as_json: AsJson = False) -> None:
 @app.command()
 def pause(schedule_id: ScheduleId) -> None:
     """It fires no more until it is resumed."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        paused = _store(settings, control).pause(schedule_id, reason=f"paused by {shell_user()}")
-        _record(control, Action.PAUSE_SCHEDULE, paused)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        paused = _store(services).pause(schedule_id, reason=f"paused by {shell_user()}")
+        _record(services.control, Action.PAUSE_SCHEDULE, paused)
         output.say("paused")
 
 
@@ -244,52 +145,53 @@ def resume(
     catch_up: Annotated[bool, typer.Option(help="Leave what was missed to its catch-up policy.")] = False,
 ) -> None:
     """Go on, from now unless said otherwise."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         resumed = store.resume(schedule_id, now=dt.datetime.now(dt.UTC), catch_up=catch_up)
-        _record(control, Action.RESUME_SCHEDULE, resumed)
+        _record(services.control, Action.RESUME_SCHEDULE, resumed)
         output.say(f"active; fires {resumed.next_fire_at:%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
 def run(schedule_id: ScheduleId) -> None:
     """An export as if it fired now; the daemon of `up` runs it."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        store = _store(settings, control)
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        store = _store(services)
         request_id = store.run_now(
             schedule_id, now=dt.datetime.now(dt.UTC), requested_by=shell_user(), requested_role=None
         )
-        _record(control, Action.RUN_SCHEDULE, store.get(schedule_id), {"job": request_id})
+        _record(services.control, Action.RUN_SCHEDULE, store.get(schedule_id), {"job": request_id})
         output.say(request_id)
 
 
 @app.command()
 def delete(schedule_id: ScheduleId) -> None:
     """It fires no more; exports that it made stay."""
-    with output.reported(), at_work(load_settings()) as (settings, control), control.transaction():
-        _record(control, Action.DELETE_SCHEDULE, _store(settings, control).delete(schedule_id))
+    with output.reported(), at_work(load_settings()) as services, services.control.transaction():
+        _record(services.control, Action.DELETE_SCHEDULE, _store(services).delete(schedule_id))
         output.say("deleted")
 
 
 def _checked(
-    order: ScheduleOrder, config: dict[str, Any], tenant_id: str, settings: Settings, role: Role | None
+    order: ScheduleOrder, config: dict[str, Any], tenant_id: str, services: ExportServices, role: Role | None
 ) -> ScheduleDraft:
     return check_schedule(
         order,
         config,
         TenantScope(tenant_id=tenant_id),
-        open_catalog(settings),
+        services.catalog,
         role=role,
         now=dt.datetime.now(dt.UTC),
-        least_gap=settings.schedule_least_gap,
+        least_gap=services.settings.schedule_least_gap,
     )
 
 
 def _save(order: ScheduleOrder, config: dict[str, Any], tenant: str, settings: Settings) -> Schedule:
-    draft = _checked(order, config, tenant, settings, None)
-    with at_work(settings) as (workplace, control), control.transaction():
-        made = _store(workplace, control).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
-        _record(control, Action.CREATE_SCHEDULE, made)
+    with open_services(settings) as unprepared:  # refused before an embedded server is started for it
+        draft = _checked(order, config, tenant, unprepared, None)
+    with at_work(settings) as services, services.control.transaction():
+        made = _store(services).create(draft, tenant_id=tenant, owner=shell_user(), owner_role=None)
+        _record(services.control, Action.CREATE_SCHEDULE, made)
     return made
 
 
@@ -302,8 +204,8 @@ def _say(schedule: Schedule, *, as_json: bool) -> None:
         output.err.print(output.plain(f"fires {fire:%Y-%m-%d %H:%M} UTC"))
 
 
-def _store(settings: Settings, control: Control) -> ScheduleStore:
-    return ScheduleStore(control, open_box(settings), late_after=settings.schedule_late_after)
+def _store(services: ExportServices) -> ScheduleStore:
+    return ScheduleStore(services.control, services.secrets, late_after=services.settings.schedule_late_after)
 
 
 def _record(control: Control, action: Action, schedule: Schedule, detail: dict[str, Any] | None = None) -> None:

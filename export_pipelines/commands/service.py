@@ -20,6 +20,7 @@ from export_pipelines.commands.control import record
 from export_pipelines.commands.exports import copy_package
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.naming import MANIFEST
+from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.run_launchers import choose_run_launcher
 from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
@@ -27,7 +28,7 @@ from export_pipelines.embedded.services import SERVICES_LOCK, Services, running_
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
 from export_pipelines.logs import configure_server_logs
-from export_pipelines.pipeline.assembly import open_object_store
+from export_pipelines.pipeline.services import open_services
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines.sources.engines import choose_engine
@@ -80,8 +81,8 @@ def demo(
             output.say(f"database ready after {time.monotonic() - started:.1f} s; starting Dagster …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
-                request = _order(workplace, services)
-                _prove(request, workplace)
+                with open_services(workplace.settings) as opened:
+                    _prove(_order(opened.requests, services), opened.store)
                 output.say(f"done in {time.monotonic() - started:.1f} s")
                 if stay:
                     output.say("Ctrl-C stops everything.")
@@ -139,9 +140,8 @@ def migrate() -> None:
         output.say(f"control database: {before or 'empty'} → {after}")
 
 
-def _order(workplace: Workplace, services: Services) -> ExportRequest:
+def _order(requests: RequestStore, services: Services) -> ExportRequest:
     """Insert a row as a host application would, then wait for the daemon to do the rest."""
-    requests = RequestStore(ControlDatabase(workplace.settings.require_control_url()))
     request_id = requests.insert(tenant_id=DEMO_TENANT, config=DEMO_CONFIG, requested_by="demo")
     output.say(f"request {request_id} is in the request table; the sensor takes it from here")
     deadline, last = time.monotonic() + DEMO_TIMEOUT_SECONDS, None
@@ -163,9 +163,9 @@ def _order(workplace: Workplace, services: Services) -> ExportRequest:
     return request
 
 
-def _prove(request: ExportRequest, workplace: Workplace) -> None:
+def _prove(request: ExportRequest, store: ObjectStore) -> None:
     """Fetch the published package and verify it like a stranger would, offline."""
-    store, prefix = open_object_store(workplace.settings), str(request.package_prefix)
+    prefix = str(request.package_prefix)
     with tempfile.TemporaryDirectory(prefix="export-pipelines-") as folder:
         copy_package(store, prefix, Path(folder))
         found = verify_package(Path(folder) / MANIFEST, find_format)

@@ -14,7 +14,6 @@ from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work, record
 from export_pipelines.core.signing import PublicKey
 from export_pipelines.packaging.key_sets import key_set
-from export_pipelines.pipeline.assembly import open_signing_keys
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.signing_keys import SigningKeyStore
@@ -26,8 +25,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @contextmanager
 def _keys() -> Iterator[tuple[SigningKeyStore, ControlDatabase]]:
-    with at_work(load_settings()) as (settings, control):
-        yield open_signing_keys(settings, control), control
+    with at_work(load_settings()) as services:
+        yield services.signing, services.control
 
 
 @app.command("list")

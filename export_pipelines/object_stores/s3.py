@@ -79,6 +79,10 @@ class S3Store:
             multipart_threshold=copy_part_bytes, multipart_chunksize=copy_part_bytes, max_concurrency=4
         )
 
+    def close(self) -> None:
+        """Let go of the connections that the client keeps open."""
+        self._client.close()
+
     def url(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
 

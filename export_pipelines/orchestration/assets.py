@@ -96,7 +96,7 @@ def _table_asset(catalog: Catalog, name: str, table: Table) -> AssetsDefinition:
                 catalog,
                 services.store,
                 run_id=context.run.run_id,
-                scratch=services.scratch,
+                scratch=services.settings.scratch,
                 retention=services.lake_retention,
             ) as writer:
                 reuse = Reuse(complete=config.only_missing, since=_began_at(context))

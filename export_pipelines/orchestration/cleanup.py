@@ -60,7 +60,7 @@ def prune_history(context: OpExecutionContext, config: CleanupConfig, export: Ex
     """Old runs, but those that made what is in the lake now."""
     if _clock_is_ahead(context, export):
         return
-    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=export.history_days)
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(days=export.services.settings.history_days)
     pruned = prune_runs(context.instance, before=before, dry_run=config.dry_run)
     context.add_output_metadata({**asdict(pruned), "dry_run": config.dry_run})
 

@@ -1,240 +1,90 @@
-"""Typed resources. They hold configuration; the adapters they open know no Dagster.
+"""The resource of all jobs and sensors: the settings as Dagster's configuration, and what they open.
 
-Secrets arrive as `EnvVar`, so that the UI shows the variable's name and never its value.
+Its fields are made of the settings, so that Dagster's UI shows each with its meaning and value, and a run can be given
+another value. Secrets arrive as `EnvVar`: the UI shows the variable's name and never its value. What is opened knows no
+Dagster. Dagster's concept: https://docs.dagster.io/guides/build/external-resources
 """
 
-import datetime as dt
+import types
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Union, get_args, get_origin
 
 from dagster import ConfigurableResource, EnvVar, InitResourceContext
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, SecretStr, create_model
+from pydantic.fields import FieldInfo
 
-from export_pipelines.catalog.load import load_catalog
-from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import LakeRetention
-from export_pipelines.core.ports import Mailer, ObjectStore
-from export_pipelines.destinations.email import SmtpMailer
-from export_pipelines.formats.registry import all_formats, find_format
-from export_pipelines.object_stores.opening import open_store
-from export_pipelines.pipeline.assembly import catalog_path, open_source, storage_url
-from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.settings import Settings
-from export_pipelines.sources.postgres import PostgresSource
-from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.deliveries import DeliveryStore
-from export_pipelines.stores.dispatch import Dispatcher
-from export_pipelines.stores.export_statistics import MeasureStore
-from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.requests import RequestStore
-from export_pipelines.stores.retention import RetentionStore
-from export_pipelines.stores.secrets import open_secret_box
-from export_pipelines.stores.service_state import ServiceStateStore
-from export_pipelines.stores.signing_keys import SigningKeyStore
+from export_pipelines.pipeline.services import ExportServices, open_services
+from export_pipelines.settings import Settings, load_settings
 
-
-class SourceResource(ConfigurableResource):
-    """The tenants' database, read as one tenant at a time."""
-
-    url: str = Field(description="PostgreSQL URL of a login that may become the catalog's reader role.")
-    catalog: str = Field(description="Path of the catalog file.")
-    decoder: Literal["auto", "native", "adbc"] = "auto"
-
-    def open(self) -> PostgresSource:
-        return open_source(_given(self.url, "EXPORT_SOURCE_URL"), load_catalog(Path(self.catalog)), self.decoder)
-
-
-class ObjectStoreResource(ConfigurableResource):
-    """Where stage, lake and packages live: a folder or S3."""
-
-    url: str = Field(description="s3://bucket/prefix or a folder.")
-    endpoint: str = Field(default="", description="Endpoint of an S3-compatible service.")
-    region: str = ""
-    access_key_id: str = Field(default="", description="Empty: the AWS credential chain.")
-    secret_access_key: str = ""
-    sse: str = Field(default="", description="AES256 or aws:kms.")
-    sse_kms_key_id: str = ""
-
-    def open(self) -> ObjectStore:
-        return open_store(
-            self.url,
-            endpoint=self.endpoint or None,
-            region=self.region or None,
-            access_key_id=self.access_key_id or None,
-            secret_access_key=self.secret_access_key or None,
-            sse=self.sse or None,
-            sse_kms_key_id=self.sse_kms_key_id or None,
-        )
-
-
-class MailResource(ConfigurableResource):
-    """The SMTP server that notifications go through; without a host none are sent."""
-
-    host: str = ""
-    port: int = 587
-    security: Literal["none", "starttls", "tls"] = "starttls"
-    user: str = ""
-    password: str = ""
-    ca_file: str = Field(default="", description="PEM file of an authority to trust beside the system's.")
-    from_email: str = "exports@localhost"
-    from_name: str = "Export Pipelines"
-
-    def open(self) -> Mailer | None:
-        if not self.host:
-            return None
-        return SmtpMailer(
-            host=self.host,
-            port=self.port,
-            security=self.security,
-            sender_email=self.from_email,
-            sender_name=self.from_name,
-            user=self.user or None,
-            password=self.password or None,
-            ca_file=Path(self.ca_file) if self.ca_file else None,
-        )
-
-
-class ControlResource(ConfigurableResource):
-    """The service's own state: requests, deliveries, links."""
-
-    url: str = Field(description="PostgreSQL URL with the schema export_control.")
-
-    def open(self) -> ControlDatabase:
-        return ControlDatabase(_given(self.url, "EXPORT_CONTROL_URL"))
+_PLAIN = (bool, int, float, str)
 
 
 class ExportResource(ConfigurableResource):
-    """Everything the steps of an export work with."""
+    """What exports work with: databases, object store, mail server, and how long things are kept."""
 
-    source: SourceResource
-    store: ObjectStoreResource
-    mail: MailResource
-    control: ControlResource
-    scratch: str = Field(description="Local folder for sorting and re-reading.")
-    link_ttl_seconds: int
-    keep_seconds: int
-    keep_canonical: bool = True
-    sweep_seconds: int = 86_400
-    history_days: int = 30
-    public_url: str
-    heartbeat_seconds: float = 1.0
-    stale_seconds: int = 60
-    outage_deadline_seconds: int = 14_400
-    max_file_bytes: int | None = Field(default=None, description="Of every file of a package; unset: any size.")
-    max_attachment_bytes: int = Field(default=10_000_000, description="Of all files of a mail together.")
-    lake_snapshots: int = Field(default=3, description="Newest snapshots kept of each partition.")
-    lake_days: int = Field(default=0, description="Older ones are kept until they are so many days old.")
-    home: str = Field(description="Folder with the key that seals the secrets of the service, unless one is given.")
-    secret_key: str = Field(default="", description="Base64 of that key.")
     _opened: ExportServices | None = PrivateAttr(default=None)
-    _control: ControlDatabase | None = PrivateAttr(default=None)
 
     @property
     def services(self) -> ExportServices:
-        """Opened once a process; connects to nothing until used."""
+        """Opened once a resource, and so once a run or a tick; connects to nothing until used."""
         if self._opened is None:
-            self._opened = self._open()
+            self._opened = open_services(self.as_settings())
         return self._opened
 
-    @property
-    def stale_after(self) -> dt.timedelta:
-        """Silence after which a run is looked at."""
-        return dt.timedelta(seconds=self.stale_seconds)
+    def as_settings(self) -> Settings:
+        """The settings that the configuration says; those that runs do not read come from the environment."""
+        values = {_variable(field): getattr(self, name) for name, field in _fields().items()}
+        return load_settings({variable: None if value == "" else value for variable, value in values.items()})
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
         """Close what a run opened."""
-        if self._control is not None:
-            self._control.close()
-
-    def _open(self) -> ExportServices:
-        control = self._control = self.control.open()
-        source = self.source.open()
-        secrets = open_secret_box(self.secret_key or None, Path(self.home))
-        return ExportServices(
-            catalog=source.catalog,
-            source=source,
-            store=self.store.open(),
-            requests=RequestStore(control, secrets, outage_deadline=dt.timedelta(seconds=self.outage_deadline_seconds)),
-            state=ServiceStateStore(control),
-            deliveries=DeliveryStore(control),
-            measures=MeasureStore(control),
-            signing=SigningKeyStore(control, secrets),
-            links=LinkStore(control),
-            schedules=Dispatcher(control, secrets),
-            retention=RetentionStore(control),
-            formats=all_formats,
-            find_format=find_format,
-            mailer=self.mail.open(),
-            scratch=Path(self.scratch),
-            link_ttl=dt.timedelta(seconds=self.link_ttl_seconds),
-            public_url=self.public_url,
-            keep_exports=dt.timedelta(seconds=self.keep_seconds),
-            keep_canonical=self.keep_canonical,
-            sweep_after=dt.timedelta(seconds=self.sweep_seconds),
-            heartbeat_seconds=self.heartbeat_seconds,
-            exclusively=control.exclusively,
-            reading_control=control.reading,
-            lake_retention=LakeRetention(snapshots=self.lake_snapshots, days=self.lake_days),
-            max_file_bytes=self.max_file_bytes,
-            max_attachment_bytes=self.max_attachment_bytes,
-        )
+        if self._opened is not None:
+            self._opened.close()
 
 
 def export_resource(settings: Settings) -> ExportResource:
-    """The resources that the settings describe."""
-    home = settings.home.resolve()
-    return ExportResource(
-        source=SourceResource(
-            url=_secret(settings.source_url, "EXPORT_SOURCE_URL"),
-            catalog=str(catalog_path(settings).resolve()),
-            decoder=settings.decoder,
-        ),
-        store=ObjectStoreResource(
-            url=storage_url(settings),
-            endpoint=settings.s3_endpoint or "",
-            region=settings.s3_region or "",
-            access_key_id=settings.s3_access_key_id or "",
-            secret_access_key=_secret(settings.s3_secret_access_key, "S3_SECRET_ACCESS_KEY"),
-            sse=settings.s3_sse or "",
-            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
-        ),
-        mail=MailResource(
-            host=settings.smtp_host or "",
-            port=settings.smtp_port,
-            security=settings.smtp_security,
-            user=settings.smtp_user or "",
-            password=_secret(settings.smtp_password, "SMTP_PASSWORD"),
-            ca_file=str(settings.smtp_ca_file.resolve()) if settings.smtp_ca_file else "",
-            from_email=settings.from_email,
-            from_name=settings.from_name,
-        ),
-        control=ControlResource(url=_secret(settings.control_url, "EXPORT_CONTROL_URL")),
-        scratch=str(home / "scratch"),
-        link_ttl_seconds=settings.link_ttl,
-        keep_seconds=settings.keep_seconds,
-        keep_canonical=settings.keep_canonical,
-        sweep_seconds=settings.sweep_seconds,
-        history_days=settings.history_days,
-        public_url=settings.pages_url,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        stale_seconds=settings.stale_seconds,
-        outage_deadline_seconds=settings.outage_deadline_seconds,
-        max_file_bytes=settings.max_file_size,
-        max_attachment_bytes=settings.max_attachment,
-        lake_snapshots=settings.lake_snapshots,
-        lake_days=settings.lake_days,
-        home=str(home),
-        secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
-    )
+    """The resource that the settings describe."""
+    return _Configured(**{name: _shown(name, field, settings) for name, field in _fields().items()})
 
 
-def _secret(value: object, name: str) -> str:
-    return EnvVar(name) if value is not None else ""
+def _fields() -> dict[str, FieldInfo]:
+    """The settings that runs read."""
+    return {
+        name: field for group in Settings.groups() if group.read_by_runs for name, field in group.model_fields.items()
+    }
 
 
-def _given(value: str, name: str) -> str:
-    if not value:
-        raise RequestRejected(
-            "is not set; give a postgresql:// URL, or start through `export-pipelines up`", field=name
-        )
-    return value
+def _variable(field: FieldInfo) -> str:
+    alias: Any = field.validation_alias
+    return str(alias.choices[0])
+
+
+def _configured_type(field: FieldInfo) -> Any:
+    """As Dagster's configuration can have it: plain values and words from a list are, the rest is text."""
+    kind = field.annotation
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind if kind in _PLAIN or get_origin(kind) is Literal else str
+    (inner, *others) = (kind for kind in get_args(kind) if kind is not types.NoneType)
+    return inner | None if inner in _PLAIN and not others else str | None
+
+
+def _shown(name: str, field: FieldInfo, settings: Settings) -> Any:
+    value = getattr(settings, name)
+    if isinstance(value, SecretStr):
+        return EnvVar(_variable(field))
+    if isinstance(value, Path):
+        return str(value.resolve())  # a run may have another working folder
+    return value if value is None or isinstance(value, _PLAIN) else str(value)
+
+
+def _configured_class() -> type[ExportResource]:
+    """`ExportResource` with a field for each setting."""
+    fields: dict[str, Any] = {
+        name: (_configured_type(field), Field(description=f"{_variable(field)}: {field.description}"))
+        for name, field in _fields().items()
+    }
+    name, doc = ExportResource.__name__, ExportResource.__doc__
+    return create_model(name, __base__=ExportResource, __module__=__name__, __doc__=doc, **fields)
+
+
+_Configured = _configured_class()

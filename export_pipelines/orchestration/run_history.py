@@ -61,7 +61,7 @@ def sweep_all(services: ExportServices, instance: DagsterInstance, *, dry_run: b
     """The service's stores and what Dagster keeps beside them."""
     now = dt.datetime.now(dt.UTC)
     swept = sweep(services, now=now, at_work=lambda run_id: at_work(run_id, instance), dry_run=dry_run)
-    swept.add("steps of runs", sweep_handovers(instance, before=now - services.sweep_after, dry_run=dry_run))
+    swept.add("steps of runs", sweep_handovers(instance, before=now - services.settings.sweep_after, dry_run=dry_run))
     return swept
 
 

@@ -129,10 +129,10 @@ def ended_sensor(status: DagsterRunStatus) -> SensorDefinition:
 def silent_requests(context: SensorEvaluationContext, export: ExportResource) -> SkipReason:
     """Finds requests and runs that lost each other and fails, requeues or closes them."""
     requests, instance = export.services.requests, context.instance
-    if export.services.state.look().stepped_within(export.stale_after):
+    if export.services.state.look().stepped_within(export.services.settings.stale_after):
         return SkipReason("the clock was stepped; what it says of heartbeats counts again when all are newer than that")
     done: list[str] = []
-    for request in requests.silent(older_than=export.stale_after):
+    for request in requests.silent(older_than=export.services.settings.stale_after):
         outcome = reconcile(request, instance, requests)
         if outcome is not None:
             abandon(request, requests, export.services.store, export.services.exclusively)
@@ -140,7 +140,7 @@ def silent_requests(context: SensorEvaluationContext, export: ExportResource) ->
     now = dt.datetime.now(dt.UTC)
     statuses = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     closed = (
-        forgotten(record, instance, requests, silence=export.stale_after, now=now)
+        forgotten(record, instance, requests, silence=export.services.settings.stale_after, now=now)
         for job in REQUEST_JOBS
         for record in instance.get_run_records(RunsFilter(job_name=job.name, statuses=statuses))
     )

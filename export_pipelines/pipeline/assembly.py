@@ -1,4 +1,4 @@
-"""Opens the parts that settings name. What the Dagster resources, the API and the CLI have in common."""
+"""Opens each part that settings name; `export_pipelines.pipeline.services` puts them together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from export_pipelines.catalog.resolving import resolve
 from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.ports import ObjectStore
+from export_pipelines.core.ports import Mailer, ObjectStore
+from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.object_stores.opening import open_store
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 from export_pipelines.sources.engines import Choice, choose_engine
 from export_pipelines.sources.postgres import PostgresSource
-from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
-from export_pipelines.stores.signing_keys import SigningKeyStore
 
 DEFAULT_SAMPLE = "clinic"
 
@@ -53,14 +51,10 @@ def open_source(url: str, catalog: Catalog, decoder: Choice = "auto") -> Postgre
     )
 
 
-def storage_url(settings: Settings) -> str:
-    return settings.storage_url or str(settings.home.resolve() / "objects")
-
-
 def open_object_store(settings: Settings) -> ObjectStore:
     secret = settings.s3_secret_access_key
     return open_store(
-        storage_url(settings),
+        settings.objects_url,
         endpoint=settings.s3_endpoint,
         region=settings.s3_region,
         access_key_id=settings.s3_access_key_id,
@@ -70,14 +64,21 @@ def open_object_store(settings: Settings) -> ObjectStore:
     )
 
 
-def open_requests(settings: Settings, control: ControlDatabase) -> RequestStore:
-    """The request table with the key to its passwords."""
-    return RequestStore(control, open_box(settings))
-
-
-def open_signing_keys(settings: Settings, control: ControlDatabase) -> SigningKeyStore:
-    """The keys that manifests are signed with."""
-    return SigningKeyStore(control, open_box(settings))
+def open_mailer(settings: Settings) -> Mailer | None:
+    """The mail server that notifications go through; None where there is none."""
+    if settings.smtp_host is None:
+        return None
+    password = settings.smtp_password
+    return SmtpMailer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        sender_email=settings.from_email,
+        sender_name=settings.from_name,
+        user=settings.smtp_user,
+        password=password.get_secret_value() if password else None,
+        ca_file=settings.smtp_ca_file,
+    )
 
 
 def open_box(settings: Settings) -> SecretBox:

@@ -79,7 +79,7 @@ def step(
             worker.run_id,
             step=name,
             expected_rows=expected_rows,
-            every_seconds=services.heartbeat_seconds,
+            every_seconds=services.settings.heartbeat_seconds,
         ) as progress:
             yield progress
 

@@ -23,8 +23,8 @@ from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.embedded.services import Services, running_services
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
-from export_pipelines.orchestration.resources import export_resource
 from export_pipelines.pipeline.maintenance.sweep import sweep
+from export_pipelines.pipeline.services import open_services
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.settings import load_settings
 from export_pipelines_tests.lanes import EXHAUSTIVE
@@ -163,13 +163,8 @@ def test_every_request_is_published_exactly_once_whatever_is_killed(
 
 def swept(workplace: Workplace) -> None:
     """The nightly sweep of the day after: a run may be killed between its last commit and clearing its stage."""
-    resource = export_resource(workplace.settings)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workplace.environment.items():
-            patch.setenv(name, value)
-        with resource.process_config_and_initialize_cm() as export:
-            later = dt.datetime.now(dt.UTC) + 2 * export.services.sweep_after
-            sweep(export.services, now=later, at_work=lambda _: False)
+    with open_services(workplace.settings) as services:
+        sweep(services, now=dt.datetime.now(dt.UTC) + 2 * workplace.settings.sweep_after, at_work=lambda _: False)
 
 
 def open_runs(control: psycopg.Connection[dict[str, object]]) -> list[object]:

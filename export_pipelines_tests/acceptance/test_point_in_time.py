@@ -67,7 +67,9 @@ def materialize(workshop: Workshop, tenant: str = OURS, tables: list[str] = TABL
     services, scope = workshop.services, TenantScope(tenant_id=tenant)
     with (
         services.source.snapshot(scope) as snapshot,
-        writing_lake(services.catalog, services.store, run_id="run", scratch=services.scratch, **options) as writer,
+        writing_lake(
+            services.catalog, services.store, run_id="run", scratch=services.settings.scratch, **options
+        ) as writer,
     ):
         for table in tables:
             period = None if services.catalog.tables[table].partition_column is None else _month()

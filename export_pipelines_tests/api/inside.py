@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -36,7 +36,7 @@ class Inside:
 def inside(settings: Settings, callers: Mapping[str, Caller]) -> Iterator[Inside]:
     """The application with real stores, and names in place of credentials."""
     app = create_app(settings)
-    services = replace(app.state.services, authenticate=lambda name, _ip: callers[str(name)])
+    services = app.state.services.having(authenticate=lambda name, _ip: callers[str(name)])
     app.state.services = services
     services.pool.open()
     yield Inside(app)

@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def test_what_takes_long_holds_no_connection(
     publisher.control.rows("UPDATE export_control.export_links SET password_hash = 'x'")
     services, pool = client.app.state.services, ControlPool(settings.require_control_url(), connections=1)
     pool.open()
-    client.app.state.services = replace(services, pool=pool)
+    client.app.state.services = services.having(pool=pool)
     gate = Gate()
     monkeypatch.setattr(module, function, gate.pass_through)
     with ThreadPoolExecutor(1) as threads, contextlib.closing(pool):

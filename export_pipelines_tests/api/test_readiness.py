@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,8 @@ def api(migrated: str, control: ControlDatabase, tmp_path: Path) -> Iterator[Ins
     settings = Settings(EXPORT_CONTROL_URL=migrated, EXPORT_HOME=tmp_path)
     with inside(settings, {}) as found:
         services = found.app.state.services
-        found.app.state.services = replace(
-            services, store_probe=Probe(lambda: probe_store(services.store), fresh_seconds=0)
-        )
+        unbuffered = Probe(lambda: probe_store(services.store), fresh_seconds=0)
+        found.app.state.services = services.having(store_probe=unbuffered)
         yield found
 
 
@@ -146,7 +144,7 @@ def test_a_control_database_that_does_not_answer_makes_the_api_unavailable(tmp_p
         services = api.app.state.services
         pool = ControlPool(settings.require_api_url())
         pool._pool.timeout = 0.2  # nobody waits that long for a refused connection
-        api.app.state.services = replace(services, pool=pool)
+        api.app.state.services = services.having(pool=pool)
         pool.open()
         try:
             answer = api.ask("", "GET", "/readyz")

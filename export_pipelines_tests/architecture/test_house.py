@@ -49,3 +49,26 @@ def test_every_module_says_what_belongs_in_it(module: Path) -> None:
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), "a module starts with what belongs in it"
     assert module.stem not in ("utils", "helpers", "common", "misc", "manager")
+
+
+OPENERS = {
+    "pipeline/services.py",
+    "pipeline/assembly.py",
+    "api/services.py",
+    "commands/control.py",  # the control database alone, for commands that need nothing else
+    "commands/service.py",  # `migrate`, before there is a schema
+}
+OPENED = {"open_source", "open_object_store", "open_store", "open_box", "open_secret_box", "open_mailer", "SmtpMailer"}
+OPENED |= {"ControlDatabase", "ControlPool"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_what_settings_name_is_opened_in_one_place(module: Path) -> None:
+    """So that it is closed in one place, and a setting is read in one."""
+    calls = [
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    ]
+    opened = {name for name in calls if name in OPENED}
+    assert opened == set() or module.relative_to(PACKAGE).as_posix() in OPENERS

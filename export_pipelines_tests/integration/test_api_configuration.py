@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -23,8 +22,7 @@ Ask = Callable[..., httpx.Response]
 @pytest.fixture
 def app(workshop: Workshop) -> Iterator[FastAPI]:
     made = create_app(workshop.settings)
-    services = replace(
-        made.state.services,
+    services = made.state.services.having(
         authenticate=lambda role, _ip: Caller(role=Role(role), tenant_id=TENANTS[0], user_id="ann", credential="key"),
     )
     made.state.services = services

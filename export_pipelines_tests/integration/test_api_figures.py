@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -34,7 +33,7 @@ Ask = Callable[..., httpx.Response]
 @pytest.fixture
 def app(workshop: Workshop) -> Iterator[FastAPI]:
     made = create_app(workshop.settings)
-    services = replace(made.state.services, authenticate=lambda name, _ip: CALLERS[str(name)])
+    services = made.state.services.having(authenticate=lambda name, _ip: CALLERS[str(name)])
     made.state.services = services
     services.pool.open()
     yield made
@@ -82,7 +81,7 @@ def test_an_order_carries_the_estimate(workshop: Workshop, ask: Ask) -> None:
 
 
 def test_an_order_does_not_wait_for_a_source_that_is_away(app: FastAPI, ask: Ask) -> None:
-    app.state.services = replace(app.state.services, source=None)
+    app.state.services = app.state.services.having(source=None)
     assert ask("ann", "POST", "/api/v1/exports/jobs", json=ORDER).json()["estimated_rows"] is None
     assert ask("ann", "POST", "/api/v1/exports/estimate", json=ORDER).status_code == 503
 
@@ -156,10 +155,10 @@ def test_a_flood_of_estimates_leaves_connections_to_others(app: FastAPI, ask: As
 
     before = app.state.services.pool
     pool.open()
-    app.state.services = replace(app.state.services, source=Watched(), pool=pool)
+    app.state.services = app.state.services.having(source=Watched(), pool=pool)
     try:
         assert ask("ann", "POST", "/api/v1/exports/estimate", json=ORDER).status_code == 200
     finally:
         pool.close()
-        app.state.services = replace(app.state.services, pool=before)
+        app.state.services = app.state.services.having(pool=before)
     assert held == [True]

@@ -7,7 +7,6 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def app(
     home: Path = tmp_path_factory.mktemp("home")
     settings = Settings(EXPORT_SOURCE_URL=clinic.url, EXPORT_CONTROL_URL=url, EXPORT_HOME=home, EXPORT_RATE_LIMIT="off")
     made = create_app(settings)
-    services = replace(made.state.services, authenticate=lambda name, _ip: CALLERS[str(name)])
+    services = made.state.services.having(authenticate=lambda name, _ip: CALLERS[str(name)])
     made.state.services = services
     services.pool.open()
     yield made

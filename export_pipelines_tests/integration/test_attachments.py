@@ -7,7 +7,6 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,13 @@ def mailer(server: SmtpServer) -> SmtpMailer:
     )
 
 
-def sent(workshop: Workshop, server: SmtpServer, config: dict[str, Any], **limits: int) -> tuple[Path, ReceivedMail]:
+def sent(workshop: Workshop, server: SmtpServer, config: dict[str, Any], **settings: int) -> tuple[Path, ReceivedMail]:
     """The package of that export, and the mail about it."""
     request = workshop.export({"format": "csv", "data_sources": [HARMLESS], "delivery": [MAIL], **config})
     assert request.error_message is None
     workshop.services.deliveries._control.rows("UPDATE export_control.export_deliveries SET due_at = now()")
-    assert deliver_due(replace(workshop.services, mailer=mailer(server), **limits)) == 1
+    changed = workshop.settings.model_copy(update=settings)
+    assert deliver_due(workshop.services.having(settings=changed, mailer=mailer(server))) == 1
     return workshop.package(request), server.received()[-1]
 
 
@@ -72,7 +72,7 @@ def test_an_archive_is_one_attachment_that_opens(workshop: Workshop, smtp: Calla
 @pytest.mark.parametrize(
     ("config", "limits", "note"),
     [
-        ({}, {"max_attachment_bytes": 1000}, "together they have"),
+        ({}, {"max_attachment": 1000}, "together they have"),
         ({"split_files": {"split_by": "week"}, "data_sources": [{"type": "invoice_items"}]}, {}, "there are"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_file_that_is_not_what_was_published_is_not_sent(workshop: Workshop, s
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     server = smtp()
     workshop.services.deliveries._control.rows("UPDATE export_control.export_deliveries SET due_at = now()")
-    assert deliver_due(replace(workshop.services, mailer=mailer(server))) == 0
+    assert deliver_due(workshop.services.having(mailer=mailer(server))) == 0
     assert server.received() == []
     (delivery,) = workshop.services.deliveries.of_request(request.id)
     assert "is not what was published" in delivery["error_message"]

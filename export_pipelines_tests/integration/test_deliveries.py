@@ -11,23 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import EmailDelivery, LakeRetention
+from export_pipelines.core.model import EmailDelivery
 from export_pipelines.core.ports import Mailer, Message
 from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline.publish.deliver import deliver_due, fill
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
+from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT
 from export_pipelines.stores.links import token_hash
 from export_pipelines.stores.migrate import migrate
-from export_pipelines_tests.published import KEEP, Publisher
+from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.servers.smtp import SmtpServer
 
 ANN, BEN = "ann@example.com", "ben@example.com"
@@ -64,33 +64,8 @@ def publisher(control_url: str, tmp_path: Path) -> Iterator[Publisher]:
 
 def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> ExportServices:
     """What the outbox needs of an export's services; the rest is never touched."""
-    unused: Any = None
-    return ExportServices(
-        catalog=unused,
-        source=unused,
-        store=publisher.store,
-        requests=publisher.requests,
-        deliveries=publisher.deliveries,
-        measures=unused,
-        signing=unused,
-        links=publisher.links,
-        schedules=unused,
-        retention=unused,
-        state=unused,
-        formats=unused,
-        find_format=unused,
-        mailer=mailer,
-        scratch=tmp_path,
-        link_ttl=dt.timedelta(days=7),
-        public_url=PUBLIC,
-        keep_exports=KEEP,
-        keep_canonical=False,
-        sweep_after=dt.timedelta(days=1),
-        heartbeat_seconds=1,
-        exclusively=publisher.control.exclusively,
-        reading_control=publisher.control.reading,
-        lake_retention=LakeRetention(),
-    )
+    settings = Settings(EXPORT_HOME=tmp_path, EXPORT_PUBLIC_URL=PUBLIC)
+    return open_services(settings, control=publisher.control, store=publisher.store, mailer=mailer)
 
 
 def publish(publisher: Publisher, *recipients: str, **wording: str) -> str:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +240,7 @@ def test_large_numbers_expire_in_batches(publisher: Publisher, retention: Retent
 def ask(control_url: str, publisher: Publisher, tmp_path: Path) -> Iterator[Ask]:
     """``ask(who, **body)`` calls for a cleanup, ``ask(who, get=path)`` for anything."""
     made = create_app(Settings(EXPORT_CONTROL_URL=control_url, EXPORT_HOME=tmp_path))
-    made.state.services = replace(made.state.services, authenticate=lambda name, _ip: CALLERS[str(name)])
+    made.state.services = made.state.services.having(authenticate=lambda name, _ip: CALLERS[str(name)])
     made.state.services.pool.open()
 
     def send(who: str, *, get: str = "", headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:

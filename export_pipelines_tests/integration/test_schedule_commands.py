@@ -81,6 +81,32 @@ def test_a_schedule_is_changed_in_what_is_given_and_stays_its_owners(run: Run, c
     assert actions == [("schedule.create",), ("schedule.update",), ("schedule.update",)]
 
 
+def test_what_a_schedule_exports_is_changed_by_the_options_of_an_export(run: Run, tmp_path: Any) -> None:
+    made = json.loads(run(*PETS, "--cron", "30 2 * * *", "--compression", "gzip", "--json").stdout)
+    words = ("--format", "xlsx", "--compression", "none", "--email", "ann@example.com")
+    other = json.loads(run("update", made["id"], *words, "--json").stdout)
+    sources = made["config"]["data_sources"]
+    assert (other["config"]["format"], other["config"]["data_sources"]) == ("xlsx", sources)
+    assert other["config"]["delivery"] == [{"method": "email", "recipients": ["ann@example.com"]}]
+    words = ("--tables", "invoices", "--fields", "invoices:id,status", "--include-deleted")
+    selected = json.loads(run("update", made["id"], *words, "--json").stdout)["config"]
+    (source,) = selected["data_sources"]
+    assert (source["type"], source["fields"], source["filters"]) == (
+        "invoices",
+        ["id", "status"],
+        {"include_deleted": True},
+    )
+    assert {name: selected[name] for name in selected if name != "data_sources"} == {
+        name: other["config"][name] for name in other["config"] if name != "data_sources"
+    }
+    (tmp_path / "password").write_text("correct horse battery")
+    words = ("--encrypt", "aes256", "--password-file", str(tmp_path / "password"))
+    sealed = json.loads(run("update", made["id"], *words, "--json").stdout)["config"]
+    assert sealed["encryption"] == {"method": "aes256", "recipients": [], "password": {"sealed": True}}
+    assert "--tables" in run("update", made["id"], "--fields", "pets:name", code=2).stderr
+    assert "format" in run("update", made["id"], "--format", "docx", code=2).stderr
+
+
 def test_a_private_backup_takes_a_password_from_a_file(run: Run, tmp_path: Any, control_url: str) -> None:
     file = tmp_path / "password"
     file.write_text("correct horse battery\n")

@@ -6,24 +6,21 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from export_pipelines.core.model import LakeRetention, Package, TenantScope
+from export_pipelines.core.model import Package, TenantScope
 from export_pipelines.core.naming import canonical_prefix, export_prefix, lake_stage_prefix, probe_key, stage_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
 from export_pipelines.object_stores.local import LocalStore
-from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.maintenance.sweep import Swept, sweep
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.requests import RequestStore
-from export_pipelines.stores.retention import RetentionStore
 
 CONFIG: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
 TENANT = TenantScope(tenant_id="clinic 1/ü")
@@ -101,34 +98,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 @pytest.fixture
 def scene(store: ObjectStore, control_url: str, tmp_path: Path) -> Iterator[Scene]:
-    unused: Any = None
     with closing(ControlDatabase(control_url)) as control:
-        services = ExportServices(
-            catalog=open_catalog(Settings()),
-            source=unused,
-            store=store,
-            requests=RequestStore(control),
-            deliveries=unused,
-            measures=unused,
-            signing=unused,
-            links=unused,
-            retention=RetentionStore(control),
-            state=unused,
-            formats=unused,
-            find_format=unused,
-            mailer=None,
-            scratch=tmp_path / "scratch",
-            link_ttl=DAY,
-            public_url="",
-            keep_exports=30 * DAY,
-            keep_canonical=True,
-            sweep_after=DAY,
-            heartbeat_seconds=1,
-            exclusively=control.exclusively,
-            reading_control=control.reading,
-            lake_retention=LakeRetention(),
-            schedules=unused,
-        )
+        services = open_services(Settings(EXPORT_HOME=tmp_path), control=control, store=store)
         yield Scene(control=control, store=store, services=services)
 
 
@@ -200,8 +171,7 @@ def test_an_export_that_completes_while_it_is_looked_at_stays(scene: Scene) -> N
             scene.services.requests.complete(request_id, run_id="run-2", package=made, emails=(), keep=DAY)
         return locked(name)
 
-    object.__setattr__(scene.services, "exclusively", completing)
-    scene.sweep()
+    replace(scene, services=scene.services.having(exclusively=completing)).sweep()
     assert set(package) <= scene.listed()
 
 

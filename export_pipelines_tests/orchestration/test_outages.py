@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def test_a_source_that_does_not_answer_holds_exports_up_and_no_conversions(
     waiting = workshop.order(CONFIG)
     meets_outage(requests, waiting)
     nowhere = open_source("postgresql://nobody:secret@127.0.0.1:9/none", workshop.services.catalog, "auto")
-    services = replace(workshop.services, source=nowhere, store=LocalStore(workshop.settings.home / "other"))
+    services = workshop.services.having(source=nowhere, store=LocalStore(workshop.settings.home / "other"))
     services.state.look()
     problem = outage(services, conversions=False)
     assert problem is not None

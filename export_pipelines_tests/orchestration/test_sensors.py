@@ -275,7 +275,7 @@ def test_no_sensor_reads_the_history(long_history: Explained, workshop: Workshop
         requests.claim(workshop.order(CONFIG), attempt=1, run_id="r")
         workshop.order(CONFIG)
     requests.asked(requests.launchable())
-    requests.silent(older_than=workshop.services.keep_exports)
+    requests.silent(older_than=workshop.settings.keep)
     requests.list(limit=20)
     requests.list(tenant_id="t7", limit=20)
     deliveries.any_due()

@@ -73,7 +73,7 @@ class LeakySource(PostgresSource):
 def leaking(url: str, folder: Path, catalog: Catalog = CATALOG) -> ExportServices:
     services = services_on(url, folder, checked=False, catalog=catalog)
     source = LeakySource(url, catalog, check_tables=lambda *_: None, report=attest_session, compare=find_unknown)
-    return replace(services, source=source)
+    return services.having(source=source)
 
 
 @pytest.mark.parametrize("compression", ["none", *CODECS])

@@ -21,7 +21,7 @@ from export_pipelines.catalog.attestation import attest_session
 from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.model import ExportFile, ExportPlan, LakeRetention, Stage, TableSelection, TenantScope
+from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableSelection, TenantScope
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.object_stores.local import LocalStore
@@ -29,7 +29,7 @@ from export_pipelines.pipeline import assembly
 from export_pipelines.pipeline.extract.stage import stage_tables
 from export_pipelines.pipeline.lake.materialize import whole_partition
 from export_pipelines.pipeline.progress import Unwatched
-from export_pipelines.pipeline.services import ExportServices
+from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.pipeline.verification.validate import read_part, validate_files
 from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.pipeline.write.heads import table_head
@@ -38,16 +38,6 @@ from export_pipelines.settings import Settings
 from export_pipelines.sources import relation
 from export_pipelines.sources.engines import Engine
 from export_pipelines.sources.postgres import PostgresSource
-from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.deliveries import DeliveryStore
-from export_pipelines.stores.dispatch import Dispatcher
-from export_pipelines.stores.export_statistics import MeasureStore
-from export_pipelines.stores.links import LinkStore
-from export_pipelines.stores.requests import RequestStore
-from export_pipelines.stores.retention import RetentionStore
-from export_pipelines.stores.secrets import SecretBox
-from export_pipelines.stores.service_state import ServiceStateStore
-from export_pipelines.stores.signing_keys import SigningKeyStore
 from export_pipelines_tests.workshop import TENANTS, login_url
 
 OURS, THEIRS = TENANTS[:2]
@@ -87,35 +77,11 @@ def services_on(
     url: str, folder: Path, *, checked: bool, catalog: Catalog = CATALOG, engine: Engine | None = None
 ) -> ExportServices:
     check = assembly.require_sound if checked else (lambda *_: None)
-    control = ControlDatabase(url)  # never connected here
-    return ExportServices(
-        catalog=catalog,
-        source=PostgresSource(
-            url, catalog, check_tables=check, report=attest_session, compare=find_unknown, engine=engine
-        ),
-        store=LocalStore(folder),
-        requests=RequestStore(control),
-        deliveries=DeliveryStore(control),
-        measures=MeasureStore(control),
-        signing=SigningKeyStore(control),
-        links=LinkStore(control),
-        schedules=Dispatcher(control, SecretBox(lambda: bytes(32))),
-        retention=RetentionStore(control),
-        state=ServiceStateStore(control),
-        formats=all_formats,
-        find_format=find_format,
-        mailer=None,
-        scratch=folder / "scratch",
-        link_ttl=dt.timedelta(days=1),
-        public_url="",
-        keep_exports=dt.timedelta(days=1),
-        keep_canonical=False,
-        sweep_after=dt.timedelta(days=1),
-        heartbeat_seconds=1,
-        exclusively=control.exclusively,
-        reading_control=control.reading,
-        lake_retention=LakeRetention(),
+    source = PostgresSource(
+        url, catalog, check_tables=check, report=attest_session, compare=find_unknown, engine=engine
     )
+    settings = Settings(EXPORT_HOME=folder, EXPORT_CONTROL_URL=url)  # the control database is never connected to here
+    return open_services(settings, catalog=catalog, source=source, store=LocalStore(folder))
 
 
 def plan_for(format_name: str, tables: list[str] | None = None) -> ExportPlan:

@@ -67,7 +67,7 @@ def sweep(
     services: ExportServices, *, now: dt.datetime, at_work: Callable[[str], bool], dry_run: bool = False
 ) -> Swept:
     """Everything below; ``at_work`` says whether a run of Dagster still writes into the lake's stage."""
-    patience = Patience(now=now, grace=services.sweep_after, keep=services.keep_exports)
+    patience = Patience(now=now, grace=services.settings.sweep_after, keep=services.settings.keep)
     swept = Swept(dry_run=dry_run)
     for area in (Area.STAGE, Area.CANONICAL, Area.EXPORTS):
         swept.add(area, _request_folders(area, services, patience, dry_run=dry_run))
@@ -78,7 +78,7 @@ def sweep(
         swept.add("unfinished writes", unfinished)
     past = retire_all(services.catalog, services.store, services.lake_retention, now=now, dry_run=dry_run)
     swept.add("past of the lake", past)
-    swept.add("scratch", sweep_folder(services.scratch, before=patience.before, dry_run=dry_run))
+    swept.add("scratch", sweep_folder(services.settings.scratch, before=patience.before, dry_run=dry_run))
     swept.rows = services.retention.forget(dry_run=dry_run)
     return swept
 

@@ -73,7 +73,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
 
 def services_for(plan: ExportPlan, services: ExportServices) -> ExportServices:
     """The services with the catalog that the plan was made by."""
-    return replace(services, catalog=catalog_of(plan.export_type, services.catalog))
+    return services.having(catalog=catalog_of(plan.export_type, services.catalog))
 
 
 def retained_rows(plan: ExportPlan, services: ExportServices) -> Stage:

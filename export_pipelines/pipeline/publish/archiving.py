@@ -53,9 +53,9 @@ def seal_package(
     with services.store.writing(key) as stored:
         sink = DigestSink(stored)
         lock.write(cast("BinaryIO", sink), _members(named, services, deflate=deflate), folder=folder)
-    services.scratch.mkdir(parents=True, exist_ok=True)
+    services.settings.scratch.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=services.scratch, prefix="sealed-") as scratch,
+        tempfile.TemporaryDirectory(dir=services.settings.scratch, prefix="sealed-") as scratch,
         services.store.local(key) as archive,
     ):
         try:

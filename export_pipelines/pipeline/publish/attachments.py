@@ -32,7 +32,7 @@ def enclosed_files(request_id: str, services: ExportServices) -> Enclosed:
     rows = services.deliveries.files_of(request_id)
     chosen = [row for row in rows if row["path"].startswith(f"{DATA_FOLDER}/")]
     chosen = chosen or [row for row in rows if row["path"] != MANIFEST]  # an archive, with its manifest beside it
-    size, limit = sum(row["size_bytes"] for row in chosen), services.max_attachment_bytes
+    size, limit = sum(row["size_bytes"] for row in chosen), services.settings.max_attachment
     if size > limit:
         return Enclosed(
             note=f"The files are not attached: together they have {readable_size(size)}, mails may carry "

@@ -62,7 +62,7 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
     if due.request_id is None or due.expires_at is None:
         return _notice(due)
     asked = due.message.get("link_ttl_hours")
-    lifetime = services.link_ttl if asked is None else dt.timedelta(hours=asked)
+    lifetime = services.settings.link_lifetime if asked is None else dt.timedelta(hours=asked)
     expires_at = min(due.expires_at, dt.datetime.now(dt.UTC) + lifetime)
     token, _link = services.links.make(due.request_id, expires_at=expires_at)
     values = {
@@ -70,7 +70,7 @@ def _message(due: DueDelivery, services: ExportServices) -> Message:
         "ROWS": f"{due.rows:,}",
         "SIZE": readable_size(due.size_bytes),
         "EXPIRES_AT": f"{expires_at:%Y-%m-%d %H:%M} UTC",
-        "FILE_URL": f"{services.public_url}/d/{token}",
+        "FILE_URL": f"{services.settings.pages_url}/d/{token}",
     }
     subject = fill(due.message.get("subject") or SUBJECT, values)
     body = fill(due.message.get("body") or BODY, values)

@@ -74,7 +74,7 @@ def assemble_package(
     named.append(_document_file(plan, services, MANIFEST, "application/json", to_json(manifest)))
     rows = sum(table.rows for table in stage.tables)
     files = _closed(plan, named, services, signer, deflate=spec.compressible)
-    _require_within(files, services.max_file_bytes)
+    _require_within(files, services.settings.max_file_size)
     return StagedPackage(files=files, rows=rows)
 
 

@@ -53,7 +53,8 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         remember(plan, stage, staged.files, services.measures)
     except Unavailable as error:  # the export is complete; only later estimates would have known better
         _log.warning("measures_lost", request_id=plan.request_id, error=str(error))
-    if services.keep_canonical and plan.sealing is None and plan.converted_from is None and plan.export_type != "audit":
+    convertible = plan.sealing is None and plan.converted_from is None and plan.export_type != "audit"
+    if services.settings.keep_canonical and convertible:
         retain_stage(plan, stage, services.requests, services.store)
     for attempt in range(1, plan.attempt + 1):  # whoever gave up an earlier one may have been killed before clearing it
         services.store.delete(stage_prefix(plan.request_id, attempt))
@@ -86,7 +87,7 @@ def _take_back(plan: ExportPlan, prefix: str, services: ExportServices, *, run_i
 
 def _keep(plan: ExportPlan, services: ExportServices) -> dt.timedelta:
     """As long as was asked for, and never longer than the service keeps any."""
-    return services.keep_exports if plan.keep is None else min(plan.keep, services.keep_exports)
+    return services.settings.keep if plan.keep is None else min(plan.keep, services.settings.keep)
 
 
 def abandon(

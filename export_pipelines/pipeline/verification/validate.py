@@ -41,8 +41,9 @@ def validate_files(
     watch = CanaryWatch(services.catalog.canary)
     with accounting() as session, ThreadPoolExecutor(1, "expected") as beside:
         expecting = beside.submit(_staged_accounts, stage, services)
+        scratch = services.settings.scratch
         for file in files:
-            with services.store.local(file.key) as stored, plain_copy(stored, file.path, services.scratch) as path:
+            with services.store.local(file.key) as stored, plain_copy(stored, file.path, scratch) as path:
                 if spec.plain_text:
                     watch.search_file(path, file.path)
                 wait([expecting])

@@ -50,7 +50,7 @@ def convert_tables(
         plan=plan,
         spec=services.find_format(plan.format),
         codec=CODECS.get(plan.compression),
-        split=replace(plan.split, max_bytes=_least(plan.split.max_bytes, services.max_file_bytes)),
+        split=replace(plan.split, max_bytes=_least(plan.split.max_bytes, services.settings.max_file_size)),
         periods=_periods(stage, services.catalog),
         services=services,
         progress=progress,
@@ -111,7 +111,7 @@ def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[Ex
     def write(period: str | None, number: int, held: Sequence[TableRows], limit: SizeLimit) -> ExportFile:
         return _write(order, part_name(name, number, spec.extension, period=period), held, limit)
 
-    with spilling(order.services.scratch) as spill:
+    with spilling(order.services.settings.scratch) as spill:
         yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows)
 
 

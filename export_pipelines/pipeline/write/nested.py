@@ -68,7 +68,7 @@ def nested_documents(stage: Stage, services: ExportServices, progress: Progress)
     """Every document of the export: a root table with all that is nested in it, then rows without a parent."""
     staged = {table.table: table for table in stage.tables}
     nests = nests_among(staged, services.catalog)
-    services.scratch.mkdir(parents=True, exist_ok=True)
+    services.settings.scratch.mkdir(parents=True, exist_ok=True)
     with closing(_documents(staged, nests, services, progress)) as documents:  # its scratch folder goes with it
         yield documents
 
@@ -80,7 +80,7 @@ def _documents(
         if name in nests:
             continue
         root = _node(name, staged, nests, services)
-        with nest(root, scratch=services.scratch) as documents:
+        with nest(root, scratch=services.settings.scratch) as documents:
             for document in documents:
                 yield _rows(document, root, staged, progress)
 

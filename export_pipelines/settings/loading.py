@@ -1,0 +1,58 @@
+"""All groups together, read once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from export_pipelines.core.errors import RequestRejected
+from export_pipelines.settings.api import ApiSettings
+from export_pipelines.settings.databases import DatabaseSettings
+from export_pipelines.settings.links import LinkSettings
+from export_pipelines.settings.mail import MailSettings
+from export_pipelines.settings.retention import RetentionSettings
+from export_pipelines.settings.runs import RunSettings
+from export_pipelines.settings.schedules import ScheduleSettings
+from export_pipelines.settings.shell import ShellSettings
+from export_pipelines.settings.storage import StorageSettings
+from export_pipelines.settings.tokens import TokenSettings
+from export_pipelines.settings.values import SettingsGroup, required
+
+
+class Settings(
+    DatabaseSettings,
+    StorageSettings,
+    MailSettings,
+    LinkSettings,
+    RetentionSettings,
+    RunSettings,
+    ScheduleSettings,
+    ApiSettings,
+    TokenSettings,
+    ShellSettings,
+):
+    """Everything a deployment may set. Secrets are `SecretStr`, so printing settings shows none."""
+
+    @classmethod
+    def groups(cls) -> tuple[type[SettingsGroup], ...]:
+        """The groups in the order of the documentation."""
+        return tuple(group for group in cls.__bases__ if issubclass(group, SettingsGroup))
+
+    def require_api_url(self) -> str:
+        """The control database as the API connects to it, in clear, or `RequestRejected`."""
+        return required(self.api_url or self.control_url, "EXPORT_API_URL")
+
+
+def load_settings(given: Mapping[str, Any] | None = None) -> Settings:
+    """Settings of this process, and in their place what is ``given`` by the names of the variables.
+
+    `RequestRejected` names the variable whose value is wrong.
+    """
+    try:
+        return Settings(**(given or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = str(first["msg"]).removeprefix("Value error, ")
+        raise RequestRejected(problem, field=".".join(str(part) for part in first["loc"])) from error
