@@ -85,7 +85,7 @@ def update(
     with output.reported(as_json=as_json), at_work(load_settings()) as services, services.control.transaction():
         store = _store(services)
         current = store.get(schedule_id, lock=True)
-        order = schedule_order(recurrence, name=name, current=current)
+        order = schedule_order(recurrence, name=name, saved=current)
         role = Role(current.owner_role) if current.owner_role else None
         config = changed_order(current.config, options, services.settings)
         draft = _checked(order, config, current.tenant_id, services, role)
