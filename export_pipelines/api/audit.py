@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, Instant
+from export_pipelines.api.paging import DEFAULT_LIMIT, Limit, link_next
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.core.access import Action
 from export_pipelines.stores.audit import AuditEntry, AuditFilter, AuditLog, as_csv, as_ndjson
@@ -66,7 +67,7 @@ def list_audit(
         Literal["json", "ndjson", "csv"],
         Query(alias="format", description="ndjson and csv answer everything, oldest first."),
     ] = "json",
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Any:
     """Newest first. Looking at the log is in the log as well."""
@@ -78,8 +79,7 @@ def list_audit(
         headers = {"Content-Disposition": f'attachment; filename="audit.{format_}"'}
         return StreamingResponse(write(_all(call, wanted)), media_type=media_type, headers=headers)
     following = found[-1].id if len(found) == limit else None
-    if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(str(following))}>; rel="next"'
+    link_next(call, response, str(following) if following else None)
     return Entries(entries=[_entry(entry) for entry in found], next_cursor=following)
 
 

@@ -1,32 +1,22 @@
-"""What an export would be, without making one; and the same figures for those that are made."""
+"""What an export would be, without making one."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.calls import Call, Calling, Work, body_of
-from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.ordering import checked, keeper, look_up_kept
+from export_pipelines.api.calls import Calling
+from export_pipelines.api.orders import estimated, planned_order
 from export_pipelines.api.payloads import LeftOut, SelectionOut, left_out_of, megabytes, selections_of
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ESTIMATES, ORDERS, has_turn, take_turn
+from export_pipelines.api.turns import ESTIMATES, require_turn
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.catalog import Classification
-from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
-from export_pipelines.core.estimating import Basis, Estimate, PastError
-from export_pipelines.core.model import ExportPlan
-from export_pipelines.pipeline.estimate import ExpectedRows, audited_rows, grounds_of, kept_rows, planned_rows, weigh
-from export_pipelines.pipeline.lake import at_point
-from export_pipelines.stores.measures import MeasureStore
-from export_pipelines.stores.rate_limits import subject_of
+from export_pipelines.core.configuration import Configuration
+from export_pipelines.core.estimating import Basis, PastError
 
-# Each takes a connection of the tenants' database.
-ASKING = ConcurrencyLimit("estimates", at_once=4, waiting=4, per_subject=2, retry_seconds=2)
 router = APIRouter(prefix="/api/v1/exports", tags=["exports"], responses=ANSWERS)
 
 
@@ -70,12 +60,14 @@ class EstimateOut(BaseModel):
 def estimate(
     call: Calling,
     response: Response,
-    config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
-    body: Annotated[bytes, Depends(body_of)],
+    configuration: Annotated[Configuration, Body()],
 ) -> EstimateOut:
     """Takes what `POST /jobs` takes and refuses what it refuses."""
     require(call.caller, Action.ESTIMATE)
-    plan, found, limits = expected(call, json.loads(body), limit=ESTIMATES)
+    with call.transaction() as work:
+        require_turn(call, work, ESTIMATES)
+    planned = planned_order(call, configuration)
+    [found], limits = estimated(call, [planned], counted=True)
     response.headers.update(limits)
     return EstimateOut(
         estimated_rows=found.rows,
@@ -98,7 +90,7 @@ def estimate(
         recipients=list(found.recipients),
         basis=found.basis,
         past_error=_past(found.past_error),
-        resolved=selections_of(plan),
+        resolved=selections_of(planned.plan),
         left_out=left_out_of(found.omissions),
     )
 
@@ -108,65 +100,3 @@ def _past(error: PastError | None) -> PastErrorOut | None:
         return None
     rows, size, seconds = (round(part, 4) for part in (error.rows, error.size_bytes, error.seconds))
     return PastErrorOut(exports=error.exports, own=error.own, rows=rows, size=size, seconds=seconds)
-
-
-def expected(
-    call: Call, raw: dict[str, Any], *, limit: str, saved: bool = False
-) -> tuple[ExportPlan, Estimate, dict[str, str]]:
-    """The plan, its estimate, and the fields that tell the limit. The source is asked when the transaction has ended:
-    it may keep us waiting. Estimates count against their own limit; `TooMany` for an order that has no turn left,
-    which is counted elsewhere.
-    """
-    rows: ExpectedRows | None = None
-    if not saved:  # what is saved converts nothing
-        _require_turn(call, limit)
-        look_up_kept(call, raw)
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        plan = checked(call, work, raw, saved=saved)
-        grounds = grounds_of(plan, MeasureStore(control))
-        if plan.converted_from:
-            rows = kept_rows(keeper(call, work)(plan.converted_from))
-        elif plan.export_type == "audit":
-            rows = audited_rows(plan, control)
-        limits = take_turn(call, work, ESTIMATES) if limit == ESTIMATES else {}
-    if plan.point_in_time is not None:  # a look at the object store; without its snapshots there is nothing to export
-        at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
-    if rows is None:
-        rows = _planned(call, plan)
-    return plan, weigh(plan, call.services.catalog, grounds, rows), limits
-
-
-def _require_turn(call: Call, limit: str) -> None:
-    """Before anything is asked that costs more; nothing is counted yet."""
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        if has_turn(call, work, limit):
-            return
-        if limit == ESTIMATES:
-            take_turn(call, work, limit)
-    raise TooMany("no estimate for an order beyond the limit", retry_after_seconds=1)
-
-
-def foresee(
-    call: Call, action: Action, raw: dict[str, Any], *, saved: bool = False
-) -> Estimate | RequestRejected | None:
-    """The estimate of an order, or why it will be refused, to be said where that is written down.
-
-    None where the source is not told to this process or does not answer, or where a limit stops it: an order does not
-    have to wait for it. What is ``saved`` counts as an estimate, an order does not.
-    """
-    try:
-        require(call.caller, action)
-        return expected(call, raw, limit=ESTIMATES if saved else ORDERS, saved=saved)[1]
-    except (TooMany, Unavailable):
-        return None
-    except RequestRejected as refusal:
-        return refusal
-
-
-def _planned(call: Call, plan: ExportPlan) -> ExpectedRows:
-    if call.services.source is None:
-        raise Unavailable("estimates need EXPORT_SOURCE_URL where the API runs")
-    with ASKING.held(subject_of(call.caller, ESTIMATES)):
-        return planned_rows(plan, call.services.source)

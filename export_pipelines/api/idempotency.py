@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from export_pipelines.api.calls import Call, Work
+from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.stores.replies import Reply, ReplyStore
 
@@ -23,6 +24,20 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def replayed(call: Call, work: Work, action: Action, key: str | None) -> JSONResponse | None:
+    """What an earlier call with this key was answered, with its line in the audit log; None for the first one.
+
+    To be asked before anything that costs: a call that is repeated because its answer was lost must not cost twice. Of
+    calls at the same time all may get None here; `once` then lets one of them write.
+    """
+    found = _replies(call, work).find(call.caller, key) if key is not None else None
+    if found is None:
+        return None
+    answered = _repeated(call, work, *found)
+    call.note(work, action)
+    return answered
+
+
 def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -> JSONResponse:
     """Do it, or answer what the first call with this key was answered.
 
@@ -31,12 +46,21 @@ def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -
     """
     if key is None:
         return _response(_reply(write()))
-    replies = ReplyStore(work.control, call.services.secrets)
+    replies = _replies(call, work)
     if replies.begin(call.caller, key, call.fingerprint):
         reply = _reply(write())
         replies.finish(call.caller, key, reply)
         return _response(reply)
-    fingerprint, reply = replies.find(call.caller, key)
+    found = replies.find(call.caller, key)
+    assert found is not None  # or the key could have been taken
+    return _repeated(call, work, *found)
+
+
+def _replies(call: Call, work: Work) -> ReplyStore:
+    return ReplyStore(work.control, call.services.secrets)
+
+
+def _repeated(call: Call, work: Work, fingerprint: str, reply: Reply) -> JSONResponse:
     if fingerprint != call.fingerprint:
         raise RequestRejected(
             "was used for another call; use a new key for each thing you want done", field="Idempotency-Key"

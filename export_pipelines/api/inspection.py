@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Calling
 from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.downloads import completed
 from export_pipelines.api.payloads import JOBS, JobEvent, LeftOut, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import counted
+from export_pipelines.api.visibility import completed
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import ObjectStore

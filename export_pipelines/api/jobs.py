@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.calls import KEPT_TEXT, Call, Calling, IdempotencyKey, Instant, Work, body_of
-from export_pipelines.api.estimates import foresee
+from export_pipelines.api.calls import KEPT_TEXT, Calling, IdempotencyKey, Instant
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.ordering import order
+from export_pipelines.api.orders import RETRY_AFTER_SECONDS, launched, place_order
+from export_pipelines.api.paging import DEFAULT_LIMIT, Cursor, Limit, link_next
 from export_pipelines.api.payloads import (
     JOBS,
     Job,
     JobCreated,
     JobPage,
     JobStatus,
-    created_of,
     details_of,
     megabytes,
     status_of,
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.turns import ORDERS, take_turn
+from export_pipelines.api.visibility import read_status, status_in, visible
 from export_pipelines.core.access import Action, Role
-from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
-from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.configuration import Configuration
+from export_pipelines.core.errors import NotAllowed
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
@@ -44,7 +38,6 @@ from export_pipelines.stores.history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.retention import RetentionStore
 
-RETRY_AFTER_SECONDS = 2  # a client that asks this often sees a small export end
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
 
 
@@ -76,13 +69,12 @@ class Deleted(BaseModel):
 @router.post("", status_code=HTTPStatus.ACCEPTED, summary="Request an export", response_model=JobCreated)
 def create_job(
     call: Calling,
-    config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
-    body: Annotated[bytes, Depends(body_of)],
+    configuration: Annotated[Configuration, Body()],
     background: BackgroundTasks,
     key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
-    return ordered(call, Action.CREATE, json.loads(body), background, key)
+    return place_order(call, Action.CREATE, configuration, background, key)
 
 
 @router.post(
@@ -97,7 +89,7 @@ def convert_job(
     """A new export from what a finished one has read; the source is not asked again."""
     wanted = conversion.model_dump(exclude={"target_format"})
     raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
-    return ordered(call, Action.CONVERT, raw, background, key)
+    return place_order(call, Action.CONVERT, raw, background, key)
 
 
 @router.get("", summary="List exports", response_model=JobPage, response_model_exclude_none=False)
@@ -111,8 +103,8 @@ def list_jobs(
     schedule: UUID | None = None,
     created_from: Instant | None = None,
     created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
     known = call.services.catalog.tables.get(table or "")
@@ -128,8 +120,7 @@ def list_jobs(
     )
     with call.acting(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
-    if following:
-        response.headers["Link"] = f'<{call.services.base_url}{call.following(following)}>; rel="next"'
+    link_next(call, response, following)
     return JobPage(jobs=[summary_of(request, call.services.base_url) for request in found], next_cursor=following)
 
 
@@ -165,7 +156,7 @@ def cancel_job(call: Calling, job_id: UUID, key: IdempotencyKey = None) -> Respo
 
         def cancel() -> Answer:
             work.requests.request_cancel(visible(work, job_id).id)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=status_in(call, work, job_id))
 
         return once(call, work, key, cancel)
 
@@ -185,7 +176,7 @@ def retry_job(
             work.requests.retry(request.id, password=again.password if again else None)
             queued.append(visible(work, job_id))
             work.requests.asked(queued)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(call, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=status_in(call, work, job_id))
 
         response = once(call, work, key, retry)
     return launched(call, queued, response, background)
@@ -203,80 +194,6 @@ def delete_job(call: Calling, job_id: UUID) -> Deleted:
     if being_read:
         return Deleted(deleted=True, files_removed=0, space_freed_mb=0)
     removed = remove_objects(request, call.services.store)
-    with call.services.pool.acting(call.caller) as control:
-        Work.on(control, call.services).requests.objects_removed(request.id)
+    with call.transaction() as work:
+        work.requests.objects_removed(request.id)
     return Deleted(deleted=True, files_removed=removed.items, space_freed_mb=megabytes(removed.size_bytes))
-
-
-def visible(work: Work, job_id: UUID) -> ExportRequest:
-    """The request, if the caller may see it. `NotFound` for foreign, unknown and deleted ones alike."""
-    request = work.requests.get(str(job_id))
-    if request.deleted_at is not None:
-        raise NotFound(f"there is no request {job_id}", field="job_id")
-    return request
-
-
-def read_status(call: Call, job_id: UUID) -> JobStatus:
-    """What polling and events tell."""
-    with call.acting(Action.READ, str(job_id)) as work:
-        return _status(call, work, job_id)
-
-
-def _status(call: Call, work: Work, job_id: UUID) -> JobStatus:
-    request = visible(work, job_id)
-    completed = request.status is RequestStatus.COMPLETED
-    files = work.deliveries.files_of(request.id) if completed else []
-    deliveries = work.deliveries.of_request(request.id) if completed else []
-    return JobStatus(**status_of(request, files, deliveries, call.services.base_url))
-
-
-def ordered(
-    call: Call,
-    action: Action,
-    raw: Any,
-    background: BackgroundTasks,
-    key: str | None,
-    *,
-    also: Callable[[Work], None] = lambda _work: None,
-) -> Response:
-    """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
-    foreseen = foresee(call, action, raw)
-    made: list[ExportRequest] = []
-    limits: dict[str, str] = {}
-    with call.acting(action) as work:
-
-        def write() -> Answer:
-            limits.update(take_turn(call, work, ORDERS))
-            request, plan = order(call, work, raw, foreseen)
-            made.append(request)
-            also(work)
-            expected = foreseen.omissions if isinstance(foreseen, Estimate) else None
-            created = created_of(request, plan, call.services.base_url, expected)
-            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
-            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
-
-        response = once(call, work, key, write)
-    response.headers.update(limits)
-    return launched(call, made, response, background)
-
-
-def launched(
-    call: Call, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
-) -> JSONResponse:
-    """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
-    for request in requests:
-        background.add_task(_launch, call, request)
-    response.background = background
-    return response
-
-
-async def _launch(call: Call, request: ExportRequest) -> None:
-    try:
-        await call.services.launcher.launch_in_turn(request)
-    except Unavailable:
-        await run_in_threadpool(_not_asked, call, request)
-
-
-def _not_asked(call: Call, request: ExportRequest) -> None:
-    with call.services.pool.acting(call.caller) as control:
-        Work.on(control, call.services).requests.not_asked(request.id)

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.jobs import visible
 from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, MIN_PASSWORD, hash_password
 from export_pipelines.api.payloads import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import LINKS, has_turn, take_turn
+from export_pipelines.api.visibility import visible
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.configuration import MAX_HOURS, download_hours
 from export_pipelines.core.errors import Conflict, NotFound, TooMany

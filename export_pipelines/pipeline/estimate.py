@@ -7,12 +7,9 @@ would be left out are counted where the planner expects that to take millisecond
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any
 
-from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.estimating import (
     START_SECONDS,
@@ -28,14 +25,13 @@ from export_pipelines.core.estimating import (
     volume,
     weakest,
 )
-from export_pipelines.core.model import ExportFile, ExportPlan, KeptStage, PlannerGuess, Stage, TenantScope
+from export_pipelines.core.model import ExportFile, ExportPlan, KeptStage, PlannerGuess, Stage
 from export_pipelines.core.omissions import NotInCatalog, Omissions, OtherRows, Precision, RowCount
 from export_pipelines.core.packing import ARCHIVE, NO_COMPRESSION
 from export_pipelines.core.ports import Source
 from export_pipelines.core.service_catalog import catalog_of
 from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.omitting import omissions_of
-from export_pipelines.pipeline.plan import check_order
 from export_pipelines.pipeline.service_stage import not_described, service_rows
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.measures import MeasureStore
@@ -43,40 +39,14 @@ from export_pipelines.stores.measures import MeasureStore
 _UNKNOWN_WIDTH = 100  # of a row that was kept before widths were
 
 
-def estimate_export(
-    raw: Any,
-    scope: TenantScope,
-    catalog: Catalog,
-    *,
-    source: Source,
-    measures: MeasureStore,
-    kept: Callable[[str], KeptStage] | None = None,
-    role: Role | None = None,
-) -> Estimate:
-    """Of an order; `RequestRejected` for all that planning refuses and for tables that are not safe to read.
+@dataclass(frozen=True, kw_only=True)
+class ExpectedRows:
+    """What is known of an export's rows before they are read."""
 
-    ``kept`` and ``role`` as in `export_pipelines.pipeline.plan.check_order`.
-    """
-    once = cache(kept) if kept else None  # reading what an export kept takes several objects
-    plan = check_order(raw, scope, catalog, kept=once, role=role)
-    return estimate_plan(plan, catalog, source=source, measures=measures, kept=once)
-
-
-def estimate_plan(
-    plan: ExportPlan,
-    catalog: Catalog,
-    *,
-    source: Source,
-    measures: MeasureStore,
-    kept: Callable[[str], KeptStage] | None = None,
-) -> Estimate:
-    """Of a plan that was checked."""
-    grounds = grounds_of(plan, measures)
-    if kept and plan.converted_from:
-        return weigh(plan, catalog, grounds, kept_rows(kept(plan.converted_from)))
-    if plan.export_type == "audit":
-        return weigh(plan, catalog, grounds, audited_rows(plan, measures.control))
-    return weigh(plan, catalog, grounds, planned_rows(plan, source))
+    guesses: Mapping[str, PlannerGuess]
+    others: Mapping[str, OtherRows] = field(default_factory=dict)
+    unknown: NotInCatalog | None = None
+    omissions: Omissions | None = None  # of a conversion, whose rows are there already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +55,12 @@ class Grounds:
 
     history: History
     past_error: PastError | None
+    rows: ExpectedRows | None  # of a conversion and of an audit package; for any other the source is asked
 
 
-def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
+def grounds_of(plan: ExportPlan, measures: MeasureStore, retained: KeptStage | None = None) -> Grounds:
+    """Out of the control database; ``retained`` is what a conversion converts."""
+    audited = plan.export_type == "audit"
     spec = find_format(plan.format)
     return Grounds(
         history=measures.history(
@@ -99,17 +72,8 @@ def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
             converted=plan.converted_from is not None,
         ),
         past_error=measures.past_error(plan.scope.tenant_id, (spec.name, *spec.aliases)),
+        rows=kept_rows(retained) if retained else audited_rows(plan, measures.control) if audited else None,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectedRows:
-    """What is known of an export's rows before they are read."""
-
-    guesses: Mapping[str, PlannerGuess]
-    others: Mapping[str, OtherRows] = field(default_factory=dict)
-    unknown: NotInCatalog | None = None
-    omissions: Omissions | None = None  # of a conversion, whose rows are there already
 
 
 def planned_rows(plan: ExportPlan, source: Source) -> ExpectedRows:

@@ -1,53 +1,18 @@
-"""From a request, or the wish to make one, to its plan."""
+"""From a request to its plan, in its run; what it was before there was a request is in `orders`."""
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from export_pipelines.archives.age_writing import recipients_of
 from export_pipelines.core.access import Role
-from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, KeptStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.core.service_catalog import catalog_of
-from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.stores.requests import ExportRequest
-
-
-def check_order(
-    raw: Any,
-    scope: TenantScope,
-    catalog: Catalog,
-    *,
-    kept: Callable[[str], KeptStage] | None = None,
-    role: Role | None = None,
-) -> ExportPlan:
-    """What the plan of a request would be; `RequestRejected` for all that can be refused before there is one.
-
-    ``kept`` finds what an export, by its id, has read; whoever may ask for a conversion gives it.
-    """
-    wanted = parse_configuration(raw)
-    plan = plan_export(
-        wanted,
-        catalog_of(wanted.export_type, catalog),
-        request_id="check",
-        attempt=1,
-        scope=scope,
-        requested_at=dt.datetime.now(dt.UTC),
-        formats=all_formats(),
-        codecs=CODECS,
-        kept=kept(str(wanted.convert)) if kept and wanted.convert else None,
-        role=role,
-    )
-    recipients_of(plan.sealing.recipients if plan.sealing else ())
-    return plan
 
 
 def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan:

@@ -221,7 +221,7 @@ def test_an_order_beyond_its_limit_asks_nobody(client: Inside, monkeypatch: pyte
     order = {"tables": ["pets"], "format": "csv"}
     assert client.ask("ann", "POST", JOBS, json=order).status_code == 202
     asked: list[Any] = []
-    monkeypatch.setattr("export_pipelines.api.estimates.planned_rows", lambda *given: asked.append(given))
+    monkeypatch.setattr("export_pipelines.api.orders.planned_rows", lambda *given: asked.append(given))
     assert client.ask("ann", "POST", JOBS, json=order).status_code == 429
     assert asked == []
 
