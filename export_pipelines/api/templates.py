@@ -91,7 +91,7 @@ def create_template(call: Calling, wanted: TemplateWanted, key: IdempotencyKey =
                 made = work.templates.create(draft, tenant_id=call.tenant_id, owner=call.caller.name)
                 work.target = made.id
                 headers = {"Location": f"{call.services.base_url}{TEMPLATES}/{made.id}"}
-                return Answer(status=HTTPStatus.CREATED, body=_out(made, call), headers=headers)
+                return Answer(status=HTTPStatus.CREATED, body=_out(made, problem=None), headers=headers)
 
             response = once(call, work, key, create)
             call.note(work, Action.CREATE_TEMPLATE)
@@ -109,13 +109,13 @@ def list_templates(
     with call.acting(Action.SEE_TEMPLATES) as work:
         found, following = work.templates.page(limit=limit, cursor=cursor)
     link_next(call, response, following)
-    return TemplatePage(templates=[_out(template, call) for template in found], next_cursor=following)
+    return TemplatePage(templates=[_listed(template, call) for template in found], next_cursor=following)
 
 
 @router.get("/{template_id}", summary="Get a template", response_model=TemplateOut)
 def get_template(call: Calling, template_id: UUID) -> TemplateOut:
     with call.acting(Action.SEE_TEMPLATES, str(template_id)) as work:
-        return _out(work.templates.get(str(template_id)), call)
+        return _listed(work.templates.get(str(template_id)), call)
 
 
 @router.put("/{template_id}", summary="Replace a template", response_model=TemplateOut)
@@ -139,7 +139,7 @@ def update_template(
 
             def update() -> Answer:
                 saved = work.templates.update(work.templates.get(target).id, draft, version=wanted.version)
-                return Answer(status=HTTPStatus.OK, body=_out(saved, call))
+                return Answer(status=HTTPStatus.OK, body=_out(saved, problem=None))
 
             response = once(call, work, key, update)
             call.note(work, Action.UPDATE_TEMPLATE)
@@ -232,7 +232,12 @@ def _problem(template: Template, call: Call) -> str | None:
     return None
 
 
-def _out(template: Template, call: Call) -> TemplateOut:
+def _listed(template: Template, call: Call) -> TemplateOut:
+    """With why it cannot be run, which the catalog or the caller's role may have changed since it was saved."""
+    return _out(template, problem=_problem(template, call))
+
+
+def _out(template: Template, *, problem: str | None) -> TemplateOut:
     size = template.estimated_bytes
     return TemplateOut(
         id=template.id,
@@ -241,7 +246,7 @@ def _out(template: Template, call: Call) -> TemplateOut:
         shared=template.shared,
         owner=template.owner,
         config=template.config,
-        problem=_problem(template, call),
+        problem=problem,
         estimated_rows=template.estimated_rows,
         estimated_size_mb=None if size is None else megabytes(size),
         estimated_time_seconds=template.estimated_seconds,
