@@ -18,7 +18,6 @@ from export_pipelines.stores.requests import ExportRequest
 def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan:
     """Check the request's configuration against the catalog as it is now; `RequestRejected` names the field."""
     wanted = parse_configuration(request.config)
-    scope = TenantScope(tenant_id=request.tenant_id)
     role = Role(request.requested_role) if request.requested_role else None
     owner = request.requested_by if role is Role.MEMBER else None
     plan = plan_export(
@@ -26,11 +25,11 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         catalog_of(wanted.export_type, services.catalog),
         request_id=request.id,
         attempt=request.attempt,
-        scope=scope,
+        scope=request.scope,
         requested_at=request.created_at,
         formats=services.formats(),
         codecs=CODECS,
-        kept=_kept(str(wanted.convert), scope, services, owner) if wanted.convert else None,
+        kept=_kept(str(wanted.convert), request.scope, services, owner) if wanted.convert else None,
         role=role,
     )
     return replace(plan, expected_rows=request.total_rows)
