@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import URL
 
-from export_pipelines.api.docs import Described
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import AUDITED, Action, Caller, require
 from export_pipelines.core.audit import Origin, Outcome
@@ -148,6 +148,13 @@ def origin_of(request: Request) -> Origin:
 async def body_of(request: Request) -> bytes:
     """The bytes as they came; the framework has read them already."""
     return await request.body()
+
+
+# Only tells the document that a bearer token is needed; `open_call` reads the field itself.
+Described = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Depends(HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key, or a JWT of the application.")),
+]
 
 
 def open_call(

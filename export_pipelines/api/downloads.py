@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from export_pipelines.api.calls import Call, Calling
 from export_pipelines.api.files import File, file_name, file_response, package_response
-from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.visibility import completed
 from export_pipelines.core.access import Action

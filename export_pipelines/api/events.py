@@ -15,7 +15,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from export_pipelines.api.calls import Call, Calling
-from export_pipelines.api.payloads import JOBS, JobStatus
+from export_pipelines.api.paths import JOBS
+from export_pipelines.api.payloads import JobStatus
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.visibility import read_status
 from export_pipelines.core.errors import NotFound, TooMany, Unavailable

@@ -38,6 +38,11 @@ def replayed(call: Call, work: Work, action: Action, key: str | None) -> JSONRes
     return answered
 
 
+def is_answered(call: Call, work: Work, key: str | None) -> bool:
+    """Whether `once` would repeat an earlier answer, so that nothing needs to be made ready for a new one."""
+    return key is not None and _replies(call, work).find(call.caller, key) is not None
+
+
 def once(call: Call, work: Work, key: str | None, write: Callable[[], Answer]) -> JSONResponse:
     """Do it, or answer what the first call with this key was answered.
 

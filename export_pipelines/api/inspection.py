@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Calling
 from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.payloads import JOBS, JobEvent, LeftOut, left_out_of
+from export_pipelines.api.paths import JOBS
+from export_pipelines.api.payloads import JobEvent, LeftOut, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import counted
 from export_pipelines.api.visibility import completed

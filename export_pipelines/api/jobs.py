@@ -13,8 +13,8 @@ from export_pipelines.api.calls import KEPT_TEXT, Calling, IdempotencyKey, Insta
 from export_pipelines.api.idempotency import Answer, once
 from export_pipelines.api.orders import RETRY_AFTER_SECONDS, launched, place_order
 from export_pipelines.api.paging import DEFAULT_LIMIT, Cursor, Limit, link_next
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.payloads import (
-    JOBS,
     Job,
     JobCreated,
     JobPage,

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.calls import Call, Calling, IdempotencyKey, Work
-from export_pipelines.api.idempotency import Answer, once
+from export_pipelines.api.idempotency import Answer, is_answered, once
 from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, MIN_PASSWORD, hash_password
-from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.turns import LINKS, has_turn, take_turn
 from export_pipelines.api.visibility import visible
@@ -76,7 +76,7 @@ class Links(BaseModel):
 )
 def make_link(call: Calling, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
-    password_hash = _hashed(call, job_id, wanted.password)
+    password_hash = _hashed(call, job_id, wanted.password, key)
     limits: dict[str, str] = {}
     with call.acting(Action.SHARE, str(job_id)) as work:
 
@@ -110,14 +110,13 @@ def _shareable(work: Work, job_id: UUID) -> tuple[ExportRequest, dt.datetime]:
     return export, export.expires_at
 
 
-def _hashed(call: Call, job_id: UUID, password: SecretStr | None) -> str | None:
+def _hashed(call: Call, job_id: UUID, password: SecretStr | None, key: str | None) -> str | None:
     """Outside of transactions, and for nobody who would get no link: a hash costs more than all the rest."""
     if password is None:
         return None
     require(call.caller, Action.SHARE)
-    with call.services.pool.acting(call.caller) as control:
-        work = Work.on(control, call.services)
-        allowed = has_turn(call, work, LINKS) and _is_shareable(work, job_id)
+    with call.transaction() as work:
+        allowed = not is_answered(call, work, key) and has_turn(call, work, LINKS) and _is_shareable(work, job_id)
     if not allowed:
         return None  # the link's transaction makes none and says why, or repeats what an earlier call was answered
     with HASHING.held(subject_of(call.caller, "passwords")):

@@ -184,6 +184,8 @@ def test_links_are_limited_and_what_is_refused_is_not_hashed(
     assert first.headers["ratelimit-policy"] == '"links";q=2;w=3600'
     hashed: list[str] = []
     monkeypatch.setattr(shares, "hash_password", lambda password: hashed.append(password) or "x")
+    repeated = client.ask("ann", "POST", path, json=PASSWORD, headers={"Idempotency-Key": "k"})
+    assert (repeated.content, hashed) == (first.content, [])
     assert client.ask("ann", "POST", f"{JOBS}/{foreign}/share", json=PASSWORD).status_code == 404
     assert client.ask("ann", "POST", path, json={}).status_code == 201
     refused = client.ask("ann", "POST", path, json=PASSWORD)
