@@ -27,6 +27,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.addresses import Network, parse_networks
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rates import Rate, parse_rate
+from export_pipelines.core.rejection import rejected
 
 
 def _named(*names: str) -> AliasChoices:
@@ -419,6 +420,4 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        problem = str(first["msg"]).removeprefix("Value error, ")
-        raise RequestRejected(problem, field=".".join(str(part) for part in first["loc"])) from error
+        raise rejected(error) from error

@@ -20,7 +20,7 @@ from export_pipelines.commands.ordering import (
     Split,
     encryption,
     format_option,
-    require_tenant_id,
+    order_of,
     split_files,
 )
 from export_pipelines.commands.passwords import PasswordFile
@@ -54,5 +54,4 @@ def convert(
             "split_files": split_files(split, max_size_mb),
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
         }
-        require_tenant_id(tenant)
-        run_request(config, tenant, output_, settings, as_json=as_json)
+        run_request(order_of(config, tenant), output_, settings, as_json=as_json)

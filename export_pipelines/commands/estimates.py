@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any
 
 from export_pipelines.commands import output
 from export_pipelines.commands.ordering import (
@@ -28,15 +27,19 @@ from export_pipelines.commands.ordering import (
     Title,
     To,
     export_order,
-    require_tenant_id,
+    order_of,
 )
 from export_pipelines.core.estimating import Estimate, TableEstimate
-from export_pipelines.core.model import TenantScope
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store, open_source
-from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
-from export_pipelines.pipeline.planning.estimate import estimate_export
+from export_pipelines.pipeline.orders import (
+    Order,
+    PlannedOrder,
+    estimate_order,
+    find_retained,
+    plan_order,
+)
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.export_statistics import MeasureStore
@@ -88,9 +91,9 @@ def estimate(
             email=email,
             include_deleted=include_deleted,
         )
-        require_tenant_id(tenant)
+        order = order_of(config, tenant)
         with prepared(load_settings()) as workplace:
-            found = estimated(config, tenant, workplace)
+            _, found = estimated(order, workplace)
         if as_json:
             answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
             output.say_json({**answer, "left_out": account(found.omissions)})
@@ -98,21 +101,16 @@ def estimate(
             _tell(found)
 
 
-def estimated(config: dict[str, Any], tenant: str, workplace: Workplace) -> Estimate:
-    """What the order would be; refuses what its plan would refuse."""
+def estimated(wanted: Order | PlannedOrder, workplace: Workplace) -> tuple[PlannedOrder, Estimate]:
+    """The plan of the order, and what it would be; refuses what its plan would refuse."""
     settings = workplace.settings
-    scope, catalog = TenantScope(tenant_id=tenant), open_catalog(settings)
+    catalog, store = open_catalog(settings), open_object_store(settings)
     with closing(ControlDatabase(settings.require_control_url())) as control:
-        return estimate_export(
-            config,
-            scope,
-            catalog,
-            source=open_source(settings.require_source_url(), catalog, settings.decoder),
-            measures=MeasureStore(control),
-            retained=lambda origin: find_retained_stage(
-                origin, scope, catalog, RequestStore(control), open_object_store(settings)
-            ),
-        )
+        if isinstance(wanted, Order):
+            retained = find_retained(wanted, catalog, RequestStore(control), store)
+            wanted = plan_order(wanted, catalog, retained=retained)
+        source = open_source(settings.require_source_url(), catalog, settings.decoder)
+        return wanted, estimate_order(wanted, catalog, source=source, measures=MeasureStore(control), store=store)
 
 
 def _tell(found: Estimate) -> None:

@@ -7,7 +7,7 @@ import shutil
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,18 +37,17 @@ from export_pipelines.commands.ordering import (
     To,
     encryption,
     export_order,
-    require_tenant_id,
+    order_of,
 )
 from export_pipelines.commands.passwords import PasswordFile
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.orders import EstimatedOrder, Order, PlannedOrder, plan_order
 from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import ControlDatabase
@@ -101,14 +100,12 @@ def export(
             email=email,
             include_deleted=include_deleted,
         )
-        require_tenant_id(tenant)
-        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
-        run_request(config, tenant, output_, settings, as_json=as_json)
+        planned = plan_order(order_of(config, tenant), open_catalog(settings))  # before anything is started
+        run_request(planned, output_, settings, as_json=as_json)
 
 
 def run_request(
-    config: dict[str, Any],
-    tenant: str,
+    wanted: Order | PlannedOrder,
     folder: Path | None,
     settings: Settings,
     *,
@@ -116,7 +113,7 @@ def run_request(
 ) -> None:
     """Run the request here, copy its package into the folder, and tell; leaves with an exit code when it failed.
 
-    What the plan would refuse is refused before there is a request.
+    What the plan would refuse is refused before there is a request; a conversion is planned here, where its export is.
     """
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestRejected(f"{folder} exists and is not an empty folder", field="--output")
@@ -124,14 +121,15 @@ def run_request(
     with prepared(settings) as workplace:
         store = open_object_store(workplace.settings)  # refused here, before there is a request
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        expected = estimated(config, tenant, workplace)
-        request = run_here(config, tenant, workplace, store, estimate=expected, quiet=as_json)
+        planned, estimate = estimated(wanted, workplace)
+        order = EstimatedOrder(planned=planned, estimate=estimate)
+        request = run_here(order, workplace, store, quiet=as_json)
         if request.status is not RequestStatus.COMPLETED:
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
         if folder is not None:
             with closing(ControlDatabase(workplace.settings.require_control_url())) as control:
-                record(control, Action.DOWNLOAD, target=("export", request.id), tenant_id=tenant)
+                record(control, Action.DOWNLOAD, target=("export", request.id), tenant_id=request.tenant_id)
             copy_package(store, str(request.package_prefix), folder)
         _tell(request, store, folder, workplace, as_json=as_json)
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -14,11 +13,11 @@ from export_pipelines.commands import output
 from export_pipelines.commands.control import record
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
 from export_pipelines.pipeline.assembly import open_requests
+from export_pipelines.pipeline.orders import EstimatedOrder, insert_order
 from export_pipelines.pipeline.publish.publish import abandon
 from export_pipelines.stores.batches import BatchStore
 from export_pipelines.stores.control import ControlDatabase
@@ -30,12 +29,10 @@ _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
 def run_here(
-    config: dict[str, Any],
-    tenant: str,
+    order: EstimatedOrder,
     workplace: Workplace,
     store: ObjectStore,
     *,
-    estimate: Estimate | None = None,
     quiet: bool,
 ) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
@@ -46,7 +43,7 @@ def run_here(
 
     control = ControlDatabase(workplace.settings.require_control_url())
     requests = open_requests(workplace.settings, control)
-    request = requests.get(_order(config, tenant, control, requests, estimate))
+    request = _inserted(order, control, requests)
     close = partial(_close, request.id, requests, store, control)
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, workplace, quiet=quiet):
@@ -70,32 +67,24 @@ def run_here(
     return requests.get(request.id)
 
 
-def _order(
-    config: dict[str, Any], tenant: str, control: ControlDatabase, requests: RequestStore, estimate: Estimate | None
-) -> str:
-    """The id of a new request; it is in the audit log, or it is not there."""
-    bulk = config.get("export_type")
-    action = Action.CONVERT if config.get("convert") else Action.BULK if bulk else Action.CREATE
+def _inserted(order: EstimatedOrder, control: ControlDatabase, requests: RequestStore) -> ExportRequest:
+    """The new request; it is in the audit log, or it is not there."""
+    written, config = order.planned.order.configuration.written, order.planned.order.configuration.config
+    action = Action.CONVERT if config.convert else Action.BULK if config.is_bulk else Action.CREATE
+    tenant = order.planned.order.scope.tenant_id
     with control.transaction():
         batch_id = None
-        if bulk:
+        if config.is_bulk:
             batch_id = BatchStore(control).insert(
                 tenant_id=tenant,
                 requested_by="cli",
-                export_type=bulk,
-                total_tables=len(estimate.tables) if estimate else 0,
+                export_type=config.export_type,
+                total_tables=len(order.planned.plan.selections),
             )
-        request_id = requests.insert(
-            tenant_id=tenant,
-            config=config,
-            requested_by="cli",
-            launched_by="cli",
-            estimate=estimate,
-            batch_id=batch_id,
-        )
-        detail = {name: config[name] for name in ("convert", "export_type", "format") if config.get(name)}
-        record(control, action, target=("export", request_id), tenant_id=tenant, detail=detail)
-    return request_id
+        request = insert_order(order, requests, launched_by="cli", batch_id=batch_id)
+        detail = {name: written[name] for name in ("convert", "export_type", "format") if written.get(name)}
+        record(control, action, target=("export", request.id), tenant_id=tenant, detail=detail)
+    return request
 
 
 def _wait(ended: threading.Event, close: Callable[[], None], request_id: str, requests: RequestStore) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from export_pipelines.commands.passwords import asked_password, given_password
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import TenantScope
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.pipeline.orders import Order
 from export_pipelines.settings import Settings
 
 NULL = r"\N"  # as in PostgreSQL's COPY
@@ -88,6 +92,13 @@ def export_order(
         "encryption": encryption,
         "delivery": [{"method": "email", "recipients": email}] if email else [],
     }
+
+
+def order_of(config: Mapping[str, Any], tenant: str) -> Order:
+    """What an operator orders at the command line: any table, in no user's name."""
+    require_tenant_id(tenant)
+    scope = TenantScope(tenant_id=tenant)
+    return Order(configuration=Configuration.of(config), scope=scope, requested_by="cli")
 
 
 def require_tenant_id(tenant: str) -> None:

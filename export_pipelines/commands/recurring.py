@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from export_pipelines.core.configuration import explain
-from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Frequency
+from export_pipelines.core.rejection import rejected
 from export_pipelines.core.scheduling import ScheduleOrder
 from export_pipelines.stores.schedules import Schedule
 
@@ -45,9 +44,7 @@ def schedule_order(saved: Schedule | None = None, **given: Any) -> ScheduleOrder
     try:
         return ScheduleOrder.model_validate({**_as_saved(saved, options), **options, **window})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "schedule"
-        raise RequestRejected(explain(first), field=field) from error
+        raise rejected(error, whole="schedule") from error
 
 
 def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:

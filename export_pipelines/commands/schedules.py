@@ -51,10 +51,12 @@ from export_pipelines.commands.recurring import (
     schedule_order,
 )
 from export_pipelines.core.access import Action, Role
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.pipeline.assembly import open_box, open_catalog
+from export_pipelines.pipeline.orders import Order
 from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.stores.control import Control
@@ -274,12 +276,11 @@ def delete(schedule_id: ScheduleId) -> None:
 def _checked(
     order: ScheduleOrder, config: dict[str, Any], tenant_id: str, settings: Settings, role: Role | None
 ) -> ScheduleDraft:
+    fired = Order(configuration=Configuration.of(config), scope=TenantScope(tenant_id=tenant_id), role=role)
     return check_schedule(
         order,
-        config,
-        TenantScope(tenant_id=tenant_id),
+        fired,
         open_catalog(settings),
-        role=role,
         now=dt.datetime.now(dt.UTC),
         least_gap=settings.schedule_least_gap,
     )
