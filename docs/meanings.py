@@ -31,9 +31,7 @@ CATALOG = {
     "Table.time_column": "What `date_range` filters.",
     "Table.deleted_column": "Marks deleted rows, which are left out unless `include_deleted`: a row is deleted when "
     "this is neither NULL nor `alive_when`.",
-    "Table.updated_column": "When a row changed last. Kept for delta exports; nothing reads it yet.",
     "Table.partition": "How the lake cuts the table.",
-    "Table.append_only": "Rows never change once written. Nothing reads it yet.",
     "Table.roles": "Who may ask for it. For the coming API; the request table does not know roles.",
     "Table.columns": "Columns by name, in the order of the files.",
     "Table.relations": "Foreign keys by name.",

@@ -10,10 +10,12 @@ from benchmarks.datasets import TENANT
 from benchmarks.programs.opened import answer, opened_services, refusals_reported, workplace
 from benchmarks.programs.steps import Clock, plan_of, run_steps
 from export_pipelines.commands.local_run import run_here
+from export_pipelines.commands.ordering import order_of
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
-from export_pipelines.pipeline.assembly import open_object_store
+from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.planning.orders import EstimatedOrder, plan_order
 
 
 def main() -> None:
@@ -30,10 +32,11 @@ def main() -> None:
 
 def _jobs(config: dict[str, object], place: Workplace, count: int) -> list[float]:
     store = open_object_store(place.settings)
+    order = EstimatedOrder(planned=plan_order(order_of(config, TENANT), open_catalog(place.settings)))
     found = []
     for _ in range(count):
         started = time.perf_counter()
-        request = run_here(config, TENANT, place, store, quiet=True)
+        request = run_here(order, place, store, quiet=True)
         found.append(round(time.perf_counter() - started, 4))
         if request.status is not RequestStatus.COMPLETED:
             raise RequestRejected(f"the export ended {request.status}: {request.error_message}")

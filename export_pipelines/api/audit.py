@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
+from export_pipelines.api.paging import DEFAULT_LIMIT, Limit, link_next
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import STORED_TEXT, CurrentRequest, Instant, RequestContext
 from export_pipelines.core.access import Action
@@ -66,7 +67,7 @@ def list_audit(
         Literal["json", "ndjson", "csv"],
         Query(alias="format", description="ndjson and csv answer everything, oldest first."),
     ] = "json",
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Any:
     """Newest first. Looking at the log is in the log as well."""
@@ -78,8 +79,7 @@ def list_audit(
         headers = {"Content-Disposition": f'attachment; filename="audit.{format_}"'}
         return StreamingResponse(write(_all(context, wanted)), media_type=media_type, headers=headers)
     following = found[-1].id if len(found) == limit else None
-    if following:
-        response.headers["Link"] = f'<{context.services.base_url}{context.following(str(following))}>; rel="next"'
+    link_next(context, response, str(following) if following else None)
     return Entries(entries=[_entry(entry) for entry in found], next_cursor=following)
 
 

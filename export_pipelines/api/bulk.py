@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from http import HTTPStatus
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.estimates import foresee
-from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
-from export_pipelines.api.ordering import checked, order
+from export_pipelines.api.idempotency import Answer
+from export_pipelines.api.orders import RETRY_AFTER_SECONDS, accepted, insert_estimated, place_orders
 from export_pipelines.api.payloads import JobSummary, LeftOut, Progress, left_out_of, summary_of
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
-from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, UnitOfWork
 from export_pipelines.core.access import Action
 from export_pipelines.core.bulk import BulkOrder
-from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.planning.orders import EstimatedOrder
 from export_pipelines.stores.batches import Batch, BatchStore
 from export_pipelines.stores.requests import ExportRequest
 
@@ -59,44 +56,31 @@ def create_bulk(
     context: CurrentRequest, wanted: BulkOrder, background: BackgroundTasks, key: IdempotencyKey = None
 ) -> Response:
     """For admins. Each job reads its tables in a snapshot of its own; all of them count once against the limit."""
-    configurations = wanted.configurations()
-    foreseen = [foresee(context, Action.BULK, config) for config in configurations]
-    requests: list[ExportRequest] = []
-    limits: dict[str, str] = {}
-    with context.unit_of_work(Action.BULK) as work:
 
-        def write() -> Answer:
-            for refusal in foreseen:
-                if isinstance(refusal, RequestRejected):
-                    raise refusal
-            limits.update(enforce_rate_limit(context, work, ORDERS))
-            total_tables = len(checked(context, work, configurations[0]).selections)
-            batch_id = BatchStore(work.control).insert(
-                tenant_id=context.tenant_id,
-                requested_by=context.caller.name,
-                export_type=wanted.export_type,
-                total_tables=total_tables,
-            )
-            for config, expected in zip(configurations, foreseen, strict=True):
-                requests.append(order(context, work, config, expected, batch_id=batch_id)[0])
-            work.target = batch_id
-            work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
-            estimates = [expected for expected in foreseen if isinstance(expected, Estimate)]
-            sizes = [expected.size_bytes for expected in estimates]
-            created = BulkCreated(
-                batch_id=batch_id,
-                job_ids=[request.id for request in requests],
-                total_tables=total_tables,
-                estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(foreseen) else None,
-                tracking_url=f"{context.services.base_url}{BATCHES}/{batch_id}",
-                left_out=left_out_of(estimates[0].omissions) if estimates else None,
-            )
-            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
-            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
+    def insert(work: UnitOfWork, orders: Sequence[EstimatedOrder]) -> tuple[Sequence[ExportRequest], Answer]:
+        total_tables = len(orders[0].planned.plan.selections)
+        batch_id = BatchStore(work.control).insert(
+            tenant_id=context.tenant_id,
+            requested_by=context.caller.name,
+            export_type=wanted.export_type,
+            total_tables=total_tables,
+        )
+        requests = [insert_estimated(work, order, batch_id=batch_id) for order in orders]
+        work.target = batch_id
+        work.detail.update(export_type=wanted.export_type, jobs=[request.id for request in requests])
+        estimates = [order.estimate for order in orders if order.estimate]
+        sizes = [estimate.size_bytes for estimate in estimates]
+        created = BulkCreated(
+            batch_id=batch_id,
+            job_ids=[request.id for request in requests],
+            total_tables=total_tables,
+            estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(orders) else None,
+            tracking_url=f"{context.services.base_url}{BATCHES}/{batch_id}",
+            left_out=left_out_of(estimates[0].omissions) if estimates else None,
+        )
+        return requests, accepted(created, created.tracking_url)
 
-        response = once(context, work, key, write)
-    response.headers.update(limits)
-    return launched(context, requests, response, background)
+    return place_orders(context, Action.BULK, wanted.configurations(), background, key, insert)
 
 
 @router.get("/batches/{batch_id}", summary="Get status of a bulk export", response_model=BatchOut)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 DOCS = "/api/docs"
@@ -34,12 +32,6 @@ _PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <body><div id="swagger-ui"></div>
 <script src="{ASSETS}/swagger-ui-bundle.js"></script><script src="{START}"></script></body></html>
 """
-
-# Only tells the document that a bearer token is needed; `open_request_context` reads the field itself.
-Described = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Depends(HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key, or a JWT of the application.")),
-]
 
 
 def add_assets(app: FastAPI) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,14 +10,13 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from export_pipelines.api.files import File, file_name, file_response, package_response
-from export_pipelines.api.jobs import visible
-from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.request_context import CurrentRequest, RequestContext, UnitOfWork
+from export_pipelines.api.request_context import CurrentRequest, RequestContext
+from export_pipelines.api.visibility import completed
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import Conflict, IntegrityViolation, NotFound, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, NotFound, Unavailable
 from export_pipelines.core.naming import MANIFEST, slug
-from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.requests import ExportRequest
 
 router = APIRouter(prefix=JOBS, tags=["downloads"], responses=ANSWERS)
@@ -66,13 +64,3 @@ def _files(context: RequestContext, job_id: UUID) -> tuple[ExportRequest, list[F
     with context.unit_of_work(Action.DOWNLOAD, str(job_id)) as work:
         export = completed(work, job_id)
         return export, list(work.deliveries.files_of(export.id))
-
-
-def completed(work: UnitOfWork, job_id: UUID) -> ExportRequest:
-    """An export that has files and may still be read: the sweep may come a while after it has expired."""
-    export = visible(work, job_id)
-    if export.status is not RequestStatus.COMPLETED:
-        raise Conflict(f"is {export.status}; only a completed export has files", field="job_id")
-    if export.expires_at is not None and export.expires_at <= dt.datetime.now(dt.UTC):
-        raise Conflict(f"has expired at {export.expires_at:%Y-%m-%d %H:%M} UTC; export again", field="job_id")
-    return export

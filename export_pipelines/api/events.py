@@ -14,10 +14,11 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from export_pipelines.api.jobs import read_status
-from export_pipelines.api.payloads import JOBS, JobStatus
+from export_pipelines.api.paths import JOBS
+from export_pipelines.api.payloads import JobStatus
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import CurrentRequest, RequestContext
+from export_pipelines.api.visibility import read_status
 from export_pipelines.core.errors import NotFound, TooMany, Unavailable
 from export_pipelines.core.status import TERMINAL
 from export_pipelines.stores.rate_limits import subject_of

@@ -11,6 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
+from export_pipelines.api.paths import HEALTH, READINESS
 from export_pipelines.api.request_context import services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.clock import STEP_SECONDS
@@ -18,8 +19,6 @@ from export_pipelines.core.errors import ExportError
 from export_pipelines.stores.service_state import ServiceState, ServiceStateStore
 
 VERSION = version("export-pipelines")
-HEALTH, READINESS = "/healthz", "/readyz"
-PATHS = (HEALTH, READINESS)
 SILENT_AFTER_SECONDS = 120.0  # sensors look every 5 s, and a tick may wait for its turn
 DAEMON_SILENT_AFTER_SECONDS = 180.0  # each of Dagster's daemons says every 30 s that it lives
 router = APIRouter(tags=["operations"])

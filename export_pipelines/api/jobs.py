@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from starlette.concurrency import run_in_threadpool
 
-from export_pipelines.api.estimates import foresee
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.ordering import order
+from export_pipelines.api.orders import RETRY_AFTER_SECONDS, launched, place_order
+from export_pipelines.api.paging import DEFAULT_LIMIT, Cursor, Limit, link_next
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.payloads import (
-    JOBS,
     Job,
     JobCreated,
     JobPage,
     JobStatus,
-    created_of,
     details_of,
     megabytes,
     status_of,
     summary_of,
 )
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
-from export_pipelines.api.request_context import (
-    STORED_TEXT,
-    CurrentRequest,
-    IdempotencyKey,
-    Instant,
-    RequestContext,
-    UnitOfWork,
-    body_of,
-)
+from export_pipelines.api.request_context import STORED_TEXT, CurrentRequest, IdempotencyKey, Instant
+from export_pipelines.api.visibility import read_status, status_in, visible
 from export_pipelines.core.access import Action, Role
-from export_pipelines.core.configuration import ExportConfig
-from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
-from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.configuration import Configuration
+from export_pipelines.core.errors import NotAllowed
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
@@ -52,7 +38,6 @@ from export_pipelines.stores.request_history import HistoryFilter
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.retention import RetentionStore
 
-RETRY_AFTER_SECONDS = 2  # a client that asks this often sees a small export end
 router = APIRouter(prefix=JOBS, tags=["exports"], responses=ANSWERS)
 
 
@@ -84,13 +69,12 @@ class Deleted(BaseModel):
 @router.post("", status_code=HTTPStatus.ACCEPTED, summary="Request an export", response_model=JobCreated)
 def create_job(
     context: CurrentRequest,
-    config: ExportConfig,  # noqa: ARG001 - checked by the framework and documented; kept as it came
-    body: Annotated[bytes, Depends(body_of)],
+    configuration: Annotated[Configuration, Body()],
     background: BackgroundTasks,
     key: IdempotencyKey = None,
 ) -> Response:
     """Answers at once; `tracking_url` tells how far it is, `/events` tells it as it happens."""
-    return ordered(context, Action.CREATE, json.loads(body), background, key)
+    return place_order(context, Action.CREATE, configuration, background, key)
 
 
 @router.post(
@@ -109,7 +93,7 @@ def convert_job(
     """A new export from what a finished one has read; the source is not asked again."""
     wanted = conversion.model_dump(exclude={"target_format"})
     raw = {**wanted, "convert": str(job_id), "format": conversion.target_format}
-    return ordered(context, Action.CONVERT, raw, background, key)
+    return place_order(context, Action.CONVERT, raw, background, key)
 
 
 @router.get("", summary="List exports", response_model=JobPage, response_model_exclude_none=False)
@@ -123,8 +107,8 @@ def list_jobs(
     schedule: UUID | None = None,
     created_from: Instant | None = None,
     created_to: Annotated[Instant | None, Query(description="Not included.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> JobPage:
     """Newest first. Members see their own exports, admins all of their tenant."""
     known = context.services.catalog.tables.get(table or "")
@@ -140,8 +124,7 @@ def list_jobs(
     )
     with context.unit_of_work(Action.LIST) as work:
         found, following = work.history.page(wanted, limit=limit, cursor=cursor)
-    if following:
-        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
+    link_next(context, response, following)
     return JobPage(jobs=[summary_of(request, context.services.base_url) for request in found], next_cursor=following)
 
 
@@ -177,7 +160,7 @@ def cancel_job(context: CurrentRequest, job_id: UUID, key: IdempotencyKey = None
 
         def cancel() -> Answer:
             work.requests.request_cancel(visible(work, job_id).id)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(context, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=status_in(context, work, job_id))
 
         return once(context, work, key, cancel)
 
@@ -201,7 +184,7 @@ def retry_job(
             work.requests.retry(request.id, password=again.password if again else None)
             queued.append(visible(work, job_id))
             work.requests.asked(queued)
-            return Answer(status=HTTPStatus.ACCEPTED, body=_status(context, work, job_id))
+            return Answer(status=HTTPStatus.ACCEPTED, body=status_in(context, work, job_id))
 
         response = once(context, work, key, retry)
     return launched(context, queued, response, background)
@@ -219,80 +202,6 @@ def delete_job(context: CurrentRequest, job_id: UUID) -> Deleted:
     if being_read:
         return Deleted(deleted=True, files_removed=0, space_freed_mb=0)
     removed = remove_objects(request, context.services.store)
-    with context.services.pool.tenant_session(context.caller) as control:
-        UnitOfWork.on(control, context.services).requests.objects_removed(request.id)
+    with context.transaction() as work:
+        work.requests.objects_removed(request.id)
     return Deleted(deleted=True, files_removed=removed.items, space_freed_mb=megabytes(removed.size_bytes))
-
-
-def visible(work: UnitOfWork, job_id: UUID) -> ExportRequest:
-    """The request, if the caller may see it. `NotFound` for foreign, unknown and deleted ones alike."""
-    request = work.requests.get(str(job_id))
-    if request.deleted_at is not None:
-        raise NotFound(f"there is no request {job_id}", field="job_id")
-    return request
-
-
-def read_status(context: RequestContext, job_id: UUID) -> JobStatus:
-    """What polling and events tell."""
-    with context.unit_of_work(Action.READ, str(job_id)) as work:
-        return _status(context, work, job_id)
-
-
-def _status(context: RequestContext, work: UnitOfWork, job_id: UUID) -> JobStatus:
-    request = visible(work, job_id)
-    completed = request.status is RequestStatus.COMPLETED
-    files = work.deliveries.files_of(request.id) if completed else []
-    deliveries = work.deliveries.of_request(request.id) if completed else []
-    return JobStatus(**status_of(request, files, deliveries, context.services.base_url))
-
-
-def ordered(
-    context: RequestContext,
-    action: Action,
-    raw: Any,
-    background: BackgroundTasks,
-    key: str | None,
-    *,
-    also: Callable[[UnitOfWork], None] = lambda _work: None,
-) -> Response:
-    """A new export, counted against its user's limit; ``also`` is done with it, in its transaction."""
-    foreseen = foresee(context, action, raw)
-    made: list[ExportRequest] = []
-    limits: dict[str, str] = {}
-    with context.unit_of_work(action) as work:
-
-        def write() -> Answer:
-            limits.update(enforce_rate_limit(context, work, ORDERS))
-            request, plan = order(context, work, raw, foreseen)
-            made.append(request)
-            also(work)
-            expected = foreseen.omissions if isinstance(foreseen, Estimate) else None
-            created = created_of(request, plan, context.services.base_url, expected)
-            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
-            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
-
-        response = once(context, work, key, write)
-    response.headers.update(limits)
-    return launched(context, made, response, background)
-
-
-def launched(
-    context: RequestContext, requests: Sequence[ExportRequest], response: JSONResponse, background: BackgroundTasks
-) -> JSONResponse:
-    """Once the answer is out, ask for the runs, of which a replay has none; the sensor does when this fails."""
-    for request in requests:
-        background.add_task(_launch, context, request)
-    response.background = background
-    return response
-
-
-async def _launch(context: RequestContext, request: ExportRequest) -> None:
-    try:
-        await context.services.launcher.launch_in_order(request)
-    except Unavailable:
-        await run_in_threadpool(_not_asked, context, request)
-
-
-def _not_asked(context: RequestContext, request: ExportRequest) -> None:
-    with context.services.pool.tenant_session(context.caller) as control:
-        UnitOfWork.on(control, context.services).requests.not_asked(request.id)

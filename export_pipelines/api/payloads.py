@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from export_pipelines.api.paths import JOBS
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.omissions import Omissions, OmittedTable, TableOmissions
@@ -15,7 +16,6 @@ from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.packaging.omissions import summary
 from export_pipelines.stores.requests import ExportRequest
 
-JOBS = "/api/v1/exports/jobs"
 _MB = 1_000_000
 
 

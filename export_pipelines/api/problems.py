@@ -18,7 +18,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from export_pipelines.api.pages import PAGE_HEADERS, problem_page
-from export_pipelines.core.configuration import explain
 from export_pipelines.core.errors import (
     Cancelled,
     Conflict,
@@ -30,6 +29,7 @@ from export_pipelines.core.errors import (
     TooMany,
     Unavailable,
 )
+from export_pipelines.core.rejection import explain
 
 MEDIA_TYPE = "application/problem+json"
 LINKS = "/d/"  # below it people look at pages

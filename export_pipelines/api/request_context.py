@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import URL
 
-from export_pipelines.api.docs import Described
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import AUDITED, Action, Caller, require
 from export_pipelines.core.audit import Origin, Outcome
-from export_pipelines.core.errors import ExportError, RequestRejected, TooMany, Unavailable
-from export_pipelines.core.model import RetainedStage
+from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
+from export_pipelines.core.model import TenantScope
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
@@ -65,23 +65,27 @@ class RequestContext:
     origin: Origin
     fingerprint: str  # of method, path and body
     url: URL
-    # What exports have read that it may convert, by their ids, or why not: looked up before its transactions.
-    retained: dict[str, RetainedStage | ExportError] = field(default_factory=dict)
 
     @contextmanager
     def unit_of_work(self, action: Action, target: str | None = None) -> Iterator[UnitOfWork]:
         """Everything a call does in the control database: one transaction, committed with its line in the audit log.
 
-        `NotAllowed` when the caller's role does not include the action. What was refused or broke leaves a line as
-        well, unless a limit or an outage stopped it: a flood of those must not become a flood of lines.
+        Refused as by `attempting`.
+        """
+        with self.attempting(action, target), self.transaction(target) as work:
+            yield work
+            self.note(work, action)
+
+    @contextmanager
+    def attempting(self, action: Action, target: str | None = None) -> Iterator[None]:
+        """What takes more than one transaction, with its line in the audit log when it is refused or breaks.
+
+        `NotAllowed` when the caller's role does not include the action. Nothing is noted where a limit or an outage
+        stopped it: a flood of those must not become a flood of lines. What succeeds is noted in its transaction.
         """
         try:
             require(self.caller, action)
-            with self.services.pool.tenant_session(self.caller) as control:
-                work = UnitOfWork.on(control, self.services)
-                work.target = target
-                yield work
-                self._note(control, action, work.target, Outcome.OK, work.detail)
+            yield
         except (TooMany, Unavailable):
             raise
         except Exception as error:
@@ -89,6 +93,18 @@ class RequestContext:
             with self.services.pool.tenant_session(self.caller) as control:
                 self._note(control, action, target, outcome, {"error": type(error).__name__})
             raise
+
+    @contextmanager
+    def transaction(self, target: str | None = None) -> Iterator[UnitOfWork]:
+        """One transaction in the caller's name, without a line in the audit log unless `note` writes it."""
+        with self.services.pool.tenant_session(self.caller) as control:
+            work = UnitOfWork.on(control, self.services)
+            work.target = target
+            yield work
+
+    def note(self, work: UnitOfWork, action: Action) -> None:
+        """The line of an action that succeeds with this transaction."""
+        self._note(work.control, action, work.target, Outcome.OK, work.detail)
 
     def _note(
         self, control: OpenTransaction, action: Action, target: str | None, outcome: Outcome, detail: dict[str, Any]
@@ -104,10 +120,10 @@ class RequestContext:
             detail=detail,
         )
 
-    def following(self, cursor: str) -> str:
-        """Path and query of the next page."""
-        url = self.url.include_query_params(cursor=cursor)
-        return f"{url.path}?{url.query}"
+    @property
+    def scope(self) -> TenantScope:
+        """The caller's tenant, for whatever reads its data."""
+        return TenantScope(tenant_id=self.tenant_id)
 
     @property
     def tenant_id(self) -> str:
@@ -132,6 +148,13 @@ def origin_of(request: Request) -> Origin:
 async def body_of(request: Request) -> bytes:
     """The bytes as they came; the framework has read them already."""
     return await request.body()
+
+
+# Only tells the document that a bearer token is needed; `open_request_context` reads the field itself.
+Described = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Depends(HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key, or a JWT of the application.")),
+]
 
 
 def open_request_context(

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from export_pipelines.api.health import PATHS as HEALTH_PATHS
+from export_pipelines.api.paths import HEALTH_PATHS
 from export_pipelines.api.problems import ResponseCut, answer, unforeseen
 from export_pipelines.core.addresses import client_network
 

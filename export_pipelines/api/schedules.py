@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.jobs import RETRY_AFTER_SECONDS, launched
+from export_pipelines.api.orders import accepted, launched, order_of
+from export_pipelines.api.paging import DEFAULT_LIMIT, Cursor, Limit, link_next
 from export_pipelines.api.payloads import JobCreated, created_of, tracking_url
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.rate_limits import ORDERS, enforce_rate_limit
-from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork, body_of
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork
 from export_pipelines.core.access import Action
-from export_pipelines.core.configuration import Encryption, ExportConfig
+from export_pipelines.core.configuration import Configuration, Encryption, with_clear_password
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import CatchUp
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import plan_order
 from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines.stores.schedules import Schedule
@@ -38,7 +38,7 @@ class ScheduleWanted(ScheduleOrder):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    config: ExportConfig | None = Field(default=None, description="What `POST /jobs` takes; no `convert`.")
+    config: Configuration | None = Field(default=None, description="What `POST /jobs` takes; no `convert`.")
     template_id: UUID | None = Field(default=None, description="Its configuration is copied; later changes are not.")
     preset: Preset | None = Field(
         default=None, description="private_backup: all tables you may export, encrypted; daily unless said otherwise."
@@ -110,7 +110,6 @@ class ScheduleDeleted(BaseModel):
 def create_schedule(
     context: CurrentRequest,
     wanted: ScheduleWanted,
-    body: Annotated[bytes, Depends(body_of)],
     key: IdempotencyKey = None,
 ) -> Response:
     """Refused is what the export of its next fire would be refused for."""
@@ -118,7 +117,7 @@ def create_schedule(
 
         def create() -> Answer:
             made = work.schedules.create(
-                _draft(context, work, wanted, json.loads(body)),
+                _draft(context, work, wanted),
                 tenant_id=context.tenant_id,
                 owner=context.caller.name,
                 owner_role=context.caller.role,
@@ -134,14 +133,13 @@ def create_schedule(
 def list_schedules(
     context: CurrentRequest,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> SchedulePage:
     """Newest first. Members see their own, admins all of their tenant."""
     with context.unit_of_work(Action.SEE_SCHEDULES) as work:
         found, following = work.schedules.page(limit=limit, cursor=cursor)
-    if following:
-        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
+    link_next(context, response, following)
     return SchedulePage(schedules=[_response(schedule, context) for schedule in found], next_cursor=following)
 
 
@@ -156,7 +154,6 @@ def update_schedule(
     context: CurrentRequest,
     schedule_id: UUID,
     wanted: ScheduleWanted,
-    body: Annotated[bytes, Depends(body_of)],
     key: IdempotencyKey = None,
 ) -> Response:
     """All of it. Whoever saves it owns it from now on; so an admin takes over. A password stays where the configuration
@@ -166,7 +163,7 @@ def update_schedule(
         def update() -> Answer:
             saved = work.schedules.update(
                 work.schedules.get(str(schedule_id)).id,  # 404 comes before anything that is wrong with the rest
-                _draft(context, work, wanted, json.loads(body)),
+                _draft(context, work, wanted),
                 owner=context.caller.name,
                 owner_role=context.caller.role,
                 version=wanted.version,
@@ -224,14 +221,12 @@ def run_schedule(
                 requested_role=context.caller.role,
             )
             request = work.requests.get(job_id)
-            scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
-            plan = check_order(request.config, scope, catalog, role=context.caller.role)
+            planned = plan_order(order_of(context, request.config), context.services.catalog)
             work.requests.asked([request])  # the sensor leaves it to us for a while
             work.detail["job"] = job_id
             made.append(request)
-            created = created_of(request, plan, context.services.base_url)
-            headers = {"Location": created.tracking_url, "Retry-After": str(RETRY_AFTER_SECONDS)}
-            return Answer(status=HTTPStatus.ACCEPTED, body=created, headers=headers)
+            created = created_of(request, planned.plan, context.services.base_url)
+            return accepted(created, created.tracking_url)
 
         response = once(context, work, key, run)
     response.headers.update(limits)
@@ -246,30 +241,31 @@ def delete_schedule(context: CurrentRequest, schedule_id: UUID) -> ScheduleDelet
     return ScheduleDeleted(deleted=True)
 
 
-def _draft(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted, raw: dict[str, Any]) -> ScheduleDraft:
+def _draft(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted) -> ScheduleDraft:
     return check_schedule(
         wanted,
-        _config(context, work, wanted, raw),
-        TenantScope(tenant_id=context.tenant_id),
+        order_of(context, _configuration(context, work, wanted)),
         context.services.catalog,
-        role=context.caller.role,
         now=dt.datetime.now(dt.UTC),
         least_gap=context.services.settings.schedule_least_gap,
     )
 
 
-def _config(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted, raw: dict[str, Any]) -> dict[str, Any]:
-    """What it exports, as it came: a password is still in it."""
+def _configuration(
+    context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted
+) -> Configuration | Mapping[str, Any]:
+    """What it exports; a password is still in it."""
     if [wanted.config, wanted.template_id, wanted.preset].count(None) != 2:  # noqa: PLR2004 - of three
         raise RequestRejected("give a config, a template_id or a preset", field="config")
     if wanted.config is not None:
         if wanted.encryption is not None:
             raise RequestRejected("goes into config, which is given", field="encryption")
-        return dict(raw["config"])
+        return wanted.config
+    encryption = with_clear_password(wanted.encryption) if wanted.encryption else None
     if wanted.preset is not None:
-        return dict(preset_config(wanted.preset, raw.get("encryption"), context.services.catalog, context.caller.role))
+        return dict(preset_config(wanted.preset, encryption, context.services.catalog, context.caller.role))
     saved = work.templates.get(str(wanted.template_id)).config
-    return {**saved, "encryption": raw["encryption"]} if wanted.encryption is not None else saved
+    return {**saved, "encryption": encryption} if encryption is not None else saved
 
 
 def _response(schedule: Schedule, context: RequestContext) -> ScheduleOut:

@@ -33,7 +33,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from export_pipelines.api.health import PATHS as HEALTH_PATHS
+from export_pipelines.api.paths import HEALTH_PATHS
 from export_pipelines.api.problems import MEDIA_TYPE, problem_document
 from export_pipelines.api.proxies import is_trusted
 from export_pipelines.core.addresses import Network, client_network

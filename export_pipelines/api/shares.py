@@ -11,13 +11,13 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.jobs import visible
+from export_pipelines.api.idempotency import Answer, is_answered, once
 from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, MIN_PASSWORD, hash_password
-from export_pipelines.api.payloads import JOBS
+from export_pipelines.api.paths import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.rate_limits import LINKS, enforce_rate_limit, is_within_rate_limit
 from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork
+from export_pipelines.api.visibility import visible
 from export_pipelines.core.access import Action, require
 from export_pipelines.core.configuration import MAX_HOURS, download_hours
 from export_pipelines.core.errors import Conflict, NotFound, TooMany
@@ -76,7 +76,7 @@ class Links(BaseModel):
 )
 def make_link(context: CurrentRequest, job_id: UUID, wanted: LinkWanted, key: IdempotencyKey = None) -> Response:
     """Whoever has the link, and its password where it has one, can download without a login until it expires."""
-    password_hash = _hashed(context, job_id, wanted.password)
+    password_hash = _hashed(context, job_id, wanted.password, key)
     limits: dict[str, str] = {}
     with context.unit_of_work(Action.SHARE, str(job_id)) as work:
 
@@ -110,14 +110,17 @@ def _shareable(work: UnitOfWork, job_id: UUID) -> tuple[ExportRequest, dt.dateti
     return export, export.expires_at
 
 
-def _hashed(context: RequestContext, job_id: UUID, password: SecretStr | None) -> str | None:
+def _hashed(context: RequestContext, job_id: UUID, password: SecretStr | None, key: str | None) -> str | None:
     """Outside of transactions, and for nobody who would get no link: a hash costs more than all the rest."""
     if password is None:
         return None
     require(context.caller, Action.SHARE)
-    with context.services.pool.tenant_session(context.caller) as control:
-        work = UnitOfWork.on(control, context.services)
-        allowed = is_within_rate_limit(context, work, LINKS) and _is_shareable(work, job_id)
+    with context.transaction() as work:
+        allowed = (
+            not is_answered(context, work, key)
+            and is_within_rate_limit(context, work, LINKS)
+            and _is_shareable(work, job_id)
+        )
     if not allowed:
         return None  # the link's transaction makes none and says why, or repeats what an earlier call was answered
     with HASHING.held(subject_of(context.caller, "passwords")):

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from export_pipelines.api.estimates import foresee
-from export_pipelines.api.idempotency import Answer, once
-from export_pipelines.api.jobs import ordered
+from export_pipelines.api.idempotency import Answer, once, replayed
+from export_pipelines.api.orders import estimated_if_possible, order_of, place_order, planned_order
+from export_pipelines.api.paging import DEFAULT_LIMIT, Cursor, Limit, link_next
 from export_pipelines.api.payloads import JobCreated, megabytes
 from export_pipelines.api.problems import ANSWERS
-from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork, body_of
+from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork
 from export_pipelines.core.access import Action, Role, require
-from export_pipelines.core.configuration import ExportConfig, Title, keepable
+from export_pipelines.core.configuration import Configuration, Title, keepable
 from export_pipelines.core.errors import NotAllowed, RequestRejected
-from export_pipelines.core.estimating import Estimate
-from export_pipelines.core.model import TenantScope
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import plan_order
 from export_pipelines.stores.passwords import SEALED, with_password
 from export_pipelines.stores.templates import Template, TemplateDraft
 
@@ -39,7 +36,7 @@ class TemplateWanted(BaseModel):
     name: Title
     description: Annotated[str, AfterValidator(keepable)] = Field(default="", max_length=2000)
     shared: bool = Field(default=False, description="With everybody of the tenant; for admins.")
-    config: ExportConfig = Field(description="What `POST /jobs` takes; a password is given with each run.")
+    config: Configuration = Field(description="What `POST /jobs` takes; a password is given with each run.")
     version: int | None = Field(default=None, description="With PUT: refuse the change when this is not its version.")
 
 
@@ -80,48 +77,45 @@ class TemplateDeleted(BaseModel):
 
 
 @router.post("", status_code=HTTPStatus.CREATED, summary="Create a template", response_model=TemplateOut)
-def create_template(
-    context: CurrentRequest,
-    wanted: TemplateWanted,
-    body: Annotated[bytes, Depends(body_of)],
-    key: IdempotencyKey = None,
-) -> Response:
+def create_template(context: CurrentRequest, wanted: TemplateWanted, key: IdempotencyKey = None) -> Response:
     """Refused is what the export would be refused for."""
-    config = dict(json.loads(body)["config"])
-    foreseen = foresee(
-        context, Action.CREATE_TEMPLATE, _checkable(config), saved=True
-    )  # the source is asked outside of a transaction
-    with context.unit_of_work(Action.CREATE_TEMPLATE) as work:
+    with context.attempting(Action.CREATE_TEMPLATE):
+        with context.transaction() as work:
+            answered = replayed(context, work, Action.CREATE_TEMPLATE, key)
+        if answered is not None:
+            return answered
+        draft = _draft(context, wanted)
+        with context.transaction() as work:
 
-        def create() -> Answer:
-            draft = _draft(context, wanted, config, foreseen)
-            made = work.templates.create(draft, tenant_id=context.tenant_id, owner=context.caller.name)
-            work.target = made.id
-            headers = {"Location": f"{context.services.base_url}{TEMPLATES}/{made.id}"}
-            return Answer(status=HTTPStatus.CREATED, body=_response(made, context), headers=headers)
+            def create() -> Answer:
+                made = work.templates.create(draft, tenant_id=context.tenant_id, owner=context.caller.name)
+                work.target = made.id
+                headers = {"Location": f"{context.services.base_url}{TEMPLATES}/{made.id}"}
+                return Answer(status=HTTPStatus.CREATED, body=_response(made, problem=None), headers=headers)
 
-        return once(context, work, key, create)
+            response = once(context, work, key, create)
+            context.note(work, Action.CREATE_TEMPLATE)
+    return response
 
 
 @router.get("", summary="List templates", response_model=TemplatePage)
 def list_templates(
     context: CurrentRequest,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> TemplatePage:
     """Newest first: your own and those shared in the tenant; admins see all of them."""
     with context.unit_of_work(Action.SEE_TEMPLATES) as work:
         found, following = work.templates.page(limit=limit, cursor=cursor)
-    if following:
-        response.headers["Link"] = f'<{context.services.base_url}{context.following(following)}>; rel="next"'
-    return TemplatePage(templates=[_response(template, context) for template in found], next_cursor=following)
+    link_next(context, response, following)
+    return TemplatePage(templates=[_listed(template, context) for template in found], next_cursor=following)
 
 
 @router.get("/{template_id}", summary="Get a template", response_model=TemplateOut)
 def get_template(context: CurrentRequest, template_id: UUID) -> TemplateOut:
     with context.unit_of_work(Action.SEE_TEMPLATES, str(template_id)) as work:
-        return _response(work.templates.get(str(template_id)), context)
+        return _listed(work.templates.get(str(template_id)), context)
 
 
 @router.put("/{template_id}", summary="Replace a template", response_model=TemplateOut)
@@ -129,21 +123,27 @@ def update_template(
     context: CurrentRequest,
     template_id: UUID,
     wanted: TemplateWanted,
-    body: Annotated[bytes, Depends(body_of)],
     key: IdempotencyKey = None,
 ) -> Response:
     """All of it, by its owner or an admin. Schedules made from it keep what they have."""
-    config = dict(json.loads(body)["config"])
-    foreseen = foresee(context, Action.UPDATE_TEMPLATE, _checkable(config), saved=True)
-    with context.unit_of_work(Action.UPDATE_TEMPLATE, str(template_id)) as work:
+    target = str(template_id)
+    with context.attempting(Action.UPDATE_TEMPLATE, target):
+        with context.transaction(target) as work:
+            answered = replayed(context, work, Action.UPDATE_TEMPLATE, key)
+            if answered is None:
+                work.templates.get(target)  # 404 comes before anything that is wrong with the rest
+        if answered is not None:
+            return answered
+        draft = _draft(context, wanted)
+        with context.transaction(target) as work:
 
-        def update() -> Answer:
-            current = work.templates.get(str(template_id))  # 404 comes before anything that is wrong with the rest
-            draft = _draft(context, wanted, config, foreseen)
-            saved = work.templates.update(current.id, draft, version=wanted.version)
-            return Answer(status=HTTPStatus.OK, body=_response(saved, context))
+            def update() -> Answer:
+                saved = work.templates.update(work.templates.get(target).id, draft, version=wanted.version)
+                return Answer(status=HTTPStatus.OK, body=_response(saved, problem=None))
 
-        return once(context, work, key, update)
+            response = once(context, work, key, update)
+            context.note(work, Action.UPDATE_TEMPLATE)
+    return response
 
 
 @router.post("/{template_id}/run", status_code=HTTPStatus.ACCEPTED, summary="Run a template", response_model=JobCreated)
@@ -164,7 +164,7 @@ def run_template(
         work.detail["template"] = template.id
 
     raw = _of_this_run(template, run or TemplateRun())
-    return ordered(context, Action.CREATE, raw, background, key, also=used)
+    return place_order(context, Action.CREATE, raw, background, key, also=used)
 
 
 @router.delete("/{template_id}", summary="Delete a template", response_model=TemplateDeleted)
@@ -187,20 +187,26 @@ def _of_this_run(template: Template, run: TemplateRun) -> dict[str, Any]:
     return with_password(raw, run.password.get_secret_value())
 
 
-def _draft(
-    context: RequestContext, wanted: TemplateWanted, config: dict[str, Any], foreseen: Estimate | RequestRejected | None
-) -> TemplateDraft:
-    """What is to be kept; `RequestRejected` for what no template may be."""
+def _draft(context: RequestContext, wanted: TemplateWanted) -> TemplateDraft:
+    """What is to be kept, with its estimate, which counts as one; `RequestRejected` for what no template may be.
+
+    RequestContext it outside of transactions: the source is asked.
+    """
+    config = wanted.config.config
     if wanted.shared and context.caller.role is not Role.ADMIN:
         raise NotAllowed("only an admin shares templates; save it without", field="shared")
-    if wanted.config.convert is not None:
+    if config.convert is not None:
         raise RequestRejected("is for a single export; a template names tables", field="convert")
-    if wanted.config.encryption is not None and wanted.config.encryption.password is not None:
+    if config.encryption is not None and config.encryption.password is not None:
         raise RequestRejected("is kept by no template; leave it out and give it with each run", field="password")
-    if isinstance(foreseen, RequestRejected):
-        raise foreseen
+    planned = planned_order(context, _with_password_to_come(wanted.config), stored=True)
+    [estimate] = estimated_if_possible(context, [planned], counted=True)
     return TemplateDraft(
-        name=wanted.name, description=wanted.description, shared=wanted.shared, config=config, estimate=foreseen
+        name=wanted.name,
+        description=wanted.description,
+        shared=wanted.shared,
+        config=wanted.config.written,
+        estimate=estimate,
     )
 
 
@@ -209,23 +215,29 @@ def _takes_password(config: Mapping[str, Any]) -> bool:
     return isinstance(encryption, dict) and encryption.get("enabled") is not False and not encryption.get("recipients")
 
 
-def _checkable(config: dict[str, Any]) -> dict[str, Any]:
+def _with_password_to_come(configuration: Configuration) -> Configuration:
     """As if the password were there, which comes with the run."""
-    if not _takes_password(config):
-        return config
-    return {**config, "encryption": {**config["encryption"], "password": SEALED}}
+    written = configuration.written
+    if not _takes_password(written):
+        return configuration
+    return Configuration.of({**written, "encryption": {**written["encryption"], "password": SEALED}})
 
 
 def _problem(template: Template, context: RequestContext) -> str | None:
-    scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
     try:
-        check_order(_checkable(template.config), scope, catalog, role=context.caller.role)
+        configuration = _with_password_to_come(Configuration.of(template.config))
+        plan_order(order_of(context, configuration), context.services.catalog)
     except RequestRejected as error:
         return str(error)
     return None
 
 
-def _response(template: Template, context: RequestContext) -> TemplateOut:
+def _listed(template: Template, context: RequestContext) -> TemplateOut:
+    """With why it cannot be run, which the catalog or the caller's role may have changed since it was saved."""
+    return _response(template, problem=_problem(template, context))
+
+
+def _response(template: Template, *, problem: str | None) -> TemplateOut:
     size = template.estimated_bytes
     return TemplateOut(
         id=template.id,
@@ -234,7 +246,7 @@ def _response(template: Template, context: RequestContext) -> TemplateOut:
         shared=template.shared,
         owner=template.owner,
         config=template.config,
-        problem=_problem(template, context),
+        problem=problem,
         estimated_rows=template.estimated_rows,
         estimated_size_mb=None if size is None else megabytes(size),
         estimated_time_seconds=template.estimated_seconds,

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.concurrency import ConcurrencyLimit
-from export_pipelines.api.downloads import completed
-from export_pipelines.api.payloads import JOBS, JobEvent, LeftOut, left_out_of
+from export_pipelines.api.paths import JOBS
+from export_pipelines.api.payloads import JobEvent, LeftOut, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.rate_limits import count_against
 from export_pipelines.api.request_context import CurrentRequest
+from export_pipelines.api.visibility import completed
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import ObjectStore

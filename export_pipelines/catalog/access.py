@@ -18,7 +18,7 @@ def needed_columns(catalog: Catalog, name: str) -> tuple[str, ...]:
 def filter_columns(catalog: Catalog, name: str) -> set[str]:
     """Columns of one table that queries compare with, exported or not."""
     table = catalog.tables[name]
-    named = (table.tenant.column, table.time_column, table.deleted_column, table.updated_column, table.partition_column)
+    named = (table.tenant.column, table.time_column, table.deleted_column, table.partition_column)
     columns = {column for column in named if column is not None}
     if table.tenant.through is not None:
         columns.update(table.relations[table.tenant.through].columns)

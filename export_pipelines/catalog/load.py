@@ -192,6 +192,9 @@ def _duplicates(node: yaml.Node, at: Location = (), seen: frozenset[int] = froze
             yield from _duplicates(value, (*at, key.value), seen)
 
 
+_NEVER_READ = ("updated_column", "append_only")  # keys of catalogs that were written before 0.1.0
+
+
 def _problem(root: yaml.Node | None, detail: Any) -> str:
     """One problem of pydantic's as a sentence with its place in the file."""
     location: Location = tuple(part for part in detail["loc"] if part != _CONTAINER)
@@ -204,7 +207,7 @@ def _problem(root: yaml.Node | None, detail: Any) -> str:
             known = sorted({name for model in _MODELS for name in _keys(model)})
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see docs/catalog.schema.json for the keys"
-            message = f"is not a known key; {hint}"
+            message = f"is not a known key; {hint}" if key not in _NEVER_READ else "is never read; delete the line"
         case "value_error":
             pass
         case _ if isinstance(given, (str, int, float, bool)):

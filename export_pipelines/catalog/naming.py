@@ -45,15 +45,6 @@ _SINGULARS = (
 )
 _TIME_NAMES = ("created_at", "inserted_at", "created_on", "created", "created_date", "creation_date", "create_date")
 _TIME_ENDINGS = ("_at", "_date", "_on", "_time", "_ts")
-_UPDATED_NAMES = (
-    "updated_at",
-    "modified_at",
-    "updated_on",
-    "modified_on",
-    "last_update",
-    "last_updated",
-    "last_modified",
-)
 _DELETED_NAMES = ("deleted_at", "deleted_on", "removed_at")
 _DELETED_FLAGS = ("is_deleted", "deleted", "is_removed", "removed", "soft_deleted", "is_soft_deleted")
 # Times that move, lie ahead or belong to somebody's life do not say when a row came to be.
@@ -120,11 +111,6 @@ def time_column(columns: Iterable[LiveColumn]) -> LiveColumn | None:
             continue
         ranked.append(((not column.not_null, rank, position), column))
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
-
-
-def updated_column(columns: Mapping[str, LiveColumn]) -> str | None:
-    """The column that moves with every change of a row."""
-    return _first_time(columns, _UPDATED_NAMES)
 
 
 def deleted_column(columns: Mapping[str, LiveColumn]) -> str | None:

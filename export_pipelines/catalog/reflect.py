@@ -17,7 +17,7 @@ from psycopg import sql
 
 from export_pipelines.catalog.inventory import LiveTable, pinned, read_inventory
 from export_pipelines.catalog.links import Link, named_links
-from export_pipelines.catalog.naming import alive_when, deleted_column, time_column, updated_column
+from export_pipelines.catalog.naming import alive_when, deleted_column, time_column
 from export_pipelines.catalog.relations import Nests, find_nests, relation_names, relations_of
 from export_pipelines.catalog.sensitivity import CREDENTIAL, classify, is_credential
 from export_pipelines.catalog.survey import (
@@ -162,7 +162,6 @@ def _table(table: LiveTable, survey: Survey, nests: Nests, named: Sequence[Link]
         time_column=moment.name if moment else None,
         deleted_column=deleted,
         alive_when=alive_when(offered[deleted]) if deleted else None,
-        updated_column=updated_column(offered),
         partition=Partition(grain=Grain.MONTH if moment and moment.not_null else Grain.NONE),
         columns=columns,
         relations=relations_of(table, survey, names, nests),

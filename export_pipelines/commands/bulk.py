@@ -19,15 +19,14 @@ from export_pipelines.commands.ordering import (
     AsJson,
     ProductOptions,
     Tenant,
-    require_tenant_id,
+    order_of,
     table_names,
 )
 from export_pipelines.core.bulk import BulkOrder
-from export_pipelines.core.configuration import MAX_PARALLEL_JOBS, explain
-from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
+from export_pipelines.core.configuration import MAX_PARALLEL_JOBS
+from export_pipelines.core.rejection import rejected
 from export_pipelines.pipeline.assembly import open_catalog
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import plan_order
 from export_pipelines.settings import load_settings
 from export_pipelines.stores.batches import BatchStore
 
@@ -82,17 +81,15 @@ def bulk(
         }
         del wanted["split_files"]  # `partitioning` here
         (config,) = _order(wanted).configurations()
-        require_tenant_id(tenant)
-        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
-        run_request(config, tenant, output_, settings, as_json=as_json)
+        planned = plan_order(order_of(config, tenant), open_catalog(settings))  # before anything is started
+        run_request(planned, output_, settings, as_json=as_json)
 
 
 def _order(wanted: dict[str, Any]) -> BulkOrder:
     try:
         return BulkOrder.model_validate(wanted)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise RequestRejected(explain(first), field=".".join(map(str, first["loc"]))) from error
+        raise rejected(error) from error
 
 
 @app.command()

@@ -15,7 +15,7 @@ from export_pipelines.commands.ordering import (
     ProductOptions,
     SplitOptions,
     Tenant,
-    require_tenant_id,
+    order_of,
 )
 from export_pipelines.settings import load_settings
 
@@ -33,5 +33,4 @@ def convert(
     with output.reported(as_json=as_json):
         settings = load_settings()
         config = {**UNSAID, "convert": request, **splitting.given(), **product.given(settings)}
-        require_tenant_id(tenant)
-        run_request(config, tenant, output_, settings, as_json=as_json)
+        run_request(order_of(config, tenant), output_, settings, as_json=as_json)

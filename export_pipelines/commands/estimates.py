@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from export_pipelines.commands import output
 from export_pipelines.commands.control import at_work
 from export_pipelines.commands.expanding import expanded
-from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, require_tenant_id
+from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, order_of
 from export_pipelines.core.estimating import Estimate, TableEstimate
-from export_pipelines.core.model import TenantScope
 from export_pipelines.packaging.omissions import account, notable
-from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
-from export_pipelines.pipeline.planning.estimate import estimate_export
+from export_pipelines.pipeline.planning.orders import Order, PlannedOrder, estimate_order, find_retained, plan_order
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.settings import load_settings
 
@@ -25,10 +22,9 @@ def estimate(tenant: Tenant, options: OrderOptions, as_json: AsJson = False) -> 
     Rows that would be left out are counted where that takes milliseconds; otherwise they are the planner's estimate.
     """
     with output.reported(as_json=as_json):
-        config = new_order(options, None)  # which password it will be does not matter here
-        require_tenant_id(tenant)
+        order = order_of(new_order(options, None), tenant)  # which password it will be does not matter here
         with at_work(load_settings()) as services:
-            found = estimated(config, tenant, services)
+            _, found = estimated(order, services)
         if as_json:
             answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
             output.say_json({**answer, "left_out": account(found.omissions)})
@@ -36,17 +32,13 @@ def estimate(tenant: Tenant, options: OrderOptions, as_json: AsJson = False) -> 
             _tell(found)
 
 
-def estimated(config: dict[str, Any], tenant: str, services: ExportServices) -> Estimate:
-    """What the order would be; refuses what its plan would refuse."""
-    scope, catalog = TenantScope(tenant_id=tenant), services.catalog
-    return estimate_export(
-        config,
-        scope,
-        catalog,
-        source=services.source,
-        measures=services.measures,
-        retained=lambda origin: find_retained_stage(origin, scope, catalog, services.requests, services.store),
-    )
+def estimated(wanted: Order | PlannedOrder, services: ExportServices) -> tuple[PlannedOrder, Estimate]:
+    """The plan of the order, and what it would be; refuses what its plan would refuse."""
+    catalog, store = services.catalog, services.store
+    if isinstance(wanted, Order):
+        retained = find_retained(wanted, catalog, services.requests, store)
+        wanted = plan_order(wanted, catalog, retained=retained)
+    return wanted, estimate_order(wanted, catalog, source=services.source, measures=services.measures, store=store)
 
 
 def _tell(found: Estimate) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,16 +15,15 @@ from export_pipelines.commands.control import record
 from export_pipelines.commands.estimates import estimated
 from export_pipelines.commands.expanding import expanded
 from export_pipelines.commands.local_run import run_here
-from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, require_tenant_id
+from export_pipelines.commands.ordering import AsJson, OrderOptions, Tenant, new_order, order_of
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import EstimatedOrder, Order, PlannedOrder, plan_order
 from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.settings import Settings, load_settings
@@ -41,15 +40,13 @@ def export(tenant: Tenant, options: OrderOptions, output_: Folder = None, as_jso
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
-        config = new_order(options, settings)
-        require_tenant_id(tenant)
-        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
-        run_request(config, tenant, output_, settings, as_json=as_json)
+        order = order_of(new_order(options, settings), tenant)
+        planned = plan_order(order, open_catalog(settings))  # before anything is started
+        run_request(planned, output_, settings, as_json=as_json)
 
 
 def run_request(
-    config: dict[str, Any],
-    tenant: str,
+    wanted: Order | PlannedOrder,
     folder: Path | None,
     settings: Settings,
     *,
@@ -65,13 +62,13 @@ def run_request(
     with prepared(settings) as workplace, open_services(workplace.settings) as services:
         _ = services.store  # refused here, before there is a request
         os.environ.update(workplace.environment)  # for Dagster, which reads it in this process
-        expected = estimated(config, tenant, services)
-        request = run_here(config, tenant, services, estimate=expected, quiet=as_json)
+        planned, estimate = estimated(wanted, services)
+        request = run_here(EstimatedOrder(planned=planned, estimate=estimate), services, quiet=as_json)
         if request.status is not RequestStatus.COMPLETED:
             message = f"request {request.id} {request.status}: {request.error_message}"
             output.stop(message, request.error_type or "internal", as_json=as_json)
         if folder is not None:
-            record(services.control, Action.DOWNLOAD, target=("export", request.id), tenant_id=tenant)
+            record(services.control, Action.DOWNLOAD, target=("export", request.id), tenant_id=request.tenant_id)
             copy_package(services.store, str(request.package_prefix), folder)
         _tell(request, services, folder, as_json=as_json)
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -14,8 +13,8 @@ from export_pipelines.commands import output
 from export_pipelines.commands.control import record
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.pipeline.planning.orders import EstimatedOrder, insert_order
 from export_pipelines.pipeline.publish.publish import abandon
 from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings
@@ -27,14 +26,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the 
 _OPEN = (RequestStatus.QUEUED, RequestStatus.PROCESSING)
 
 
-def run_here(
-    config: dict[str, Any],
-    tenant: str,
-    services: ExportServices,
-    *,
-    estimate: Estimate | None = None,
-    quiet: bool,
-) -> ExportRequest:
+def run_here(order: EstimatedOrder, services: ExportServices, *, quiet: bool) -> ExportRequest:
     """Insert the request and run its job in this process; the request as it ended."""
     from dagster import DagsterInstance
 
@@ -42,7 +34,7 @@ def run_here(
     from export_pipelines.pipeline.planning.runs import job_name, run_config, run_tags
 
     requests = services.requests
-    request = requests.get(_order(config, tenant, services, estimate))
+    request = _inserted(order, services)
     close = partial(_close, request.id, services)
     job = defs.resolve_job_def(job_name(request))
     with DagsterInstance.get() as instance, _watched(request.id, services.settings, quiet=quiet):
@@ -66,31 +58,24 @@ def run_here(
     return requests.get(request.id)
 
 
-def _order(config: dict[str, Any], tenant: str, services: ExportServices, estimate: Estimate | None) -> str:
-    """The id of a new request; it is in the audit log, or it is not there."""
-    control = services.control
-    bulk = config.get("export_type")
-    action = Action.CONVERT if config.get("convert") else Action.BULK if bulk else Action.CREATE
+def _inserted(order: EstimatedOrder, services: ExportServices) -> ExportRequest:
+    """The new request; it is in the audit log, or it is not there."""
+    written, config = order.planned.order.configuration.written, order.planned.order.configuration.config
+    action = Action.CONVERT if config.convert else Action.BULK if config.is_bulk else Action.CREATE
+    control, tenant = services.control, order.planned.order.scope.tenant_id
     with control.transaction():
         batch_id = None
-        if bulk:
+        if config.is_bulk:
             batch_id = BatchStore(control).insert(
                 tenant_id=tenant,
                 requested_by="cli",
-                export_type=bulk,
-                total_tables=len(estimate.tables) if estimate else 0,
+                export_type=config.export_type,
+                total_tables=len(order.planned.plan.selections),
             )
-        request_id = services.requests.insert(
-            tenant_id=tenant,
-            config=config,
-            requested_by="cli",
-            launched_by="cli",
-            estimate=estimate,
-            batch_id=batch_id,
-        )
-        detail = {name: config[name] for name in ("convert", "export_type", "format") if config.get(name)}
-        record(control, action, target=("export", request_id), tenant_id=tenant, detail=detail)
-    return request_id
+        request = insert_order(order, services.requests, launched_by="cli", batch_id=batch_id)
+        detail = {name: written[name] for name in ("convert", "export_type", "format") if written.get(name)}
+        record(control, action, target=("export", request.id), tenant_id=tenant, detail=detail)
+    return request
 
 
 def _wait(ended: threading.Event, close: Callable[[], None], request_id: str, requests: RequestStore) -> None:

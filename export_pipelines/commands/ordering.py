@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -14,8 +15,11 @@ import typer
 
 from export_pipelines.commands.expanding import OptionGroup
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.model import TenantScope
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.pipeline.planning.orders import Order
 from export_pipelines.settings import Settings
 
 NULL = r"\N"  # as in PostgreSQL's COPY
@@ -229,6 +233,13 @@ def changed_order(before: dict[str, Any], options: OrderOptions, settings: Setti
     if selection.include_deleted is not None:
         raise RequestRejected("is part of the selection; give --tables or --module as well", field="--include-deleted")
     return after
+
+
+def order_of(config: Mapping[str, Any], tenant: str) -> Order:
+    """What an operator orders at the command line: any table, in no user's name."""
+    require_tenant_id(tenant)
+    scope = TenantScope(tenant_id=tenant)
+    return Order(configuration=Configuration.of(config), scope=scope, requested_by="cli")
 
 
 def require_tenant_id(tenant: str) -> None:

@@ -9,9 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from export_pipelines.commands.expanding import OptionGroup
-from export_pipelines.core.configuration import explain
-from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Frequency
+from export_pipelines.core.rejection import rejected
 from export_pipelines.core.scheduling import ScheduleOrder
 from export_pipelines.stores.schedules import Schedule
 
@@ -61,9 +60,7 @@ def schedule_order(options: RecurrenceOptions, *, name: str | None, saved: Sched
     try:
         return ScheduleOrder.model_validate({**_as_saved(saved, given), **given, **window})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "schedule"
-        raise RequestRejected(explain(first), field=field) from error
+        raise rejected(error, whole="schedule") from error
 
 
 def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:

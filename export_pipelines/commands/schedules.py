@@ -23,10 +23,12 @@ from export_pipelines.commands.ordering import (
 )
 from export_pipelines.commands.recurring import RecurrenceOptions, schedule_order
 from export_pipelines.core.access import Action, Role
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.recurrence import Frequency
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
 from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.planning.orders import Order
 from export_pipelines.pipeline.planning.scheduling import Preset, check_schedule, preset_config
 from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings, load_settings
@@ -175,12 +177,11 @@ def delete(schedule_id: ScheduleId) -> None:
 def _checked(
     order: ScheduleOrder, config: dict[str, Any], tenant_id: str, services: ExportServices, role: Role | None
 ) -> ScheduleDraft:
+    fired = Order(configuration=Configuration.of(config), scope=TenantScope(tenant_id=tenant_id), role=role)
     return check_schedule(
         order,
-        config,
-        TenantScope(tenant_id=tenant_id),
+        fired,
         services.catalog,
-        role=role,
         now=dt.datetime.now(dt.UTC),
         least_gap=services.settings.schedule_least_gap,
     )

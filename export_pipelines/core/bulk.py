@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from export_pipelines.core.configuration import (
     MAX_PARALLEL_JOBS,
@@ -13,6 +13,7 @@ from export_pipelines.core.configuration import (
     EmailTarget,
     Encryption,
     TableName,
+    with_clear_password,
 )
 
 DEFAULT_FORMATS: dict[str, str] = {"full_backup": "csv", "migration": "csv", "audit": "ndjson"}
@@ -77,14 +78,7 @@ class BulkOrder(BaseModel):
             "options": self.options,
             "compression": self.compression,
             "split_files": None if self.partitioning.by == "table" else {"split_by": self.partitioning.by},
-            "encryption": _with_password(self.encryption) if self.encryption else None,
+            "encryption": with_clear_password(self.encryption) if self.encryption else None,
             "delivery": [target.model_dump(mode="json", exclude_none=True) for target in self.delivery],
         }
         return {name: value for name, value in wanted.items() if value is not None}
-
-
-def _with_password(encryption: Encryption) -> dict[str, Any]:
-    found = encryption.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(encryption.password, SecretStr):
-        found["password"] = encryption.password.get_secret_value()
-    return found

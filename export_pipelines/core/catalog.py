@@ -93,9 +93,7 @@ class Table(Shape):
     alive_when: AliveWhen | None = Field(
         default=None, description="Value of `deleted_column` in rows that are not deleted, beside NULL."
     )
-    updated_column: str | None = None
     partition: Partition = Partition(grain=Grain.NONE)
-    append_only: bool = False
     roles: tuple[Literal["member", "admin"], ...] = ("member", "admin")
     relations: dict[str, Relation] = Field(default_factory=dict)
     dimensions: tuple[str, ...] = Field(default=(), description="Columns that `measures` may be grouped by.")
@@ -115,7 +113,6 @@ class Table(Shape):
             "tenant.column": (self.tenant.column,),
             "time_column": (self.time_column,),
             "deleted_column": (self.deleted_column,),
-            "updated_column": (self.updated_column,),
             "partition.column": (self.partition.column,),
             "primary_key": self.primary_key,
             **{f"relations.{name}.columns": relation.columns for name, relation in self.relations.items()},

@@ -25,6 +25,11 @@ class Classification(StrEnum):
     SENSITIVE = "sensitive"
 
 
+def positional(schema: pa.Schema) -> pa.Schema:
+    """The columns called ``c0``, ``c1``, …, for engines to which names are patterns or differ by more than case."""
+    return pa.schema([field.with_name(f"c{i}") for i, field in enumerate(schema)])
+
+
 class Spec(BaseModel):
     """A part of a catalog."""
 

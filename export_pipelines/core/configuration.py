@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -19,16 +22,19 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     SecretStr,
     ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.literals import Scalar
 from export_pipelines.core.measures import Aggregation
+from export_pipelines.core.rejection import rejected
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -187,6 +193,14 @@ class Encryption(_Switched):
         return {"aes256": "AES256", "age": "age"}.get(method.lower(), method) if isinstance(method, str) else method
 
 
+def with_clear_password(encryption: Encryption) -> dict[str, Any]:
+    """As it is written, with its password in clear; the request store seals it."""
+    found = encryption.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(encryption.password, SecretStr):
+        found["password"] = encryption.password.get_secret_value()
+    return found
+
+
 class Retention(_Part):
     """How long the package is kept; never longer than the service keeps any (EXPORT_KEEP_SECONDS)."""
 
@@ -296,31 +310,54 @@ def download_hours(raw: dict[str, Any]) -> float | None:
     return None
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration as it was written, which is what the service stores, and as it was checked.
+
+    It may stand in a body of the API in the place of `ExportConfig`, is documented as one, and is parsed with it.
+    """
+
+    written: dict[str, Any] = dataclass_field(repr=False)  # may hold a password in clear
+    config: ExportConfig
+
+    @classmethod
+    def of(cls, raw: Any) -> Configuration:
+        """Raises `RequestRejected` naming the first offending field."""
+        try:
+            return cls._checked(raw, ExportConfig.model_validate)
+        except ValidationError as error:
+            raise rejected(error, whole="config") from error
+        except ValueError as error:
+            raise RequestRejected(str(error), field="config") from error
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(cls._checked, handler.generate_schema(ExportConfig))
+
+    @classmethod
+    def _checked(cls, raw: Any, check: Callable[[Any], ExportConfig]) -> Configuration:
+        try:
+            _check_size(raw)
+            _check_storable(raw)
+        except RecursionError as error:
+            raise ValueError("is nested too deeply") from error
+        return cls(written=raw, config=check(raw))
+
+
 def parse_configuration(raw: Any) -> ExportConfig:
     """Raises `RequestRejected` naming the first offending field."""
-    if _size(raw) > MAX_CONFIGURATION_BYTES:
-        raise RequestRejected(
+    return Configuration.of(raw).config
+
+
+def _check_size(raw: Any) -> None:
+    if len(json.dumps(raw, default=str)) > MAX_CONFIGURATION_BYTES:
+        raise ValueError(
             f"is larger than {MAX_CONFIGURATION_BYTES} bytes; where its filters list many values (some 1,600 UUIDs "
-            "fit), ask for them in several exports, or by a date range",
-            field="config",
+            "fit), ask for them in several exports, or by a date range"
         )
-    _check_storable(raw)
-    try:
-        return ExportConfig.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "config"
-        raise RequestRejected(explain(first), field=field) from error
 
 
-def _size(raw: Any) -> int:
-    try:
-        return len(json.dumps(raw, default=str))
-    except RecursionError as error:
-        raise RequestRejected("is nested too deeply", field="config") from error
-
-
-def _check_storable(value: Any, path: tuple[str, ...] = ()) -> None:
+def _check_storable(value: Any, path: tuple[int | str, ...] = ()) -> None:
     """Python's JSON knows texts and numbers that the request table cannot keep; none of them, wherever it stands."""
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -328,29 +365,14 @@ def _check_storable(value: Any, path: tuple[str, ...] = ()) -> None:
             _check_storable(inner, (*path, str(name)))
     elif isinstance(value, list | tuple):
         for place, inner in enumerate(value):
-            _check_storable(inner, (*path, str(place)))
+            _check_storable(inner, (*path, place))
     elif isinstance(value, str) and _NOT_STORABLE.search(value):
-        raise RequestRejected(_NOT_STORABLE_MESSAGE, field=".".join(path) or "config")
+        raise _problem_at(path, PydanticCustomError("not_storable", _NOT_STORABLE_MESSAGE))
     elif isinstance(value, float) and not math.isfinite(value):
-        raise RequestRejected("is not a finite number", field=".".join(path) or "config")
+        raise _problem_at(path, PydanticCustomError("not_storable", "is not a finite number"))
 
 
-_INSTANT = "is not an instant with its offset, such as 2024-01-31T12:00:00Z"
-_EXPLAINED = {  # how pydantic's names of errors begin
-    "extra_forbidden": "is not a known field; remove it or check its spelling",
-    "too_short": "is empty; name at least one",
-    "string_too_short": "must not be empty",
-    "uuid_": "is not an id such as 0190b6c4-0000-7000-8000-000000000001",
-    "model_": "must be an object with named fields",
-    "dict_type": "must be an object with named fields",
-    "tuple_type": "must be a list",
-    "datetime_": _INSTANT,
-    "timezone_aware": _INSTANT,
-}
-
-
-def explain(problem: Any) -> str:
-    """One pydantic error as a sentence with a next step."""
-    kind = str(problem["type"])
-    explained = next((sentence for start, sentence in _EXPLAINED.items() if kind.startswith(start)), None)
-    return explained or str(problem["msg"]).removeprefix("Value error, ")
+def _problem_at(path: tuple[int | str, ...], problem: PydanticCustomError) -> ValidationError:
+    """Within a larger body pydantic puts the path to the configuration before it."""
+    details = InitErrorDetails(type=problem, loc=path, input=None)
+    return ValidationError.from_exception_data(Configuration.__name__, [details], hide_input=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import ExportConfig, TableName, explain, parse_configuration
+from export_pipelines.core.configuration import ExportConfig, TableName
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.rejection import rejected
 from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
 
 MAX_DAYS = 3660
@@ -120,7 +121,7 @@ def stored_window(given: Mapping[str, Any]) -> DataWindow:
     try:
         return DataWindow.model_validate(given)
     except ValidationError as error:
-        raise RequestRejected(explain(error.errors(include_url=False)[0]), field="window") from error
+        raise rejected(error, within="window") from error
 
 
 def _fixed(wanted: DataWindow, timezone: str) -> Window:
@@ -146,7 +147,7 @@ def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str,
     """The configuration with the window as the range of every table but those that are exported whole."""
     if window.unbounded:
         return dict(config)
-    _no_modules(config)
+    _no_modules(config.get("modules"))
     bounds = {"start": window.start_at, "end": window.end_at}
     limits = {name: at.isoformat() for name, at in bounds.items() if at is not None}
     sources = config.get("data_sources") or [
@@ -162,9 +163,8 @@ def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str,
     return {**rest, "data_sources": limited}
 
 
-def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog) -> None:
+def check_window(wanted: DataWindow, order: ExportConfig, catalog: Catalog) -> None:
     """`RequestRejected` when the window and the tables do not go together."""
-    order = parse_configuration(config)
     if order.convert is not None:
         raise RequestRejected("is for a single export; a schedule names tables", field="convert")
     if order.point_in_time is not None:
@@ -183,7 +183,7 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
             raise RequestRejected(f"names {table!r}, which the export does not", field="window.whole_tables")
     if wanted.type is WindowKind.NONE:
         return
-    _no_modules(config)
+    _no_modules(order.modules)
     _no_second_range(order)
     for source in order.sources():
         if source.type not in wanted.whole_tables and catalog.table(source.type).time_column is None:
@@ -194,9 +194,9 @@ def check_window(wanted: DataWindow, config: Mapping[str, Any], catalog: Catalog
             )
 
 
-def _no_modules(config: Mapping[str, Any]) -> None:
+def _no_modules(modules: Collection[str] | None) -> None:
     """A window limits the tables that are named; what a module comes to mean later it would leave whole."""
-    if config.get("modules"):
+    if modules:
         raise RequestRejected("go without a window; name the tables", field="config.modules")
 
 

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import ExportConfig, Retention, explain
+from export_pipelines.core.configuration import ExportConfig, Retention
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
 from export_pipelines.core.notifying import check_line, emails_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
+from export_pipelines.core.rejection import rejected
 from export_pipelines.core.selecting import require_role, selections_of, withheld_from
 from export_pipelines.core.windows import in_utc
 
@@ -112,9 +113,7 @@ def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mappin
     try:
         return spec.options.model_validate(own).model_dump(exclude_defaults=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(("options", *(str(part) for part in first["loc"])))
-        raise RequestRejected(explain(first), field=field) from error
+        raise rejected(error, within="options") from error
 
 
 def _keep(wanted: Retention | None) -> dt.timedelta | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import polars as pl
 import pyarrow as pa
 
+from export_pipelines.core.columns import positional
 from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import text_of
@@ -55,7 +56,7 @@ def object_text(schema: pa.Schema) -> pl.Expr:
     """
     parts: list[pl.Expr] = []
     lead = "{"
-    members = [(field.name, field.with_name(f"c{i}")) for i, field in enumerate(schema)]
+    members = list(zip(schema.names, positional(schema), strict=True))
     for raw, run in itertools.groupby(members, key=lambda member: kind_of(member[1]) in _RAW):
         fields = list(run)
         parts += _raw_members(fields, lead) if raw else _native_members(fields, lead)

@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 from export_pipelines import formats
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.planning import choose_format
 from export_pipelines.core.ports import FormatSpec
 
 
@@ -27,8 +27,4 @@ def all_formats() -> dict[str, FormatSpec]:
 
 def find_format(name: str) -> FormatSpec:
     """The format of that name or alias; `RequestRejected` names the choices."""
-    wanted = name.strip().lower()
-    for spec in all_formats().values():
-        if wanted == spec.name or wanted in spec.aliases:
-            return spec
-    raise RequestRejected(f"{name!r} is not a format; choose from {', '.join(all_formats())}", field="format")
+    return choose_format(name, all_formats())

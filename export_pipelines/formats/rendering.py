@@ -21,6 +21,7 @@ from collections.abc import Callable
 import polars as pl
 import pyarrow as pa
 
+from export_pipelines.core.columns import positional
 from export_pipelines.core.escaping import DANGEROUS, ESCAPE
 from export_pipelines.core.types import Kind, kind_of
 
@@ -38,8 +39,7 @@ def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
 
 def by_position(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with columns ``c0``, ``c1``, …: to polars a column called ``*`` or ``^a.*$`` is a pattern."""
-    schema = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(batch.schema)])
-    return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    return pa.RecordBatch.from_arrays(batch.columns, schema=positional(batch.schema))
 
 
 def text_of(field: pa.Field) -> pl.Expr:

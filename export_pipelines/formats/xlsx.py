@@ -15,11 +15,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from export_pipelines.archives.zip_stream import ZipStream
+from export_pipelines.core.columns import positional
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
-from export_pipelines.formats.rendering import frame_of, text_of
+from export_pipelines.formats.rendering import by_position, frame_of, text_of
 from export_pipelines.formats.xlsx_cells import EXACT_DIGITS, CellRule, cell_rule, facts_of, rows_xml
 from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongTexts
 from export_pipelines.formats.xlsx_parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
@@ -69,11 +70,11 @@ class XlsxWriter:
             )
         self._end_table()
         self._table, self._widths = table, []
-        self._schema = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(table.schema)])
+        self._schema = positional(table.schema)
         self._rules = [cell_rule(field, self._styles.index) for field in self._schema]
 
     def write(self, batch: pa.RecordBatch) -> None:
-        frame = frame_of(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
+        frame = frame_of(by_position(batch))
         while frame.height:
             sheet = self._sheet_with_rows_left(frame)
             rows = frame.head(sheet.rows_left)

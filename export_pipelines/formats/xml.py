@@ -20,11 +20,12 @@ import polars as pl
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from export_pipelines.core.columns import positional
 from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.naming import segment
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
-from export_pipelines.formats.rendering import frame_of, text_of
+from export_pipelines.formats.rendering import by_position, frame_of, text_of
 from export_pipelines.formats.text_buffers import concatenated
 from export_pipelines.formats.xml_names import element_name
 from export_pipelines.formats.xml_reading import read_xml
@@ -50,17 +51,15 @@ class XmlWriter:
         self._sink = sink
         self._root = ""
         self._fields: list[tuple[pa.Field, str]] = []  # named by position: any name may be a pattern to polars
-        self._schema = pa.schema([])
 
     def begin(self, table: TableHead) -> None:
         self._root = element_name(table.name)
-        self._schema = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(table.schema)])
-        self._fields = list(zip(self._schema, map(element_name, table.schema.names), strict=True))
+        self._fields = list(zip(positional(table.schema), map(element_name, table.schema.names), strict=True))
         opening = f'<{self._root} xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">\n'
         self._sink.write(f'<?xml version="1.0" encoding="UTF-8"?>\n{opening}'.encode())
 
     def write(self, batch: pa.RecordBatch) -> None:
-        frame = frame_of(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
+        frame = frame_of(by_position(batch))
         facts = frame.select(fact for field, _ in self._fields for fact in _facts(field)).row(0, named=True)
         parts = [part for field, name in self._fields for part in _element(field, name, facts)]
         rows = frame.select(pl.concat_str(pl.lit("<row>"), *parts, pl.lit("</row>\n")).alias("xml")).to_series()

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.rejection import rejected_file
 from export_pipelines.core.signing import KEY_BYTES, PublicKey, key_id_of
 
 _MAX_BYTES = 1024 * 1024
@@ -58,9 +59,7 @@ def read_key_set(path: Path) -> dict[str, PublicKey]:
     try:
         entries = _KeySet.model_validate_json(content).keys
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise RequestRejected(f"{path} is not a JSON Web Key Set: {place}: {first['msg']}", field=_FIELD) from error
+        raise rejected_file(error, f"{path} is not a JSON Web Key Set", field=_FIELD) from error
     keys = {entry.kid: _key(entry, path) for entry in entries}
     if len(keys) != len(entries):
         raise RequestRejected(f"{path} names a key twice; fetch it again", field=_FIELD)

@@ -17,6 +17,7 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.migration import ExtensionStatement, LeftOut, LoadTable
 from export_pipelines.core.naming import MANIFEST
 from export_pipelines.core.package_paths import MAX_FILES, paths_problem
+from export_pipelines.core.rejection import rejected_file
 from export_pipelines.packaging.manifest import MANIFEST_VERSION
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -218,10 +219,7 @@ def parse_manifest(content: bytes, name: str) -> ReadManifest | SealedManifest:
         else:
             found = ReadManifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        problem = str(first["msg"]).removeprefix("Value error, ")
-        raise RequestRejected(f"{name} is not a manifest: {place}: {problem}", field="PACKAGE") from error
+        raise rejected_file(error, f"{name} is not a manifest", field="PACKAGE") from error
     unsafe = paths_problem([MANIFEST, *found.sizes])
     if unsafe is not None:
         raise IntegrityViolation(f"{name} names files that programs do not read alike: {unsafe}")

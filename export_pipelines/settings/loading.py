@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.rejection import rejected
 from export_pipelines.settings.api import ApiSettings
 from export_pipelines.settings.databases import DatabaseSettings
 from export_pipelines.settings.links import LinkSettings
@@ -53,6 +53,4 @@ def load_settings(given: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**(given or {}))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        problem = str(first["msg"]).removeprefix("Value error, ")
-        raise RequestRejected(problem, field=".".join(str(part) for part in first["loc"])) from error
+        raise rejected(error) from error

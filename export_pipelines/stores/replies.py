@@ -70,15 +70,18 @@ class ReplyStore:
             },
         )
 
-    def find(self, caller: Caller, key: str) -> tuple[str, Reply]:
-        """Fingerprint and reply of a key that is taken."""
+    def find(self, caller: Caller, key: str) -> tuple[str, Reply] | None:
+        """Fingerprint and reply of a key that was used within a day."""
         rows = self._control.rows(
-            """
+            f"""
             SELECT fingerprint, status, headers, body FROM export_control.api_replies
             WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s AND key = %(key)s
-            """,
+              AND created_at >= now() - interval '{KEPT}'
+            """,  # noqa: S608 - a constant of this module
             _names(caller, key),
         )
+        if not rows:
+            return None
         row = rows[0]
         body = json.loads(self._secrets.open(base64.b64decode(row["body"]), _owner(caller, key)))
         return row["fingerprint"], Reply(status=row["status"], headers=row["headers"], body=body)

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.core.estimating import Estimate
+from export_pipelines.core.model import TenantScope
 from export_pipelines.core.packing import check_password
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.stores.attempts import OUTAGE_DEADLINE, Attempts
@@ -71,6 +72,11 @@ class ExportRequest:
     schedule_id: str | None  # whose export it is
     scheduled_for: dt.datetime | None  # the fire; None when it was run by hand
     batch_id: str | None = None  # the bulk order that it is part of
+
+    @property
+    def scope(self) -> TenantScope:
+        """Whose rows it may hold."""
+        return TenantScope(tenant_id=self.tenant_id)
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Self:

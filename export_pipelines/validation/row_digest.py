@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from export_pipelines.core.columns import positional
 from export_pipelines.core.model import ColumnAggregate, TableAggregates
 from export_pipelines.core.types import Kind, Total, kind_of, plain_number, total_of
 
@@ -67,7 +68,7 @@ def account(
     What ends their reading is raised as it is.
     """
     # By position: DuckDB takes names that differ only in case for one.
-    columns = pa.schema([field.with_name(f"c{i}") for i, field in enumerate(schema)])
+    columns = positional(schema)
     words = pa.schema([pa.field(_words(field.name), _PAIR) for field in columns if _is_wide(field)])
     ended: list[BaseException] = []
     read = pa.schema([*columns, *words])

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from export_pipelines.core.catalog import Catalog, Grain
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
-from export_pipelines.core.model import LakeRetention, TenantScope
+from export_pipelines.core.model import ExportPlan, LakeRetention, TenantScope
 from export_pipelines.core.naming import generation_time, lake_generation
 from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
@@ -21,7 +22,7 @@ from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.pipeline.extract.lake_stage import stage_lake
 from export_pipelines.pipeline.lake.generations import at_point, generations, retire, retire_all
 from export_pipelines.pipeline.lake.materialize import writing_lake
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import Order, plan_order
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.samples.loader import load_sample
@@ -87,6 +88,11 @@ def backup(at: dt.datetime, **changes: Any) -> dict[str, Any]:
     return {**order, **changes}
 
 
+def planned(config: dict[str, Any], workshop: Workshop) -> ExportPlan:
+    order = Order(configuration=Configuration.of(config), scope=TenantScope(tenant_id=OURS))
+    return plan_order(order, workshop.catalog).plan
+
+
 def test_a_backup_of_a_time_has_the_rows_of_then_and_names_every_snapshot(made: Workshop, spare: str) -> None:
     rename(spare, "Before")
     first = materialize(made)
@@ -135,7 +141,7 @@ def test_without_a_snapshot_of_every_partition_nothing_is_exported(made: Worksho
 def test_a_period_that_begins_at_the_very_time_has_no_past_to_ask_for(made: Workshop) -> None:
     """Midnight of the first is what people name, and nothing of that month was there by then."""
     taken = materialize(made)
-    plan = check_order(backup(taken), TenantScope(tenant_id=OURS), made.catalog)
+    plan = planned(backup(taken), made)
     following = next_period(_month(), Grain.MONTH)
     at = midnight(following, made.catalog.timezone)
     chosen = at_point(plan, at, made.catalog, made.services.store)
@@ -147,7 +153,7 @@ def test_a_period_that_begins_at_the_very_time_has_no_past_to_ask_for(made: Work
 def test_another_tenants_snapshots_are_none_of_ours(made: Workshop) -> None:
     taken = materialize(made, THEIRS)
     assert "never materialised" in str(made.export(backup(taken)).error_message)
-    plan = check_order(backup(taken), TenantScope(tenant_id=OURS), made.catalog)
+    plan = planned(backup(taken), made)
     with pytest.raises(RequestRejected):
         at_point(plan, taken, made.catalog, made.services.store)
 
@@ -158,7 +164,7 @@ def test_a_part_with_another_tenants_rows_is_not_exported(made: Workshop) -> Non
     store = made.services.store
     for key, _ in store.list("lake"):
         store.move(key, key.replace(THEIRS, OURS))
-    plan = check_order(backup(taken), TenantScope(tenant_id=OURS), made.catalog)
+    plan = planned(backup(taken), made)
     with pytest.raises(IntegrityViolation, match="another tenant"):
         stage_lake(plan, taken, made.services, Unwatched())
 

@@ -183,6 +183,8 @@ def test_links_are_limited_and_what_is_refused_is_not_hashed(
     assert first.headers["ratelimit-policy"] == '"links";q=2;w=3600'
     hashed: list[str] = []
     monkeypatch.setattr(shares, "hash_password", lambda password: hashed.append(password) or "x")
+    repeated = client.ask("ann", "POST", path, json=PASSWORD, headers={"Idempotency-Key": "k"})
+    assert (repeated.content, hashed) == (first.content, [])
     assert client.ask("ann", "POST", f"{JOBS}/{foreign}/share", json=PASSWORD).status_code == 404
     assert client.ask("ann", "POST", path, json={}).status_code == 201
     refused = client.ask("ann", "POST", path, json=PASSWORD)
@@ -220,7 +222,7 @@ def test_an_order_beyond_its_limit_asks_nobody(client: Inside, monkeypatch: pyte
     order = {"tables": ["pets"], "format": "csv"}
     assert client.ask("ann", "POST", JOBS, json=order).status_code == 202
     asked: list[Any] = []
-    monkeypatch.setattr("export_pipelines.api.estimates.planned_rows", lambda *given: asked.append(given))
+    monkeypatch.setattr("export_pipelines.api.orders.planned_rows", lambda *given: asked.append(given))
     assert client.ask("ann", "POST", JOBS, json=order).status_code == 429
     assert asked == []
 

@@ -18,9 +18,9 @@ import yaml
 from export_pipelines.catalog.load import load_catalog
 from export_pipelines.cli import app
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import parse_configuration
+from export_pipelines.core.configuration import Configuration, parse_configuration
 from export_pipelines.core.model import TenantScope
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import Order, plan_order
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
 
@@ -145,7 +145,8 @@ EXAMPLES = blocks((ROOT / "docs/configuration.md").read_text("utf-8"), "json")
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_every_example_of_a_configuration_is_one_for_the_sample(example: str) -> None:
-    assert check_order(json.loads(example), TenantScope(tenant_id="t"), CLINIC).selections
+    order = Order(configuration=Configuration.of(json.loads(example)), scope=TenantScope(tenant_id="t"))
+    assert plan_order(order, CLINIC).plan.selections
 
 
 def test_every_decision_is_short_and_has_its_three_parts() -> None:

@@ -211,7 +211,7 @@ def test_a_schedule_whose_timezone_is_gone_is_listed_and_mended(ask: Ask, contro
     )
     (listed,) = ask("admin", "GET", SCHEDULES)["schedules"]
     assert (listed["timezone"], listed["next_runs"]) == ("Mars/Olympus", [])
-    assert ask("admin", "POST", f"{path}/run", 422)["field"] == "window"
+    assert ask("admin", "POST", f"{path}/run", 422)["field"] == "window.type"
     assert len(ask("admin", "PUT", path, 200, DAILY)["next_runs"]) == 5
 
 

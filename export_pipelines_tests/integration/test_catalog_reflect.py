@@ -126,7 +126,6 @@ def test_columns_keep_type_nullability_comment_and_get_a_class(films: Reflection
 def test_times_and_history_are_proposed(films: Reflection) -> None:
     rental = films.catalog.tables["rental"]
     assert (rental.time_column, rental.partition.grain) == ("rented_at", Grain.MONTH)
-    assert films.catalog.tables["inventory"].updated_column == "updated_at"
     assert films.catalog.history_start == dt.date(2023, 2, 1)
 
 

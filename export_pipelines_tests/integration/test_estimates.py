@@ -18,16 +18,18 @@ from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.cli import app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.estimating import Basis, Estimate, History, Measure
 from export_pipelines.core.model import TenantScope
+from export_pipelines.core.ports import Source
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats
+from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.object_stores.opening import open_store
 from export_pipelines.pipeline.assembly import open_source
-from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
-from export_pipelines.pipeline.planning.estimate import estimate_export
+from export_pipelines.pipeline.planning.orders import Order, estimate_order, find_retained, plan_order
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.export_statistics import STATISTICS_PER_TABLE, MeasureStore
 from export_pipelines.stores.tenant_session import ControlPool
@@ -38,10 +40,18 @@ ANONYMITY_THRESHOLD = ("two", "three", "four", "five", "six")
 ORDER: dict[str, Any] = {"tables": ["pets", "clients", "invoice_items"], "format": "csv"}
 
 
-def estimate(workshop: Workshop, config: dict[str, Any], tenant: str = TENANTS[0], **named: Any) -> Estimate:
+def estimate(
+    workshop: Workshop, config: dict[str, Any], tenant: str = TENANTS[0], *, source: Source | None = None
+) -> Estimate:
     services = workshop.services
-    return estimate_export(
-        config, workshop.scope(tenant), workshop.catalog, source=services.source, measures=services.measures, **named
+    order = Order(configuration=Configuration.of(config), scope=workshop.scope(tenant))
+    retained = find_retained(order, workshop.catalog, services.requests, services.store)
+    return estimate_order(
+        plan_order(order, workshop.catalog, retained=retained),
+        workshop.catalog,
+        source=source or services.source,
+        measures=services.measures,
+        store=services.store,
     )
 
 
@@ -95,16 +105,8 @@ def test_past_errors_are_those_of_the_exports_that_had_an_estimate(workshop: Wor
 
 def test_a_conversion_knows_its_rows_and_asks_nothing_of_the_source(workshop: Workshop) -> None:
     origin = workshop.export(ORDER)
-    services, scope = workshop.services, workshop.scope()
     away = open_source("postgresql://nobody@127.0.0.1:9/void", workshop.catalog)
-    found = estimate_export(
-        {"convert": origin.id, "format": "parquet"},
-        scope,
-        workshop.catalog,
-        source=away,
-        measures=services.measures,
-        kept=lambda wanted: find_retained_stage(wanted, scope, workshop.catalog, services.requests, services.store),
-    )
+    found = estimate(workshop, {"convert": origin.id, "format": "parquet"}, source=away)
     assert found.rows == origin.package_rows
     assert {table.table for table in found.tables} == set(ORDER["tables"])
 
@@ -206,12 +208,15 @@ def shop(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> tuple[st
 def estimate_of(shop: tuple[str, Catalog], control_url: str, *tables: str) -> Estimate:
     url, catalog = shop
     with closing(ControlDatabase(control_url)) as control:
-        return estimate_export(
-            {"tables": list(tables), "format": "csv"},
-            TenantScope(tenant_id="a"),
+        order = Order(
+            configuration=Configuration.of({"tables": list(tables), "format": "csv"}), scope=TenantScope(tenant_id="a")
+        )
+        return estimate_order(
+            plan_order(order, catalog),
             catalog,
             source=open_source(url, catalog),
             measures=MeasureStore(control),
+            store=LocalStore(Path()),  # nothing in it is looked at
         )
 
 

@@ -76,6 +76,11 @@ def test_a_column_may_be_called_like_a_boolean_of_old_yaml(tmp_path: Path) -> No
             "nulable: false",
             "tables.pets.columns.id.nulable: is not a known key; did you mean 'nullable'?",
         ),
+        (
+            "    columns:\n",
+            "    updated_column: id\n    columns:\n",
+            "line 9, tables.pets.updated_column: is never read; delete the line",
+        ),
         ("key: id, ", "keys: id, ", "line 5, tenant.keys: is not a known key; did you mean 'key'?"),
         ("name: clinic\n", "", "name: is required; add it"),
         ("name: clinic", "name: Clinic 7", "line 3, name: "),

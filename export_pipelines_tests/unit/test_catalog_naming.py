@@ -14,7 +14,6 @@ from export_pipelines.catalog.naming import (
     relation_name,
     slug,
     time_column,
-    updated_column,
     words_of,
 )
 
@@ -110,11 +109,6 @@ def test_a_noun_and_its_plural_have_one_stem(one: str, many: str) -> None:
 def test_the_time_column_says_when_a_row_came_to_be(columns: list[LiveColumn], expected: str | None) -> None:
     found = time_column(columns)
     assert (found.name if found else None) == expected
-
-
-def test_the_last_change_is_told_by_a_time_column() -> None:
-    columns = {c.name: c for c in (column("LastUpdate", "date"), column("updated_at", "boolean"))}
-    assert updated_column(columns) == "LastUpdate"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,9 @@ would be left out are counted where the planner expects that to take millisecond
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any
 
-from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.estimating import (
     START_SECONDS,
@@ -28,7 +25,7 @@ from export_pipelines.core.estimating import (
     volume,
     weakest,
 )
-from export_pipelines.core.model import ExportFile, ExportPlan, PlannerGuess, RetainedStage, Stage, TenantScope
+from export_pipelines.core.model import ExportFile, ExportPlan, PlannerGuess, RetainedStage, Stage
 from export_pipelines.core.omissions import NotInCatalog, Omissions, OtherRows, Precision, RowCount
 from export_pipelines.core.packing import ARCHIVE, NO_COMPRESSION
 from export_pipelines.core.ports import Source
@@ -36,47 +33,20 @@ from export_pipelines.core.service_catalog import catalog_of
 from export_pipelines.formats.registry import find_format
 from export_pipelines.pipeline.extract.omissions import omissions_of
 from export_pipelines.pipeline.extract.service_stage import not_described, service_rows
-from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.stores.control import Control
 from export_pipelines.stores.export_statistics import MeasureStore
 
 _UNKNOWN_WIDTH = 100  # of a row that was kept before widths were
 
 
-def estimate_export(
-    raw: Any,
-    scope: TenantScope,
-    catalog: Catalog,
-    *,
-    source: Source,
-    measures: MeasureStore,
-    retained: Callable[[str], RetainedStage] | None = None,
-    role: Role | None = None,
-) -> Estimate:
-    """Of an order; `RequestRejected` for all that planning refuses and for tables that are not safe to read.
+@dataclass(frozen=True, kw_only=True)
+class ExpectedRows:
+    """What is known of an export's rows before they are read."""
 
-    ``retained`` and ``role`` as in `export_pipelines.pipeline.planning.plan.check_order`.
-    """
-    once = cache(retained) if retained else None  # reading what an export kept takes several objects
-    plan = check_order(raw, scope, catalog, retained=once, role=role)
-    return estimate_plan(plan, catalog, source=source, measures=measures, retained=once)
-
-
-def estimate_plan(
-    plan: ExportPlan,
-    catalog: Catalog,
-    *,
-    source: Source,
-    measures: MeasureStore,
-    retained: Callable[[str], RetainedStage] | None = None,
-) -> Estimate:
-    """Of a plan that was checked."""
-    grounds = grounds_of(plan, measures)
-    if retained and plan.converted_from:
-        return weigh(plan, catalog, grounds, retained_rows(retained(plan.converted_from)))
-    if plan.export_type == "audit":
-        return weigh(plan, catalog, grounds, audited_rows(plan, measures.control))
-    return weigh(plan, catalog, grounds, planned_rows(plan, source))
+    guesses: Mapping[str, PlannerGuess]
+    others: Mapping[str, OtherRows] = field(default_factory=dict)
+    unknown: NotInCatalog | None = None
+    omissions: Omissions | None = None  # of a conversion, whose rows are there already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +55,12 @@ class Grounds:
 
     history: History
     past_error: PastError | None
+    rows: ExpectedRows | None  # of a conversion and of an audit package; for any other the source is asked
 
 
-def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
+def grounds_of(plan: ExportPlan, measures: MeasureStore, retained: RetainedStage | None = None) -> Grounds:
+    """Out of the control database; ``retained`` is what a conversion converts."""
+    audited = plan.export_type == "audit"
     spec = find_format(plan.format)
     return Grounds(
         history=measures.history(
@@ -99,17 +72,8 @@ def grounds_of(plan: ExportPlan, measures: MeasureStore) -> Grounds:
             converted=plan.converted_from is not None,
         ),
         past_error=measures.past_error(plan.scope.tenant_id, (spec.name, *spec.aliases)),
+        rows=retained_rows(retained) if retained else audited_rows(plan, measures.control) if audited else None,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpectedRows:
-    """What is known of an export's rows before they are read."""
-
-    guesses: Mapping[str, PlannerGuess]
-    others: Mapping[str, OtherRows] = field(default_factory=dict)
-    unknown: NotInCatalog | None = None
-    omissions: Omissions | None = None  # of a conversion, whose rows are there already
 
 
 def planned_rows(plan: ExportPlan, source: Source) -> ExpectedRows:

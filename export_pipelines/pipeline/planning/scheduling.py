@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import check_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.core.windows import Window
+from export_pipelines.pipeline.planning.orders import Order, plan_order
 
 
 class Preset(StrEnum):
@@ -25,15 +27,15 @@ class Preset(StrEnum):
 
 def check_schedule(
     order: ScheduleOrder,
-    config: Mapping[str, Any],
-    scope: TenantScope,
+    fired: Order,
     catalog: Catalog,
     *,
-    role: Role | None,
     now: dt.datetime,
     least_gap: dt.timedelta,
 ) -> ScheduleDraft:
     """What is to be kept; `RequestRejected` for whatever the export of its next fire would be refused for.
+
+    ``fired`` is what each fire orders, but for its window.
 
     Catalog and role are looked at again by the run of every export.
     """
@@ -42,12 +44,12 @@ def check_schedule(
     fire = cron.next_fire(now)
     if fire is None:
         raise RequestRejected(f"{cron.expression!r} names no date that is still to come", field="cron")
-    check_window(order.window, config, catalog)
+    check_window(order.window, fired.configuration.config, catalog)
     window = window_at(order.window, fire, timezone=cron.timezone)
-    check_order(windowed(config, window, order.window.whole_tables), scope, catalog, role=role)
+    plan_order(_limited(fired, window, order.window.whole_tables), catalog)
     return ScheduleDraft(
         name=order.name,
-        config=config,
+        config=fired.configuration.written,
         cron=cron,
         window=order.window,
         catch_up=order.catch_up,
@@ -56,6 +58,14 @@ def check_schedule(
         pause_after=order.pause_after_failures,
         next_fire_at=fire,
     )
+
+
+def _limited(fired: Order, window: Window, whole_tables: tuple[str, ...]) -> Order:
+    """What a fire orders, with its window as the range of every table but those that are exported whole."""
+    if window.unbounded:
+        return fired
+    written = windowed(fired.configuration.written, window, whole_tables)
+    return replace(fired, configuration=Configuration.of(written))
 
 
 def _check_gap(order: ScheduleOrder, cron: Cron, least: dt.timedelta) -> None:

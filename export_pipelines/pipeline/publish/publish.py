@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from export_pipelines.core.errors import Cancelled, IntegrityViolation, Unavailable
-from export_pipelines.core.model import ExportPlan, Package, Stage, TenantScope
+from export_pipelines.core.model import ExportPlan, Package, Stage
 from export_pipelines.core.naming import export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.pipeline.extract.retained_stage import retain_stage
@@ -98,9 +98,8 @@ def abandon(
 ) -> None:
     """Take away what an attempt that was given up has left: its stage and, once nobody goes on, half a package."""
     store.delete(stage_prefix(request.id, request.attempt))
-    scope = TenantScope(tenant_id=request.tenant_id)
     export_type = str(request.config.get("export_type", "selective"))
-    prefix = export_prefix(scope, export_type, request.created_at, request.id)
+    prefix = export_prefix(request.scope, export_type, request.created_at, request.id)
     clear_half_package(request.id, prefix, requests, store, exclusively)
 
 

@@ -9,7 +9,6 @@ from itertools import islice
 import structlog
 
 from export_pipelines.core.errors import ExportError, Unavailable
-from export_pipelines.core.model import TenantScope
 from export_pipelines.core.naming import MANIFEST, canonical_prefix
 from export_pipelines.core.ports import Freed, ObjectStore
 from export_pipelines.core.status import RequestStatus
@@ -61,7 +60,7 @@ def _is_left(request: ExportRequest, run_id: str | None) -> bool:
 
 def remove_objects(request: ExportRequest, store: ObjectStore) -> Freed:
     """Package and kept rows. Safe to repeat after a failure."""
-    canonical = canonical_prefix(TenantScope(tenant_id=request.tenant_id), request.id)
+    canonical = canonical_prefix(request.scope, request.id)
     prefixes = [prefix for prefix in (request.package_prefix, canonical) if prefix]
     files = sum(len(store.list(prefix)) for prefix in prefixes)
     return Freed(items=files, size_bytes=sum(clear_package(prefix, store) for prefix in prefixes))
