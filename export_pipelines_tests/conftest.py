@@ -25,7 +25,14 @@ from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import as_before, shape
 from export_pipelines_tests.host import Host, host_of
-from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
+from export_pipelines_tests.workshop import (
+    ClinicSource,
+    FinishedExports,
+    Workshop,
+    login_url,
+    make_workshop,
+    open_workshop,
+)
 
 # How long an example takes depends on the machine's load, which no test may depend on.
 hypothesis.settings.register_profile(
@@ -158,6 +165,21 @@ def workshop(clinic: ClinicSource, control_url: str, tmp_path: Path) -> Iterator
     )
     with make_workshop(settings) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def finished(
+    postgres: EmbeddedPostgres, clinic: ClinicSource, control_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FinishedExports]:
+    """Exports of the clinic that were made once, for tests of what is done with them."""
+    settings = Settings(
+        EXPORT_SOURCE_URL=clinic.url,
+        EXPORT_CONTROL_URL=postgres.url(_copied(control_template, postgres)),
+        EXPORT_HOME=tmp_path_factory.mktemp("finished"),
+        EXPORT_HEARTBEAT_SECONDS=0.2,
+    )
+    with open_workshop(settings) as made:
+        yield FinishedExports(made)
 
 
 @pytest.fixture

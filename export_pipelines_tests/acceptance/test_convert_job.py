@@ -22,24 +22,26 @@ from export_pipelines.pipeline.kept import find_kept
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.settings import Settings
 from export_pipelines.stores.requests import ExportRequest
-from export_pipelines_tests.workshop import TENANTS, ClinicSource, Workshop, make_workshop
+from export_pipelines_tests.workshop import TENANTS, ClinicSource, FinishedExports, Workshop, make_workshop, open_workshop
 
 TABLES = ["clients", "pets", "invoices"]
 NOWHERE = "postgresql://nobody:nothing@127.0.0.1:9/none"
 
 
-@pytest.fixture
-def finished(workshop: Workshop) -> ExportRequest:
-    request = workshop.export({"tables": TABLES, "format": "csv", "compression": "gzip"})
-    assert request.status is RequestStatus.COMPLETED
-    return request
+ORDER: dict[str, Any] = {"tables": TABLES, "format": "csv", "compression": "gzip"}
 
 
 @pytest.fixture
-def without_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs that start from now on have no source to ask."""
-    monkeypatch.setitem(os.environ, "EXPORT_SOURCE_URL", NOWHERE)
-    return
+def kept(finished: FinishedExports) -> ExportRequest:
+    """A finished export, which the test leaves as it is."""
+    return finished.request(ORDER)
+
+
+@pytest.fixture(scope="session")
+def sourceless(finished: FinishedExports) -> Iterator[Workshop]:
+    """The service of the finished exports, without a source to ask."""
+    with open_workshop(finished.workshop.settings.model_copy(update={"source_url": SecretStr(NOWHERE)})) as made:
+        yield made
 
 
 def manifest_of(workshop: Workshop, request: ExportRequest) -> dict[str, Any]:
