@@ -22,7 +22,6 @@ from export_pipelines.stores.acting import ControlPool
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.figures import FigureStore
 from export_pipelines.stores.local import LocalStore
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines_tests.api.inside import Inside, inside
 from export_pipelines_tests.control_database import emptied
@@ -32,10 +31,8 @@ LOOKED = "UPDATE export_control.service_state SET "
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("readiness")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("readiness")
 
 
 @pytest.fixture
