@@ -27,6 +27,7 @@ from export_pipelines.pipeline.unpacking import opened
 from export_pipelines.pipeline.verify import verify_package
 from export_pipelines.samples.loader import load_sample
 from export_pipelines_tests.architecture.test_docs import ROOT, blocks
+from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import OWNED
 from export_pipelines_tests.workshop import TENANTS, FinishedExports, Workshop
 
@@ -316,6 +317,7 @@ def _files(workshop: Workshop, join: Any, config: dict[str, Any]) -> dict[str, b
     return {key: (workshop.objects / key).read_bytes() for key in keys}
 
 
+@EXHAUSTIVE
 def test_the_how_to_of_the_documentation_moves_a_tenant(workshop: Workshop, database: Database, tmp_path: Path) -> None:
     """The commands of docs/bulk.md as they stand there, with this test's tenant and target."""
     page = (ROOT / "docs" / "bulk.md").read_text()
