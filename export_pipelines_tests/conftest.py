@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 import hypothesis
 import psycopg
 import pytest
+from dagster_postgres import DagsterPostgresStorage
 from psycopg import sql
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
+from export_pipelines.embedded.workplace import dagster_url
 from export_pipelines.samples.loader import load_sample
 from export_pipelines.settings import Settings
 from export_pipelines.sources.copy_decoder.libpq import availability
@@ -25,11 +27,19 @@ from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import as_before, shape
 from export_pipelines_tests.host import Host, host_of
-from export_pipelines_tests.workshop import ClinicSource, Workshop, login_url, make_workshop
+from export_pipelines_tests.lanes import examples
+from export_pipelines_tests.workshop import (
+    ClinicSource,
+    FinishedExports,
+    Workshop,
+    login_url,
+    make_workshop,
+    open_workshop,
+)
 
 # How long an example takes depends on the machine's load, which no test may depend on.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine", deadline=None, max_examples=examples(100), suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
 
@@ -102,10 +112,17 @@ def clinic(postgres: EmbeddedPostgres, database: Callable[[str], str]) -> Clinic
 
 @pytest.fixture(scope="session")
 def control_template(database: Callable[[str], str]) -> str:
-    """Name of a migrated control database to copy."""
+    """Name of a migrated control database to copy. Dagster's tables are in it, which its first run makes otherwise."""
     url = database("control_template")
     migrate(url)
+    DagsterPostgresStorage(dagster_url(url))
     return urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres: EmbeddedPostgres, control_template: str) -> Callable[[str], str]:
+    """``migrated_database(name)`` makes an empty control database, which a module keeps; its superuser URL."""
+    return lambda name: postgres.url(_copied(control_template, postgres, name))
 
 
 @pytest.fixture(scope="session")
@@ -133,8 +150,8 @@ def control_url(
         administer(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _copied(template: str, postgres: EmbeddedPostgres) -> str:
-    name = f"control_{os.getpid()}_{next(_numbers)}"
+def _copied(template: str, postgres: EmbeddedPostgres, name: str = "control") -> str:
+    name = f"{name}_{os.getpid()}_{next(_numbers)}"
     administer(
         postgres,
         sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)),
@@ -158,6 +175,21 @@ def workshop(clinic: ClinicSource, control_url: str, tmp_path: Path) -> Iterator
     )
     with make_workshop(settings) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def finished(
+    clinic: ClinicSource, migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FinishedExports]:
+    """Exports of the clinic that were made once, for tests of what is done with them."""
+    settings = Settings(
+        EXPORT_SOURCE_URL=clinic.url,
+        EXPORT_CONTROL_URL=migrated_database("finished"),
+        EXPORT_HOME=tmp_path_factory.mktemp("finished"),
+        EXPORT_HEARTBEAT_SECONDS=0.2,
+    )
+    with open_workshop(settings) as made:
+        yield FinishedExports(made)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import psycopg
-from psycopg import sql
 
 # Newest and number of what describes the database: any change of a table, a right, a function or a setting shows.
 _SHAPE = """
@@ -14,10 +13,25 @@ SELECT max(xmin::text::bigint), count(*) FROM (
     UNION ALL SELECT xmin FROM pg_namespace UNION ALL SELECT xmin FROM pg_db_role_setting
 ) described
 """
-_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'export_control' AND tablename <> 'schema_version'"
+_EMPTY = """
+DO $$
+DECLARE place regclass; filled boolean;
+BEGIN
+    FOR place IN
+        SELECT c.oid FROM pg_class c WHERE c.relkind = 'r'
+        AND c.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('export_control', 'dagster'))
+        AND c.relname NOT IN ('schema_version', 'alembic_version', 'secondary_indexes', 'instance_info')
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', place) INTO filled;
+        IF filled THEN
+            EXECUTE format('DELETE FROM %s', place);
+        END IF;
+    END LOOP;
+END $$
+"""
 _RESTART = """
 SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
-FROM pg_sequences WHERE schemaname = 'export_control' AND last_value IS NOT NULL
+FROM pg_sequences WHERE schemaname IN ('export_control', 'dagster') AND last_value IS NOT NULL
 """
 
 
@@ -55,6 +69,5 @@ def _shape(connection: psycopg.Connection) -> tuple[object, ...]:
 
 def _empty(connection: psycopg.Connection) -> None:
     connection.execute("SET session_replication_role = replica")  # the history refuses it otherwise
-    for (table,) in connection.execute(_TABLES).fetchall():
-        connection.execute(sql.SQL("DELETE FROM export_control.{}").format(sql.Identifier(table)))
+    connection.execute(_EMPTY)
     connection.execute(_RESTART)

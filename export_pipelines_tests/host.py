@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +17,6 @@ from psycopg import sql
 from export_pipelines_tests.commands import Answer, run_command
 from export_pipelines_tests.workshop import login_url
 
-COMMAND = Path(sys.executable).with_name("export-pipelines")
 CASES = Path(__file__).with_name("cases")
 
 _numbers = itertools.count(1)
@@ -47,22 +44,6 @@ class Host:
     def run(self, *arguments: str, code: int = 0, **environment: str) -> Answer:
         """Run the command; its exit code must be ``code``."""
         answer = run_command(*arguments, folder=self.folder, environment=self.environment | environment)
-        return self._checked(arguments, answer, code)
-
-    def run_installed(self, *arguments: str) -> Answer:
-        """The installed command, as a process; it must succeed."""
-        done = subprocess.run(
-            [str(COMMAND), *arguments],
-            env={**os.environ, **self.environment},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return self._checked(arguments, Answer(done.returncode, done.stdout, done.stderr), 0)
-
-    def _checked(self, arguments: tuple[str, ...], answer: Answer, code: int) -> Answer:
         assert answer.code == code, f"{arguments}: exit {answer.code}\n{answer.stdout}\n{answer.stderr}"
         assert "Traceback" not in answer.stderr
         return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from psycopg import sql
 
@@ -70,12 +72,12 @@ class Workshop:
         return self.services.requests.insert(tenant_id=tenant, config=config, **row)
 
     def run(self, request_id: str) -> None:
-        """Take the request's steps in this process, with services opened for it alone; how it ends is in the request.
+        """Take the request's steps in this process; how it ends is in the request.
 
         What Dagster adds is for `run_job`, which takes half a second more.
         """
-        with open_services(self.settings) as services, suppress(Exception):
-            run_export(request_id, services)
+        with suppress(Exception):
+            run_export(request_id, self.services)
 
     def run_job(self, request_id: str, **tags: str) -> ExecuteInProcessResult:
         """Run the request's job of Dagster in this process, as the CLI does."""
@@ -132,20 +134,50 @@ def _ephemeral_instance(folder: Path) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def make_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterator[Workshop]:
-    """Services and an ephemeral Dagster instance for those settings."""
-    catalog = catalog or open_catalog(settings)
-    secrets = {
-        "EXPORT_SOURCE_URL": settings.require_source_url(),
-        "EXPORT_CONTROL_URL": settings.require_control_url(),
-    }
-    before = {name: os.environ.get(name) for name in secrets}
-    os.environ.update(secrets)  # EnvVar resources read them when a run starts
-    try:
-        with _ephemeral_instance(settings.home) as instance, open_services(settings) as services:
-            yield Workshop(settings=settings, catalog=catalog, services=services, instance=instance)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    """Services and an ephemeral Dagster instance for those settings, in an environment that says the same."""
+    with _environment(settings), open_workshop(settings, catalog) as made:
+        yield made
+
+
+@contextmanager
+def open_workshop(settings: Settings, catalog: Catalog | None = None) -> Iterator[Workshop]:
+    """As `make_workshop`, with an environment as it was, so that it may outlive a test; for steps, not for jobs."""
+    with _ephemeral_instance(settings.home) as instance, open_services(settings) as services:
+        yield Workshop(
+            settings=settings, catalog=catalog or open_catalog(settings), services=services, instance=instance
+        )
+
+
+@contextmanager
+def _environment(settings: Settings) -> Iterator[None]:
+    """What EnvVar resources read when they are opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EXPORT_SOURCE_URL", settings.require_source_url())
+        patch.setenv("EXPORT_CONTROL_URL", settings.require_control_url())
+        yield
+
+
+class FinishedExports:
+    """Exports that tests only look at: each configuration runs once in a worker, and a test has a copy of its package.
+
+    For tests of what is done with a package. A test of how an export runs has a workshop of its own.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        self._made: dict[str, ExportRequest] = {}
+
+    def request(self, config: dict[str, Any], tenant: str = TENANTS[0]) -> ExportRequest:
+        """The completed export of that configuration."""
+        key = json.dumps([tenant, config], sort_keys=True)
+        if key not in self._made:
+            done = self.workshop.export(config, tenant)
+            assert (done.status, done.error_message) == ("completed", None)
+            self._made[key] = done
+        return self._made[key]
+
+    def package(self, folder: Path, config: dict[str, Any], tenant: str = TENANTS[0]) -> Path:
+        """A copy of its package, in a new folder below ``folder``."""
+        source = self.workshop.package(self.request(config, tenant))
+        number = len(list(folder.glob("package-*")))
+        return Path(shutil.copytree(source, folder / f"package-{number}" / source.name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,11 @@ def load_catalog(path: Path) -> Catalog:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RequestRejected(f"catalog {path} cannot be read as UTF-8 text: {error}") from error
+    return _parsed(path, text)
+
+
+@lru_cache(maxsize=4)  # a process asks for the same file several times, and a catalog does not change
+def _parsed(path: Path, text: str) -> Catalog:
     try:
         loader = _Loader(text)
         root = loader.get_single_node()

@@ -10,12 +10,12 @@ import datetime as dt
 import hashlib
 import re
 from typing import Annotated, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from export_pipelines.core.buckets import MAX_BUCKETS
 from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
+from export_pipelines.core.cron import timezones
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.grains import Grain
 from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
@@ -194,7 +194,7 @@ class Canary(Spec):
 
 
 def _zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in timezones():
         raise ValueError(f"{name!r} is not an IANA timezone")
     return name
 

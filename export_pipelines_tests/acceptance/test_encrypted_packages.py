@@ -25,7 +25,7 @@ from export_pipelines.packaging.archive_encryption import Keys
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.passwords import SEALED
 from export_pipelines.stores.requests import ExportRequest
-from export_pipelines_tests.workshop import Workshop
+from export_pipelines_tests.workshop import FinishedExports, Workshop
 
 PASSWORD = "Tr0ub4dor & 3 staples"
 KEYS = Keys(password=SecretStr(PASSWORD))
@@ -33,13 +33,14 @@ CONFIG: dict[str, Any] = {"name": "Pets of ours", "tables": ["pets", "invoices"]
 AES: dict[str, Any] = {"method": "AES256", "password": PASSWORD}
 
 
-def export(workshop: Workshop, encryption: dict[str, Any], **config: Any) -> tuple[ExportRequest, Path]:
-    """A completed request and its archive."""
-    request = workshop.export({**CONFIG, "encryption": encryption, **config})
-    assert (request.status, request.error_message) == (RequestStatus.COMPLETED, None)
-    archive, manifest = sorted(workshop.package(request).iterdir())
+def export(
+    finished: FinishedExports, folder: Path, encryption: dict[str, Any], **config: Any
+) -> tuple[ExportRequest, Path]:
+    """A completed request and its archive, in a folder of the test's own."""
+    order = {**CONFIG, "encryption": encryption, **config}
+    archive, manifest = sorted(finished.package(folder, order).iterdir())
     assert manifest.name == "manifest.json"
-    return request, archive
+    return finished.request(order), archive
 
 
 def seven_zip(command: str, archive: Path, password: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -55,9 +56,9 @@ def require_whole(folder: Path) -> None:
 
 
 def test_seven_zip_opens_a_package_with_its_password_and_sees_no_names_without_it(
-    workshop: Workshop, tmp_path: Path
+    finished: FinishedExports, tmp_path: Path
 ) -> None:
-    _, archive = export(workshop, AES)
+    _, archive = export(finished, tmp_path, AES)
     listed = seven_zip("l", archive, "").stdout
     assert sealing.INNER_NAME in listed
     assert not any(name in listed for name in ("pets", "invoices", "README", "SHA256SUMS"))
@@ -69,8 +70,10 @@ def test_seven_zip_opens_a_package_with_its_password_and_sees_no_names_without_i
     require_whole(tmp_path / "inner")
 
 
-def test_members_can_be_encrypted_each_so_that_one_unpacking_is_enough(workshop: Workshop, tmp_path: Path) -> None:
-    _, archive = export(workshop, {**AES, "hide_names": False}, compression="gzip")
+def test_members_can_be_encrypted_each_so_that_one_unpacking_is_enough(
+    finished: FinishedExports, tmp_path: Path
+) -> None:
+    _, archive = export(finished, tmp_path, {**AES, "hide_names": False}, compression="gzip")
     with zipfile.ZipFile(archive) as found:
         assert "pets-of-ours/data/pets.csv.gz" in found.namelist()
         assert {entry.flag_bits & 1 for entry in found.infolist()} == {1}
@@ -80,13 +83,13 @@ def test_members_can_be_encrypted_each_so_that_one_unpacking_is_enough(workshop:
     assert verify_package(archive, find_format, keys=KEYS).valid
 
 
-def test_age_opens_a_package_with_any_of_its_private_keys(workshop: Workshop, tmp_path: Path) -> None:
+def test_age_opens_a_package_with_any_of_its_private_keys(finished: FinishedExports, tmp_path: Path) -> None:
     subprocess.run(["age-keygen", "-o", str(tmp_path / "age.key")], check=True, capture_output=True)
     ssh_keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "ssh.key")]
     subprocess.run(ssh_keygen, check=True, capture_output=True)
     public = (tmp_path / "age.key").read_text().split("public key: ")[1].split()[0]
     recipients = [public, (tmp_path / "ssh.key.pub").read_text().strip()]
-    _, archive = export(workshop, {"method": "age", "recipients": recipients})
+    _, archive = export(finished, tmp_path, {"method": "age", "recipients": recipients})
     for key in ("age.key", "ssh.key"):
         plain = tmp_path / f"{key}.zip"
         subprocess.run(["age", "-d", "-i", str(tmp_path / key), "-o", str(plain), str(archive)], check=True)
@@ -96,15 +99,17 @@ def test_age_opens_a_package_with_any_of_its_private_keys(workshop: Workshop, tm
         assert verify_package(archive.parent, find_format, keys=Keys(identities=identities)).problems == []
 
 
-def test_age_takes_a_passphrase_as_well(workshop: Workshop) -> None:
-    _, archive = export(workshop, {"method": "age", "password": PASSWORD})
+def test_age_takes_a_passphrase_as_well(finished: FinishedExports, tmp_path: Path) -> None:
+    _, archive = export(finished, tmp_path, {"method": "age", "password": PASSWORD})
     assert pyrage.passphrase.decrypt(archive.read_bytes(), PASSWORD).startswith(b"PK\x03\x04")
     assert verify_package(archive, find_format, keys=KEYS).problems == []
 
 
 @pytest.mark.parametrize("method", ["AES256", "age"])
-def test_what_lies_beside_an_encrypted_archive_tells_nothing_of_its_content(workshop: Workshop, method: str) -> None:
-    request, archive = export(workshop, {"method": method, "password": PASSWORD})
+def test_what_lies_beside_an_encrypted_archive_tells_nothing_of_its_content(
+    finished: FinishedExports, tmp_path: Path, method: str
+) -> None:
+    request, archive = export(finished, tmp_path, {"method": method, "password": PASSWORD})
     public = json.loads((archive.parent / "manifest.json").read_text())
     assert public.keys() == {"manifest_version", "export", "sealed", "signature"}
     assert public["export"] == {"id": request.id}
@@ -117,8 +122,8 @@ def command(*arguments: object, **environment: str) -> Any:
     return CliRunner(env=environment).invoke(app, [str(argument) for argument in arguments])
 
 
-def test_verify_takes_its_password_from_a_file_or_the_environment(workshop: Workshop, tmp_path: Path) -> None:
-    _, archive = export(workshop, AES)
+def test_verify_takes_its_password_from_a_file_or_the_environment(finished: FinishedExports, tmp_path: Path) -> None:
+    _, archive = export(finished, tmp_path, AES)
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     (tmp_path / "wrong").write_text("not the password\n")
     for package in (archive, archive.parent, archive.parent / "manifest.json"):
@@ -131,9 +136,9 @@ def test_verify_takes_its_password_from_a_file_or_the_environment(workshop: Work
 @pytest.mark.parametrize("method", ["AES256", "age"])
 @pytest.mark.parametrize("place", [0.5, 0.98])
 def test_a_changed_byte_in_an_encrypted_archive_is_found(
-    workshop: Workshop, tmp_path: Path, method: str, place: float
+    finished: FinishedExports, tmp_path: Path, method: str, place: float
 ) -> None:
-    _, archive = export(workshop, {"method": method, "password": PASSWORD})
+    _, archive = export(finished, tmp_path, {"method": method, "password": PASSWORD})
     changed = bytearray(archive.read_bytes())
     changed[int(len(changed) * place) - 200] ^= 1
     alone = tmp_path / archive.name
@@ -146,9 +151,9 @@ def test_a_changed_byte_in_an_encrypted_archive_is_found(
     ]
 
 
-def test_an_archive_for_other_keys_is_refused_and_not_called_damaged(workshop: Workshop) -> None:
+def test_an_archive_for_other_keys_is_refused_and_not_called_damaged(finished: FinishedExports, tmp_path: Path) -> None:
     owner, stranger = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
-    _, archive = export(workshop, {"method": "age", "recipients": [str(owner.to_public())]})
+    _, archive = export(finished, tmp_path, {"method": "age", "recipients": [str(owner.to_public())]})
     assert verify_package(archive, find_format, keys=Keys(identities=(owner,))).valid
     for keys in (Keys(identities=(stranger,)), Keys(), KEYS):
         with pytest.raises(RequestRejected, match="identity"):

@@ -1,24 +1,31 @@
 """Databases this project did not write: `catalog init`, `catalog rls --apply`, `catalog check`, `export`, `verify`.
 
-The first tenant goes through the installed command, as an operator would; the rest through copies of it that have
-imported everything already.
+Commands are copies of one that has imported everything already; the installed one takes the same steps in
+`test_readme.py`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import shutil
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from export_pipelines.embedded.postgres import EmbeddedPostgres
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import emptied
 from export_pipelines_tests.host import Host
+from export_pipelines_tests.lanes import EXHAUSTIVE, some
+from export_pipelines_tests.workshop import login_url
 
 SCRIPTS = Path(__file__).parents[1] / "samples"
 
@@ -29,35 +36,50 @@ SAMPLES = {
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
+def migrated(migrated_database: Callable[[str], str]) -> str:
     """One for all tests here, since Dagster makes its tables in it with the first export."""
-    url = database("foreign")
-    migrate(url)
-    return url
+    return migrated_database("foreign")
+
+
+@pytest.fixture(scope="module")
+def samples(
+    postgres: EmbeddedPostgres, database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Host]:
+    """``samples(name)`` is a loaded sample with catalog, policies and a login, made once."""
+
+    @cache
+    def load(name: str) -> Host:
+        admin_url = database(name)
+        with psycopg.connect(admin_url, autocommit=True) as connection:
+            connection.execute((SCRIPTS / f"{name}.sql").read_bytes())
+        made = Host(admin_url=admin_url, environment={}, folder=tmp_path_factory.mktemp(name), server=postgres)
+        made.propose_catalog(name)
+        made.apply_policies()
+        return made
+
+    return load
 
 
 @pytest.fixture
-def host(
-    request: pytest.FixtureRequest,
-    postgres: EmbeddedPostgres,
-    database: Callable[[str], str],
-    migrated: str,
-    tmp_path: Path,
-) -> Host:
-    """A loaded sample with catalog, policies and a login."""
-    name = request.param
-    admin_url = database(name)
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute((SCRIPTS / f"{name}.sql").read_bytes())
-    made = Host(
-        admin_url=admin_url,
-        environment={"EXPORT_CONTROL_URL": emptied(migrated), "EXPORT_HOME": str(tmp_path / "home")},
-        folder=tmp_path,
-        server=postgres,
-    )
-    made.propose_catalog(name)
-    made.apply_policies()
-    return made
+def host(request: pytest.FixtureRequest, samples: Callable[[str], Host], migrated: str, tmp_path: Path) -> Host:
+    """A sample whose rows nobody changes, with a catalog, a home and a control database of the test's own."""
+    sample = samples(request.param)
+    catalog = shutil.copy(sample.catalog, tmp_path)
+    own = {"EXPORT_CONTROL_URL": emptied(migrated), "EXPORT_HOME": str(tmp_path / "home"), "EXPORT_CATALOG": catalog}
+    return replace(sample, folder=tmp_path, environment={**sample.environment, **own})
+
+
+@pytest.fixture
+def own_host(host: Host, postgres: EmbeddedPostgres) -> Host:
+    """As `host`, with a copy of the database to do anything to."""
+    name = f"own_{uuid.uuid4().hex}"
+    template = urlsplit(host.admin_url).path.removeprefix("/")
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        connection.execute(copy)
+    admin_url = postgres.url(name)
+    source = login_url(postgres, admin_url, host.document()["reader_role"])
+    return replace(host, admin_url=admin_url, environment={**host.environment, "EXPORT_SOURCE_URL": source})
 
 
 def tenants_of(host: Host) -> list[str]:
@@ -67,15 +89,15 @@ def tenants_of(host: Host) -> list[str]:
         return [row[0] for row in connection.execute(query.encode())]
 
 
-@pytest.mark.parametrize("host", list(SAMPLES), indirect=True)
+@pytest.mark.parametrize("host", some(SAMPLES, ["filmrental"]), indirect=True)
 def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) -> None:
-    host.run_installed("catalog", "check", "--admin-url", host.admin_url)
     document = host.document()
+    host.run("catalog", "check", "--admin-url", host.admin_url)
     tables = [name for name, table in document["tables"].items() if "shared" not in table["tenant"]]
     totals: dict[str, int] = dict.fromkeys(tables, 0)
     for number, tenant in enumerate(tenants_of(host)):
-        folder, run = f"package-{number}", host.run if number else host.run_installed
-        answer = run(
+        folder = f"package-{number}"
+        answer = host.run(
             "export",
             "--tenant",
             tenant,
@@ -89,7 +111,7 @@ def test_a_database_we_did_not_write_is_exported_tenant_by_tenant(host: Host) ->
             "--json",
         )
         assert json.loads(answer.stdout)["status"] == "completed"
-        run("verify", folder)
+        host.run("verify", folder)
         for table in tables:
             with (host.folder / folder / "data" / f"{table}.csv").open(newline="", encoding="utf-8") as file:
                 totals[table] += sum(1 for _ in csv.reader(file)) - 1
@@ -110,7 +132,7 @@ def test_a_tenant_reached_through_foreign_keys_is_in_the_catalog(host: Host) -> 
 
 
 @pytest.mark.parametrize("host", ["orders"], indirect=True)
-@pytest.mark.parametrize("format_name", ["json", "ndjson", "xlsx", "xml", "parquet"])
+@pytest.mark.parametrize("format_name", some(["json", "ndjson", "xlsx", "xml", "parquet"], ["xlsx", "xml"]))
 def test_composite_keys_bytes_and_enums_survive_every_format(host: Host, format_name: str) -> None:
     tables = ",".join(name for name, table in host.document()["tables"].items() if "shared" not in table["tenant"])
     tenant = tenants_of(host)[0]
@@ -168,27 +190,27 @@ def invent_a_column(connection: psycopg.Connection[Any], host: Host) -> None:
     ("sabotage", "message"),
     [
         (drop_policy, "rental: policy 'export_keep_access' lets rows through without looking at export.tenant_id"),
-        (disable_security, "rental: row-level security is not enabled"),
-        (let_the_role_bypass, "has BYPASSRLS"),
+        pytest.param(disable_security, "rental: row-level security is not enabled", marks=EXHAUSTIVE),
+        pytest.param(let_the_role_bypass, "has BYPASSRLS", marks=EXHAUSTIVE),
         (change_a_type, "rental.rental_id"),
-        (invent_a_column, "colour"),
+        pytest.param(invent_a_column, "colour", marks=EXHAUSTIVE),
     ],
 )
 def test_a_source_that_is_not_safe_or_not_as_said_is_refused(
-    host: Host, sabotage: Callable[[psycopg.Connection[Any], Host], None], message: str
+    own_host: Host, sabotage: Callable[[psycopg.Connection[Any], Host], None], message: str
 ) -> None:
-    with psycopg.connect(host.admin_url, autocommit=True) as connection:
-        sabotage(connection, host)
+    with psycopg.connect(own_host.admin_url, autocommit=True) as connection:
+        sabotage(connection, own_host)
         try:
-            tenant = tenants_of(host)[0]
-            refused = host.run("export", "--tenant", tenant, "--tables", "rental", "--format", "csv", code=2)
-            host.run("catalog", "check", "--admin-url", host.admin_url, code=3)
+            tenant = tenants_of(own_host)[0]
+            refused = own_host.run("export", "--tenant", tenant, "--tables", "rental", "--format", "csv", code=2)
+            own_host.run("catalog", "check", "--admin-url", own_host.admin_url, code=3)
         finally:
-            connection.execute(f"ALTER ROLE {host.document()['reader_role']} NOBYPASSRLS".encode())
+            connection.execute(f"ALTER ROLE {own_host.document()['reader_role']} NOBYPASSRLS".encode())
     assert message in refused.stderr
     assert "catalog" in refused.stderr  # the next step
-    assert not list((host.folder / "home" / "objects" / "exports").rglob("*"))
-    listed = json.loads(host.run("requests", "list", "--json").stdout)
+    assert not list((own_host.folder / "home" / "objects" / "exports").rglob("*"))
+    listed = json.loads(own_host.run("requests", "list", "--json").stdout)
     assert listed == []  # the estimate has seen it before there was a request
 
 

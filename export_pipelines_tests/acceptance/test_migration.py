@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from export_pipelines.cli import app
+from export_pipelines.core.catalog import Catalog
 from export_pipelines.embedded.binaries import locate
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.archive_encryption import Keys
@@ -26,15 +26,16 @@ from export_pipelines.pipeline.restoration.restore import Restoration, restore_p
 from export_pipelines.pipeline.verification.unpacking import opened
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.samples.loader import load_sample
-from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.architecture.test_docs import ROOT, blocks
+from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import OWNED
-from export_pipelines_tests.workshop import TENANTS, Workshop
+from export_pipelines_tests.workshop import TENANTS, FinishedExports, Workshop
 
 OURS = TENANTS[0]
 PASSWORD = "migrate these rows, please"
 MIGRATION: dict[str, Any] = {"export_type": "migration", "format": "csv"}
 Database = Callable[[str], str]
+Package = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,14 @@ def target(twin: str) -> Iterator[psycopg.Connection[Any]]:
         connection.execute("DROP SCHEMA IF EXISTS restored CASCADE")
 
 
-def migrated(workshop: Workshop, **changes: Any) -> ExportRequest:
-    done = workshop.export({**MIGRATION, **changes})
-    assert (done.status, done.error_message) == ("completed", None)
-    return done
+@pytest.fixture
+def migrated(finished: FinishedExports, tmp_path: Path) -> Package:
+    """``migrated(compression="zip")`` is a copy of the package of such a migration."""
+
+    def package(**changes: Any) -> Path:
+        return finished.package(tmp_path, {**MIGRATION, **changes})
+
+    return package
 
 
 def restored(folder: Path, url: str, **options: Any) -> Restoration:
@@ -66,9 +71,9 @@ def restored(folder: Path, url: str, **options: Any) -> Restoration:
         return restore_package(content, url, find_format, **options)
 
 
-def assert_same_rows(connection: psycopg.Connection[Any], workshop: Workshop) -> None:
+def assert_same_rows(connection: psycopg.Connection[Any], catalog: Catalog) -> None:
     """EXCEPT both ways, duplicates counted, between the tenant's rows in the source's tables and the restored ones."""
-    for name, table in workshop.catalog.tables.items():
+    for name, table in catalog.tables.items():
         columns = [column for column in table.exported_columns if table.columns[column].mask is None]
         shown = sql.SQL(", ").join(sql.SQL("r.{}::text").format(sql.Identifier(column)) for column in columns)
         owned = OWNED.get(name, "r.clinic_id = {tenant}")
@@ -106,34 +111,38 @@ def constraints(connection: psycopg.Connection[Any], schema: str, tables: list[s
     ids=["csv.gz, four readers", "zip", "csv.zst in pieces", "parquet, encrypted"],
 )
 def test_a_restored_migration_equals_its_source(
-    workshop: Workshop, twin: str, target: psycopg.Connection[Any], changes: dict[str, Any]
+    finished: FinishedExports,
+    migrated: Package,
+    twin: str,
+    target: psycopg.Connection[Any],
+    changes: dict[str, Any],
 ) -> None:
-    done = migrated(workshop, **changes)
-    found = restored(workshop.package(done), twin, schema="restored")
-    assert found.rows == done.package_rows
+    found = restored(migrated(**changes), twin, schema="restored")
+    assert found.rows == finished.request({**MIGRATION, **changes}).package_rows
     assert list(found.tables) == sorted(found.tables, key=list(found.tables).index)
-    assert_same_rows(target, workshop)
-    tables = list(workshop.catalog.tables)
+    catalog = finished.workshop.catalog
+    assert_same_rows(target, catalog)
+    tables = list(catalog.tables)
     assert constraints(target, "restored", tables) == constraints(target, "clinic", tables)
     following = target.execute("SELECT nextval(pg_get_serial_sequence('restored.invoices', 'number'))").fetchone()
     greatest = target.execute("SELECT max(number) + 1 FROM restored.invoices").fetchone()
     assert following == greatest
 
 
-def test_psql_restores_without_this_program(workshop: Workshop, database: Database) -> None:
+def test_psql_restores_without_this_program(migrated: Package, database: Database) -> None:
     psql = locate().program("psql")
-    done = migrated(workshop, compression="gzip")
+    package = migrated(compression="gzip")
     url = database("by_psql")
     ran = subprocess.run(
         [psql, "-X", "-q", "-d", url, "-f", "load.sql"],
-        cwd=workshop.package(done),
+        cwd=package,
         env={**os.environ, "LC_ALL": "C"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    manifest = json.loads((workshop.package(done) / "manifest.json").read_text())
+    manifest = json.loads((package / "manifest.json").read_text())
     with psycopg.connect(url) as connection:
         for table in manifest["tables"]:
             counted = connection.execute(
@@ -142,18 +151,18 @@ def test_psql_restores_without_this_program(workshop: Workshop, database: Databa
             assert counted.fetchone() == (table["rows"],)
 
 
-def test_parents_are_loaded_before_their_children(workshop: Workshop) -> None:
-    manifest = json.loads((workshop.package(migrated(workshop)) / "manifest.json").read_text())
+def test_parents_are_loaded_before_their_children(finished: FinishedExports, migrated: Package) -> None:
+    manifest = json.loads((migrated() / "manifest.json").read_text())
     order = manifest["migration"]["load_order"]
-    for name, table in workshop.catalog.tables.items():
+    for name, table in finished.workshop.catalog.tables.items():
         for relation in table.relations.values():
             assert order.index(relation.references) <= order.index(name)
 
 
 def test_foreign_keys_to_what_is_not_in_the_package_are_named_and_left_out(
-    workshop: Workshop, twin: str, target: psycopg.Connection[Any]
+    migrated: Package, twin: str, target: psycopg.Connection[Any]
 ) -> None:
-    folder = workshop.package(migrated(workshop, tables=["pets", "clients"]))
+    folder = migrated(tables=["pets", "clients"])
     found = restored(folder, twin, schema="restored")
     left = {(left.table, left.what) for left in found.left_out}
     assert left == {
@@ -177,9 +186,9 @@ def run(*arguments: str) -> Any:
 
 
 def test_the_command_tells_what_it_would_do_does_it_and_refuses_to_do_it_twice(
-    workshop: Workshop, database: Database
+    migrated: Package, database: Database
 ) -> None:
-    folder, url = str(workshop.package(migrated(workshop))), database("by_command")
+    folder, url = str(migrated()), database("by_command")
     before = schemas_of(url)
     tried = run(folder, "--url", url, "--dry-run")
     assert (tried.exit_code, schemas_of(url)) == (0, before), tried.output
@@ -192,9 +201,8 @@ def test_the_command_tells_what_it_would_do_does_it_and_refuses_to_do_it_twice(
     assert "already holds" in again.output
 
 
-def test_a_damaged_package_is_not_restored(workshop: Workshop, database: Database, tmp_path: Path) -> None:
-    folder, url = tmp_path / "damaged", database("of_damaged")
-    shutil.copytree(workshop.package(migrated(workshop)), folder)
+def test_a_damaged_package_is_not_restored(migrated: Package, database: Database) -> None:
+    folder, url = migrated(), database("of_damaged")
     with (folder / "schema.sql").open("a") as script:
         script.write("CREATE TABLE public.stowaway ();\n")
     before = schemas_of(url)
@@ -219,11 +227,10 @@ CREATE EVENT TRIGGER meddling ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EX
     ],
 )
 def test_a_failure_leaves_the_target_as_it_was(
-    workshop: Workshop, database: Database, tmp_path: Path, script: str, statement: str, meddling: str, kind: str
+    migrated: Package, database: Database, script: str, statement: str, meddling: str, kind: str
 ) -> None:
     """Triggers of the target and scripts that do not fit stand for a target that does not do what it should."""
-    folder, url = tmp_path / "package", database("of_failure")
-    shutil.copytree(workshop.package(migrated(workshop)), folder)
+    folder, url = migrated(), database("of_failure")
     with (folder / script).open("a") as written:
         written.write(f"{statement};\n" if statement else "")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -237,8 +244,8 @@ def test_a_failure_leaves_the_target_as_it_was(
 
 
 @pytest.mark.parametrize("schema", ["", "x" * 64, "ü" * 32])
-def test_a_name_that_postgresql_would_not_keep_is_refused(workshop: Workshop, database: Database, schema: str) -> None:
-    folder, url = str(workshop.package(migrated(workshop, tables=["clinics"]))), database("of_names")
+def test_a_name_that_postgresql_would_not_keep_is_refused(migrated: Package, database: Database, schema: str) -> None:
+    folder, url = str(migrated(tables=["clinics"])), database("of_names")
     refused = run(folder, "--url", url, "--schema", schema)
     assert (refused.exit_code, "--schema" in refused.output) == (2, True)
     assert "clinic" not in schemas_of(url)
@@ -256,21 +263,23 @@ def test_a_name_that_postgresql_would_not_keep_is_refused(workshop: Workshop, da
     ],
 )
 def test_a_schema_with_nothing_but_parts_of_extensions_is_empty(
-    workshop: Workshop, database: Database, made: str, code: int
+    migrated: Package, database: Database, made: str, code: int
 ) -> None:
     """Extensions that are wanted everywhere, such as pg_stat_statements, leave views in public."""
-    folder, url = str(workshop.package(migrated(workshop, tables=["clinics"]))), database("of_extensions")
+    folder, url = str(migrated(tables=["clinics"])), database("of_extensions")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(made)
     done = run(folder, "--url", url, "--schema", "public")
     assert done.exit_code == code, done.output
 
 
-def test_other_packages_and_unreachable_targets_are_told_apart(workshop: Workshop, database: Database) -> None:
-    plain = workshop.export({"tables": ["pets"], "format": "csv"})
-    assert run(str(workshop.package(plain)), "--url", database("of_plain")).exit_code == 2
+def test_other_packages_and_unreachable_targets_are_told_apart(
+    finished: FinishedExports, migrated: Package, database: Database, tmp_path: Path
+) -> None:
+    plain = finished.package(tmp_path, {"tables": ["pets"], "format": "csv"})
+    assert run(str(plain), "--url", database("of_plain")).exit_code == 2
     gone = urlsplit(database("gone"))._replace(netloc="nobody:x@127.0.0.1:1").geturl()
-    assert run(str(workshop.package(migrated(workshop, tables=["clinics"]))), "--url", gone).exit_code == 4
+    assert run(str(migrated(tables=["clinics"])), "--url", gone).exit_code == 4
 
 
 @pytest.mark.parametrize(
@@ -308,6 +317,7 @@ def _files(workshop: Workshop, join: Any, config: dict[str, Any]) -> dict[str, b
     return {key: (workshop.objects / key).read_bytes() for key in keys}
 
 
+@EXHAUSTIVE
 def test_the_how_to_of_the_documentation_moves_a_tenant(workshop: Workshop, database: Database, tmp_path: Path) -> None:
     """The commands of docs/bulk.md as they stand there, with this test's tenant and target."""
     page = (ROOT / "docs" / "bulk.md").read_text()

@@ -19,6 +19,7 @@ from export_pipelines.core.naming import generation_time, lake_generation
 from export_pipelines.core.windows import midnight, next_period
 from export_pipelines.formats.registry import find_format
 from export_pipelines.object_stores.local import LocalStore
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.extract.lake_stage import stage_lake
 from export_pipelines.pipeline.lake.generations import at_point, generations, retire, retire_all
 from export_pipelines.pipeline.lake.materialize import writing_lake
@@ -50,13 +51,12 @@ def made(spare: str, postgres: Any, control_url: str, tmp_path: Path) -> Iterato
         EXPORT_CONTROL_URL=control_url,
         EXPORT_HOME=tmp_path,
     )
-    with make_workshop(settings) as workshop:
-        raw = workshop.catalog.model_dump(by_alias=True, mode="json")
-        raw["history_start"] = _month().isoformat()
-        file = tmp_path / "catalog.yaml"
-        file.write_text(json.dumps(raw))
-        with make_workshop(settings.model_copy(update={"catalog": file}), Catalog.model_validate(raw)) as short:
-            yield short
+    raw = open_catalog(settings).model_dump(by_alias=True, mode="json")
+    raw["history_start"] = _month().isoformat()
+    file = tmp_path / "catalog.yaml"
+    file.write_text(json.dumps(raw))
+    with make_workshop(settings.model_copy(update={"catalog": file})) as short:
+        yield short
 
 
 def _month() -> dt.date:

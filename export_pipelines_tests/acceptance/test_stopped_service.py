@@ -128,14 +128,7 @@ def terminate(ui_url: str, run_id: str) -> str:
 def test_a_stopped_export_ends_as_it_was_meant(environment: Mapping[str, str], home: Path) -> None:
     """One service for three ways to stop an export, since starting it is most of the time."""
     with up(environment) as (_service, ui_url):
-        terminated = at_work(home)
-        run_id = str(ask(home, "SELECT run_id FROM export_control.export_requests WHERE id = %s", terminated)[0][0])
-        assert terminate(ui_url, run_id) == "TerminateRunSuccess"
-        eventually(lambda: status_of(home, terminated) == "cancelled", "terminated in Dagster")
-        eventually(
-            lambda: ask(home, "SELECT status FROM dagster.runs WHERE run_id = %s", run_id) == [("CANCELED",)],
-            "run ended",
-        )
+        terminate_in_the_ui(home, ui_url)
 
         cancelled = at_work(home)
         subprocess.run([*COMMAND, "requests", "cancel", cancelled], env=environment, check=True, capture_output=True)
@@ -147,6 +140,16 @@ def test_a_stopped_export_ends_as_it_was_meant(environment: Mapping[str, str], h
         assert ask(
             home, "SELECT count(*) FROM export_control.export_request_events WHERE new_status = 'completed'"
         ) == [(0,)]
+
+
+def terminate_in_the_ui(home: Path, ui_url: str) -> None:
+    terminated = at_work(home)
+    run_id = str(ask(home, "SELECT run_id FROM export_control.export_requests WHERE id = %s", terminated)[0][0])
+    assert terminate(ui_url, run_id) == "TerminateRunSuccess"
+    eventually(lambda: status_of(home, terminated) == "cancelled", "terminated in Dagster")
+    eventually(
+        lambda: ask(home, "SELECT status FROM dagster.runs WHERE run_id = %s", run_id) == [("CANCELED",)], "run ended"
+    )
 
 
 def interrupt_command_line(environment: Mapping[str, str], home: Path) -> None:
@@ -163,7 +166,8 @@ def interrupt_command_line(environment: Mapping[str, str], home: Path) -> None:
 
 
 def test_an_export_goes_on_after_the_service_was_stopped(environment: Mapping[str, str], home: Path) -> None:
-    with up(environment) as (service, _ui_url):
+    with up(environment) as (service, ui_url):
+        terminate_in_the_ui(home, ui_url)
         before = set(published(home))
         request_id = at_work(home)
         stop(service)

@@ -24,7 +24,8 @@ from export_pipelines.settings import load_settings
 from export_pipelines_tests.acceptance.test_stopped_service import terminate
 from export_pipelines_tests.lanes import EXHAUSTIVE
 
-pytestmark = pytest.mark.process
+# In `make test` warm runs are killed by `test_killed_daemon.py` and stopped by `test_stopped_service.py`.
+pytestmark = [pytest.mark.process, EXHAUSTIVE]
 
 TENANT = "00000000-0000-4000-8000-000000000001"
 ROWS = 150_000  # an XML of them takes seconds
@@ -105,7 +106,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             EmbeddedPostgres(home).delete_data()
 
 
-@EXHAUSTIVE
 def test_a_killed_run_is_reported_and_its_request_tried_again(service: Service) -> None:
     request_id = service.at_work()
     first = service.run_id(request_id)
@@ -142,7 +142,6 @@ def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(service: Service) 
     service.eventually(lambda: service.one(canceled, run_id) == "CANCELED", "the run has ended")
 
 
-@EXHAUSTIVE
 def test_an_export_whose_fork_server_was_killed_is_published_once(service: Service) -> None:
     """Nobody is told how such a run ends, so it is lost; the kernel interrupts it, and another attempt publishes."""
     request_id, killed = service.at_work(), service.fork_server()

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.api.site import PEOPLE, Site
 from export_pipelines_tests.servers.issuer import running_issuer
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
@@ -27,13 +26,12 @@ LOGIN, PASSWORD = "hostile_web", "hostile-web-password"
 @pytest.fixture(scope="session")
 def site(
     postgres: EmbeddedPostgres,
-    database: Callable[[str], str],
+    migrated_database: Callable[[str], str],
     clinic: ClinicSource,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """Without a limit on orders. The API logs in as nothing but a member of ``export_api``."""
-    url = database("hostile")
-    migrate(url)
+    url = migrated_database("hostile")
     home = tmp_path_factory.mktemp("hostile")
     api_url = _login(postgres, url)
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +30,7 @@ from export_pipelines.pipeline.verification.sampling import SAMPLE_BYTES, Sample
 from export_pipelines.stores.requests import ExportRequest
 from export_pipelines_tests.acceptance.test_export_job import forge_checksums
 from export_pipelines_tests.api.inside import Inside, inside
-from export_pipelines_tests.workshop import TENANTS, Workshop
+from export_pipelines_tests.workshop import TENANTS, FinishedExports, Workshop
 
 JOBS = "/api/v1/exports/jobs"
 PETS: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
@@ -40,15 +41,34 @@ CALLERS = {
 }
 
 
-@pytest.fixture
-def client(workshop: Workshop) -> Iterator[Inside]:
+@pytest.fixture(scope="module")
+def workshop(finished: FinishedExports) -> Workshop:
+    """One for all these tests, whose exports are there already."""
+    return finished.workshop
+
+
+@pytest.fixture(scope="module")
+def application(workshop: Workshop) -> Iterator[Inside]:
     with inside(workshop.settings, CALLERS) as made:
         yield made
 
 
 @pytest.fixture
-def export(workshop: Workshop) -> ExportRequest:
-    return workshop.export(PETS)
+def client(application: Inside, workshop: Workshop) -> Inside:
+    """The application, of which nobody has asked anything yet."""
+    _execute(workshop, "DELETE FROM export_control.rate_limits", ())
+    return application
+
+
+@pytest.fixture
+def export(finished: FinishedExports, tmp_path: Path) -> Iterator[ExportRequest]:
+    """An export whose files may be damaged: they are put back."""
+    request = finished.request(PETS)
+    folder = finished.workshop.package(request)
+    shutil.copytree(folder, tmp_path / "sound")
+    yield request
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "sound", folder)
 
 
 def checked(client: Inside, export: ExportRequest, kind: str = "full", **wanted: Any) -> dict[str, Any]:
@@ -277,8 +297,9 @@ def test_metadata_of_a_damaged_manifest_is_what_the_service_knows(
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "validate"), ("GET", "metadata"), ("GET", "download/0")])
 def test_an_export_that_has_expired_is_closed_before_the_sweep_comes(
-    client: Inside, workshop: Workshop, export: ExportRequest, method: str, path: str
+    client: Inside, workshop: Workshop, method: str, path: str
 ) -> None:
+    export = workshop.export(PETS)
     _execute(
         workshop,
         "UPDATE export_control.export_requests SET expires_at = now() - interval '1 hour' WHERE id = %s",
@@ -305,9 +326,9 @@ def test_a_password_does_not_open_what_is_encrypted_for_recipients(client: Insid
     assert "--" not in refused.json()["detail"]
 
 
-def test_who_finds_no_slot_has_used_nothing_and_limits_are_told(
-    client: Inside, workshop: Workshop, export: ExportRequest
-) -> None:
+def test_who_finds_no_slot_has_used_nothing_and_limits_are_told(client: Inside, workshop: Workshop) -> None:
+    export = workshop.export(PETS)
+
     def tried() -> httpx.Response:
         return client.ask("admin", "POST", f"{JOBS}/{export.id}/validate", json={})
 

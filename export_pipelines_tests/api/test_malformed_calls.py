@@ -15,6 +15,7 @@ import pytest
 from export_pipelines.api.request_middleware import MAX_BODY_BYTES
 from export_pipelines_tests.api.rules import RULES
 from export_pipelines_tests.api.site import JOBS, PETS, Site, problem
+from export_pipelines_tests.lanes import every_pair
 
 JSON = {"Content-Type": "application/json"}
 ESTIMATE = "/api/v1/exports/estimate"
@@ -247,8 +248,10 @@ def test_a_body_beyond_the_limit_is_refused_whether_its_size_is_told_or_not(ann:
 # Paths, queries, headers ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nasty", sorted(NASTY))
-@pytest.mark.parametrize("path", sorted({path for _method, path in RULES if "{" in path}))
+PATHS = sorted({path for _method, path in RULES if "{" in path})
+
+
+@pytest.mark.parametrize(("path", "nasty"), every_pair(PATHS, sorted(NASTY), base=PATHS[0]))
 def test_a_path_that_holds_no_id_is_refused(ann: httpx.Client, path: str, nasty: str) -> None:
     text = quote(NASTY[nasty], safe="")
     for method in sorted(method for method, known in RULES if known == path and method != "HEAD"):

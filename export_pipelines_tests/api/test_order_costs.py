@@ -16,7 +16,7 @@ import pytest
 from export_pipelines.core import configuration
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.rates import parse_rate
-from export_pipelines.pipeline import orders
+from export_pipelines.pipeline.planning import orders
 from export_pipelines_tests.api.inside import Inside, inside
 from export_pipelines_tests.api.site import JOBS, TEMPLATES
 from export_pipelines_tests.workshop import TENANTS, Workshop

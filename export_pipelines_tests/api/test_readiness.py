@@ -20,7 +20,6 @@ from export_pipelines.pipeline.maintenance.probing import Probe, probe_store
 from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.metrics import FigureStore
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.api.inside import Inside, inside
@@ -31,10 +30,8 @@ LOOKED = "UPDATE export_control.service_state SET "
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("readiness")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("readiness")
 
 
 @pytest.fixture

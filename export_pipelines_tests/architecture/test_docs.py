@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,14 @@ def commands_in(text: str) -> Iterator[list[str]]:
         yield shlex.split(code)
 
 
+@cache
+def program() -> Any:
+    return typer.main.get_command(app)
+
+
 def problem_of(words: list[str]) -> str | None:
     """What is wrong with a command line, as far as its words tell."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     for position, word in enumerate(words[1:], 1):
         if not hasattr(command, "list_commands"):
             known = {

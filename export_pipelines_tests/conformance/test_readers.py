@@ -25,6 +25,7 @@ from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Un
 from export_pipelines.sources.copy_decoder.columns import DecodedColumn
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.stream import BATCH_BYTES
+from export_pipelines_tests.lanes import examples
 from export_pipelines_tests.reading import batches, reading, table, typed
 
 
@@ -191,7 +192,7 @@ def native(engines_here: dict[str, str | None]) -> None:
 
 
 @given(rows=ROWS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_both_engines_read_the_same_table(native: None, pair: list[tuple[Engine, Any]], rows: list[Any]) -> None:
     given_rows = [
         "({})".format(", ".join(f"({sql.Literal(v).as_string()})::{t}" for v, t in zip(row, KINDS, strict=True)))

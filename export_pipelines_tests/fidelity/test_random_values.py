@@ -20,6 +20,7 @@ from export_pipelines.core.types import Kind, field_of, kind_of
 from export_pipelines.formats.registry import find_format
 from export_pipelines_tests.fidelity.matrix import VARIANTS, Variant
 from export_pipelines_tests.fidelity.readers import READERS
+from export_pipelines_tests.lanes import examples
 
 _texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
 _json = st.recursive(
@@ -80,7 +81,7 @@ def connection(database: Callable[[str], str]) -> Iterator[psycopg.Connection[An
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=_rows)
 def test_any_value_is_found_again_by_strangers(
     tmp_path: Path, connection: psycopg.Connection[Any], variant: Variant, rows: list[tuple[Any, ...]]

@@ -197,21 +197,24 @@ def _trimmed(number: str | None) -> str | None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
-def test_a_column_is_carried_as_its_format_says(proof: Proof, case: TypeCase, variant: Variant) -> None:
+def test_every_column_is_carried_as_its_format_says(proof: Proof, variant: Variant) -> None:
+    assert [case.title for case in CASES if not carried_as_claimed(proof, case, variant)] == []
+
+
+def carried_as_claimed(proof: Proof, case: TypeCase, variant: Variant) -> bool:
     cells = [cell for cell in proof.cells(case, variant).values() if cell.value is not None]
     natives = {cell.native for cell in cells}
+    marked = any(cell.marked for cell in cells)
     match claim(case, variant).carried:
         case Carried.EXACT:
-            assert natives == {True}
-            assert not any(cell.marked for cell in cells)
+            return natives == {True} and not marked
         case Carried.TEXT:
-            assert case.form.kind in (Kind.TEXT, Kind.JSON) or natives == {False}
-            assert declared(case, variant) is Carried.ESCAPED or not any(cell.marked for cell in cells)
+            as_text = case.form.kind in (Kind.TEXT, Kind.JSON) or natives == {False}
+            return as_text and (declared(case, variant) is Carried.ESCAPED or not marked)
         case Carried.MIXED:
-            assert natives == {True, False}
+            return natives == {True, False}
         case Carried.ESCAPED:  # that some value needs a mark is proved below, kind by kind
-            assert case.form.kind is Kind.JSON or natives == {True}
+            return case.form.kind is Kind.JSON or natives == {True}
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)

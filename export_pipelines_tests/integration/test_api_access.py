@@ -17,7 +17,6 @@ from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.audit import AuditEntry, AuditLog
 from export_pipelines.stores.audit_chain import verify_chain
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import emptied
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
 
@@ -27,10 +26,8 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("api_access")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("api_access")
 
 
 @pytest.fixture

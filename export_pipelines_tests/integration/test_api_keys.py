@@ -15,16 +15,13 @@ from export_pipelines.core.api_keys import fingerprint, new_key
 from export_pipelines.core.errors import Conflict, NotFound, RequestRejected
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("keys")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("keys")
 
 
 @pytest.fixture

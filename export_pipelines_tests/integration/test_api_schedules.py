@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from export_pipelines.api.app import create_app
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.settings import Settings
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import emptied
 from export_pipelines_tests.workshop import TENANTS, ClinicSource
 
@@ -40,10 +39,9 @@ Ask = Callable[..., httpx.Response]
 
 @pytest.fixture(scope="module")
 def app(
-    clinic: ClinicSource, database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    clinic: ClinicSource, migrated_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
-    url = database("api_schedules")
-    migrate(url)
+    url = migrated_database("api_schedules")
     home: Path = tmp_path_factory.mktemp("home")
     settings = Settings(EXPORT_SOURCE_URL=clinic.url, EXPORT_CONTROL_URL=url, EXPORT_HOME=home, EXPORT_RATE_LIMIT="off")
     made = create_app(settings)

@@ -23,7 +23,6 @@ from export_pipelines.stores import audit
 from export_pipelines.stores.audit import AuditFilter, AuditLog, Head, as_csv, as_ndjson
 from export_pipelines.stores.audit_chain import Damage, Verification, parse_head, verify_chain
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
@@ -34,10 +33,8 @@ ODD = {"text": "a,b:c-\"'\\ \n é 漢 😀", "rows": 10**20, "share": 0.1, "null
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("audit")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("audit")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from export_pipelines.core.api_keys import new_key
 from export_pipelines.core.errors import NotAuthenticated, TooMany
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
 
@@ -26,10 +25,8 @@ HERE = "192.0.2.7"
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("credentials")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("credentials")
 
 
 @pytest.fixture

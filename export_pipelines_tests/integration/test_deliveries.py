@@ -26,7 +26,6 @@ from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT
 from export_pipelines.stores.links import token_hash
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.published import Publisher
 from export_pipelines_tests.servers.smtp import SmtpServer
 
@@ -50,10 +49,8 @@ class Recorder:
 
 
 @pytest.fixture
-def control_url(database: Callable[[str], str]) -> str:
-    url = database("deliveries")
-    migrate(url)
-    return url
+def control_url(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("deliveries")
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatched, Dispatcher
 from export_pipelines.stores.metrics import FigureStore
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines.stores.schedules import Schedule, ScheduleStore
 from export_pipelines.stores.secrets import SecretBox
@@ -38,10 +37,8 @@ PACKAGE = Package(prefix="exports/t/x", files=(), rows=1, size_bytes=1, manifest
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("dispatch")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("dispatch")
 
 
 @pytest.fixture

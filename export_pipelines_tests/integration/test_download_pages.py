@@ -23,7 +23,6 @@ from export_pipelines.api.link_passwords import hash_password
 from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.object_stores.s3 import S3Store
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.published import FILES, Publisher
 from export_pipelines_tests.servers.processes import HOST, ServerProcess, accepts, await_ready, ports
 from export_pipelines_tests.servers.s3 import S3Server
@@ -33,10 +32,8 @@ CONTENT = b"0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def control_url(database: Callable[[str], str]) -> str:
-    url = database("pages")
-    migrate(url)
-    return url
+def control_url(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("pages")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The embedded PostgreSQL, with real servers and real launcher processes that are really killed.
 
-As root every launcher test runs twice: as root, whose server runs as ``nobody``, and as ordinary user.
+As root every launcher test is there twice: as root, whose server runs as ``nobody``, and as ordinary user. The first
+start and a restart are tried as both in ``make test``, everything else as ordinary user in ``make test-all``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pytest
 from export_pipelines.core.errors import Unavailable
 from export_pipelines.embedded import postgres
 from export_pipelines.embedded.postgres import EmbeddedPostgres, running_server
+from export_pipelines_tests.lanes import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +40,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and
 REPOSITORY = Path(__file__).parents[2]
 IS_ROOT = os.geteuid() == 0
 ORDINARY_USER = "daemon"
+USERS = [None, ORDINARY_USER] if IS_ROOT else [None]
+as_every_user = pytest.mark.parametrize("user", USERS, ids=lambda user: user or "self", indirect=True)
 UID_WITHOUT_PASSWD_ENTRY = 54_321
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED_BYTES = 1024**3
@@ -177,7 +181,7 @@ def usual_umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.fixture(params=[None, ORDINARY_USER] if IS_ROOT else [None], ids=lambda user: user or "self")
+@pytest.fixture(params=some(USERS, [None]), ids=lambda user: user or "self")
 def user(request: pytest.FixtureRequest) -> str | None:
     """Who runs the launcher; None is the user of the tests."""
     name: str | None = request.param
@@ -257,6 +261,7 @@ def launch(
     assert eventually(lambda: not processes_in(open_folder / "home" / "postgres" / "data"))
 
 
+@as_every_user
 def test_a_restart_keeps_the_data_and_the_url(launch: Callable[[], Launched]) -> None:
     first = launch()
     execute(first.url, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
@@ -266,7 +271,11 @@ def test_a_restart_keeps_the_data_and_the_url(launch: Callable[[], Launched]) ->
     assert value(second.url, "SELECT count(*) FROM kept") == 1000
 
 
-@pytest.mark.parametrize("request_", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "request_",
+    some([signal.SIGINT, signal.SIGTERM, signal.SIGKILL], [signal.SIGTERM, signal.SIGKILL]),
+    ids=lambda number: number.name,
+)
 def test_a_launcher_that_is_stopped_or_killed_leaves_no_server_and_loses_nothing(
     launch: Callable[[], Launched], request_: signal.Signals
 ) -> None:
@@ -316,6 +325,7 @@ def test_a_kill_of_every_process_and_a_reused_pid_do_not_prevent_the_restart(
         unrelated.kill()
 
 
+@as_every_user
 def test_a_first_start_that_was_killed_does_not_spoil_the_next(open_folder: Path, user: str | None) -> None:
     give(open_folder, user)
     home = open_folder / "home"

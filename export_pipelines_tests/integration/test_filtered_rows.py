@@ -33,6 +33,7 @@ from export_pipelines.pipeline.assembly import open_source
 from export_pipelines.samples.loader import load_sample, sample_catalog_path
 from export_pipelines.sources import figures, relation
 from export_pipelines.sources.postgres import PostgresSnapshot, PostgresSource
+from export_pipelines_tests.lanes import examples
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, login_url
 
 Rows = list[dict[str, Any]]
@@ -112,7 +113,7 @@ def as_request(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal | float) else value
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_filter_gives_the_rows_that_python_finds(
     reading: Reading, whole: dict[str, Rows], data: st.DataObject

@@ -11,7 +11,6 @@ import pytest
 
 from export_pipelines.stores.attempts import BACKOFF_SECONDS, LONGEST_PAUSE_SECONDS
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines_tests.control_database import emptied
@@ -22,10 +21,8 @@ DOWN: dict[str, Any] = {"error_type": "unavailable", "message": "the source does
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("outages")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("outages")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.rates import Rate
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.rate_limits import RateLimits, subject_of, subject_of_address
 from export_pipelines.stores.tenant_session import ControlPool
 from export_pipelines_tests.control_database import emptied
@@ -24,10 +23,8 @@ FIVE = Rate(capacity=5, per_seconds=900)
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("limits")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("limits")
 
 
 @pytest.fixture

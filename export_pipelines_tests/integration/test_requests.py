@@ -22,7 +22,6 @@ from export_pipelines.core.status import REQUEST_TRANSITIONS, RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.attempts import BACKOFF_SECONDS
 from export_pipelines.stores.control import ControlDatabase
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import WAITING_RUNS_PER_TENANT, ExportRequest, RequestStore
 from export_pipelines.stores.secrets import SecretBox
 from export_pipelines_tests.control_database import emptied
@@ -45,10 +44,8 @@ PACKAGE = Package(
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("requests")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("requests")
 
 
 @pytest.fixture

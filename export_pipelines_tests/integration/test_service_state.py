@@ -20,7 +20,6 @@ from export_pipelines.core.recurrence import CatchUp
 from export_pipelines.core.scheduling import ScheduleDraft
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.dispatch import Dispatcher
-from export_pipelines.stores.migrate import migrate
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.schedules import ScheduleStore
 from export_pipelines.stores.secrets import SecretBox
@@ -32,10 +31,8 @@ MINUTE = dt.timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("service_state")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("service_state")
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from export_pipelines.embedded.workplace import DAGSTER_YAML, dagster_url
 from export_pipelines.orchestration.storage import _engine
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.settings import Settings
-from export_pipelines.stores.migrate import migrate
 from export_pipelines_tests.control_database import emptied
 from export_pipelines_tests.orchestration.lake import Lake, OpenLake, Tables, changed
 from export_pipelines_tests.workshop import ClinicSource, login_url, make_workshop
@@ -29,10 +28,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def migrated(database: Callable[[str], str]) -> str:
-    url = database("orchestration")
-    migrate(url)
-    return url
+def migrated(migrated_database: Callable[[str], str]) -> str:
+    return migrated_database("orchestration")
 
 
 @pytest.fixture

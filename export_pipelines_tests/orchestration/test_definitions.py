@@ -38,6 +38,7 @@ from export_pipelines.orchestration.partitions import by_owner, tenant_partition
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.lake.partition_checks import check_names
 from export_pipelines.settings import Settings
+from export_pipelines_tests.lanes import EXHAUSTIVE
 from export_pipelines_tests.orchestration.lake import QUIET
 from export_pipelines_tests.samples import load_sample
 from export_pipelines_tests.workshop import TENANTS, Workshop
@@ -147,7 +148,9 @@ def test_no_secret_is_in_what_the_code_server_tells(monkeypatch: pytest.MonkeyPa
 # Commands ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [["-m", "export_pipelines.definitions"], ["-w", "workspace.yaml"]])
+@pytest.mark.parametrize(
+    "target", [pytest.param(["-m", "export_pipelines.definitions"], marks=EXHAUSTIVE), ["-w", "workspace.yaml"]]
+)
 def test_dagster_validates_the_definitions_without_a_warning(
     target: list[str], control_url: str, tmp_path: Path
 ) -> None:

@@ -13,7 +13,6 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import InProcessTestWorkspaceLoadTarget
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from export_pipelines.orchestration import run_history as history
 from export_pipelines.orchestration.run_history import prune_runs, sweep_handovers
@@ -42,6 +41,8 @@ def lake(workshop: Workshop, clinic: ClinicSource, instance: DagsterInstance) ->
 
 
 def partitions_by_the_ui(instance: DagsterInstance, table: str) -> dict[str, Any]:
+    from dagster_graphql.test.utils import execute_dagster_graphql  # takes a second that only these tests need
+
     target = LoadableTargetOrigin(module_name="export_pipelines.definitions", attribute="defs")
     origin = InProcessCodeLocationOrigin(loadable_target_origin=target, location_name="export_pipelines")
     with WorkspaceProcessContext(instance, InProcessTestWorkspaceLoadTarget(origin)) as process:

@@ -35,10 +35,11 @@ from export_pipelines.pipeline.verification import folders as package_folders
 from export_pipelines.pipeline.verification.findings import Depth, Verification
 from export_pipelines.pipeline.verification.unpacking import opened
 from export_pipelines.pipeline.verification.verify import verify_package
+from export_pipelines_tests.lanes import examples
 from export_pipelines_tests.raw_zip import Raw, raw_zip
 from export_pipelines_tests.tenancy.test_hostile_packages import GOOD, manifest_of, package, write_manifest, zipped
 
-EXAMPLES = int(os.environ.get("EXPORT_TEST_EXAMPLES", "150"))  # of each property; many more in `make trials`
+EXAMPLES = int(os.environ.get("EXPORT_TEST_EXAMPLES") or examples(150))  # of each property; many more in `make trials`
 
 EVIL = b"a\r\n0\r\n3\r\n"
 PASSWORD = "correct horse battery"

@@ -22,6 +22,7 @@ from export_pipelines.archives.zip_stream import ZipStream
 from export_pipelines.archives.zip_structure import read_structure
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.packaging.archive import Member, write_zip
+from export_pipelines_tests.lanes import examples
 
 PASSWORD = b"correct horse battery"
 NOISE = os.urandom(300_001)
@@ -47,7 +48,7 @@ def read_by_us(archive: Path, password: bytes = PASSWORD) -> bytes:
     return b"".join(read_member(archive, member, password))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     length=st.sampled_from([0, 1, 15, 16, 17, 4095, 70_000, len(NOISE)]),
     pieces=st.lists(st.integers(0, 40_000), max_size=6),

@@ -26,6 +26,7 @@ from export_pipelines.core.catalog import (
     TenantRoot,
 )
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines_tests.lanes import examples
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +64,12 @@ def test_a_minimal_catalog_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert catalog.tables["pets"].columns["id"] == Column(type="uuid", nullable=False)
 
 
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    before = load_catalog(write(tmp_path, CLINIC))
+    assert load_catalog(tmp_path / "catalog.yaml") is before
+    assert load_catalog(write(tmp_path, CLINIC.replace("2021", "2020"))).history_start == dt.date(2020, 3, 1)
+
+
 def test_a_column_may_be_called_like_a_boolean_of_old_yaml(tmp_path: Path) -> None:
     assert load_catalog(write(tmp_path, CLINIC)).tables["pets"].columns["no"].type == "character varying(20)"
 
@@ -91,6 +98,11 @@ def test_a_column_may_be_called_like_a_boolean_of_old_yaml(tmp_path: Path) -> No
         ("2021-03-01", "2021-13-01", "line 4, history_start: "),
         ("name: clinic\n", "name: clinic\ntenant_buckets: 0\n", "line 4, tenant_buckets: Input should be greater than"),
         ("name: clinic\n", "name: clinic\ntenant_buckets: 1001\n", "line 4, tenant_buckets: Input should be less than"),
+        (
+            "name: clinic\n",
+            "name: clinic\ntimezone: localtime\n",
+            "line 4, timezone: 'localtime' is not an IANA timezone",
+        ),
         ("  pets:", "  Pets:", "table key 'Pets': use lower-case letters, digits and underscores"),
         ("public.clinics", "public.clinics, table: x", "line 5, tenant.table: is already given on line 5"),
         ("no: {", "id: {", "line 12, tables.pets.columns.id: is already given on line 10; keep one of the two"),
@@ -180,7 +192,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(catalogs())
 def test_what_is_written_is_read_back_the_same(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> None:
     assert load_catalog(write(tmp_path_factory.mktemp("dump"), dump_catalog(catalog))) == catalog

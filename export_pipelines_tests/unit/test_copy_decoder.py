@@ -22,6 +22,7 @@ if availability() is not None:
 
 from export_pipelines.sources.copy_decoder._decoder import Decoder, Malformed, Misfit
 from export_pipelines.sources.copy_decoder.batches import open_decoder, take_batch
+from export_pipelines_tests.lanes import examples
 
 AMOUNT = DecodedColumn(kind="decimal", arrow=pa.decimal128(12, 2))
 TEXT = DecodedColumn(kind="bytes", arrow=pa.string())
@@ -276,7 +277,7 @@ def test_a_value_that_is_not_in_its_types_form_is_refused(kind: str, value: byte
 
 
 @given(cut=st.integers(0, 400), flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=4))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_damage_anywhere_is_refused_or_gives_sound_arrays(cut: int, flips: list[tuple[int, int]]) -> None:
     """Never a crash, and never an array that points outside its buffers."""
     message = bytearray(wire.HEADER + wire.row(*ONE_OF_EACH) + wire.row(*NULLS))
@@ -291,7 +292,7 @@ def test_damage_anywhere_is_refused_or_gives_sound_arrays(cut: int, flips: list[
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_bytes_behind_a_header_are_refused_or_give_sound_arrays(data: bytes) -> None:
     decoder = opened([NUMERIC, AMOUNT])
     try:

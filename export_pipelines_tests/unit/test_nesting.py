@@ -21,6 +21,7 @@ from export_pipelines.formats import nest_sorting
 from export_pipelines.formats.json import read_nested
 from export_pipelines.formats.nesting import Document, NestNode, nest
 from export_pipelines.formats.registry import find_format
+from export_pipelines_tests.lanes import examples
 
 Rows = list[dict[str, Any]]
 PETS = {"id": "bigint", "clinic": "uuid", "name": "text", "weight": "numeric(5,2)"}
@@ -115,7 +116,7 @@ _records = st.lists(st.builds(record, _few, st.none() | _few, st.none() | st.sam
 _labs = st.lists(st.builds(lab, st.integers(1, 99), st.none() | st.integers(1, 5)), max_size=8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pets=_pets, records=_records, labs=_labs)
 def test_random_trees_equal_a_naive_nesting(tmp_path: Path, pets: Rows, records: Rows, labs: Rows) -> None:
     tree = clinic([dict(row) for row in pets], [dict(row) for row in records], [dict(row) for row in labs])

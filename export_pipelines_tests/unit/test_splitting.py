@@ -18,6 +18,7 @@ from export_pipelines.pipeline.write import fitting, spill
 from export_pipelines.pipeline.write.fitting import SizeLimit, fitted
 from export_pipelines.pipeline.write.periods import by_period
 from export_pipelines.pipeline.write.spill import spilling
+from export_pipelines_tests.lanes import examples
 
 # Fitting ------------------------------------------------------------------------------------------------------------
 
@@ -59,7 +60,7 @@ def test_files_are_nearly_full_and_rewriting_is_rare(guess: float, overhead: int
     assert writer.tries <= len(files) + 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.integers(1, 5000), max_size=120), st.integers(1, 4000), st.integers(5000, 20_000))
 def test_whatever_rows_weigh_each_is_in_one_file_and_none_is_too_large(
     weights: list[int], guess: int, limit: int
@@ -135,7 +136,7 @@ def test_rows_keep_their_order_inside_a_period() -> None:
 # Putting aside ------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     lengths=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 50)), max_size=20),
     start=st.integers(0, 200),
