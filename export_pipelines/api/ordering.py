@@ -11,6 +11,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.errors import ExportError, RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, KeptStage, TenantScope
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.kept import find_kept, kept_origin
 from export_pipelines.pipeline.plan import check_order
 from export_pipelines.stores.acting import InName
@@ -52,7 +53,8 @@ def checked(call: Call, work: Work, raw: dict[str, Any], *, saved: bool = False)
     if is_sealed(raw) and not saved:
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=call.tenant_id), call.services.catalog
-    return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role)
+    here = open_destinations(call.services.settings)
+    return check_order(raw, scope, catalog, kept=keeper(call, work), role=call.caller.role, destinations=here)
 
 
 def look_up_kept(call: Call, raw: dict[str, Any]) -> None:
