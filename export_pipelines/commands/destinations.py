@@ -41,8 +41,8 @@ def list_(as_json: AsJson = False) -> None:
             output.say(f"{row['method']:10} {row['title']:24} carries {row['carries']:8} {row['effect']:14} {state}")
 
 
-@app.command()
-def test(
+@app.command("test")
+def run_test(
     method: Annotated[str, typer.Argument(help="Kind of destination, such as email.")], as_json: AsJson = False
 ) -> None:
     """Take the steps of a delivery without delivering anything; stops at the first problem."""

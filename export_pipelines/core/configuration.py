@@ -139,7 +139,9 @@ class DeliveryTarget(_Part):
 
     model_config = ConfigDict(extra="allow")
 
-    method: str = Field(min_length=1, max_length=40, description="Kind of destination.")
+    method: str = Field(
+        min_length=1, max_length=40, description="Kind of destination. [Delivery](delivery.md) has the fields of each."
+    )
 
 
 class SplitFiles(_Switched):

@@ -121,7 +121,9 @@ class Destination(Protocol):
         ...
 
     def self_test(self) -> Iterator[TestStep]:
-        """What a delivery needs, step by step, without a trace that stays; ends with the first problem."""
+        """What a delivery needs, step by step, without a trace that stays. No step follows one that it needs and that
+        failed.
+        """
         ...
 
 

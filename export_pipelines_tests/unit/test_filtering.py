@@ -379,9 +379,7 @@ def test_personal_columns_are_attached_only_when_encrypted(change: dict[str, Any
     if accepted:
         assert plan(raw).deliveries[0].options == {"include_attachment": True}
         return
-    with pytest.raises(
-        RequestRejected, match=r"^delivery.0.include_attachment: .*readable.*: orders.email; enc"
-    ):
+    with pytest.raises(RequestRejected, match=r"^delivery.0.include_attachment: .*readable.*: orders.email; enc"):
         plan(raw)
 
 

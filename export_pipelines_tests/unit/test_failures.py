@@ -1,0 +1,47 @@
+"""What a requester is told of a failure: what can be changed, never what is for operators."""
+
+from __future__ import annotations
+
+import pytest
+
+from export_pipelines.core.failures import explain_failure
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "filters.date_range.end: '2026-13-01' is not a date such as 2026-01-31",
+        "tables: there is no table 'petz'; did you mean pets?",
+        "delivery.0.recipients.0: 'nobody' is not an email address",
+        "config: is nested too deeply",
+    ],
+)
+def test_what_the_requester_can_change_is_told_as_it_is(message: str) -> None:
+    told = explain_failure("request_rejected", message)
+    assert told.why == f"The export cannot be made as it was ordered. {message}"
+    assert told.next_step == "Change that and order the export again."
+
+
+@pytest.mark.parametrize(
+    ("error_type", "message", "why"),
+    [
+        ("request_rejected", "table pets is not isolated; run `export-pipelines catalog rls --apply`", "set up now"),
+        ("request_rejected", "EXPORT_SOURCE_URL: is not set; give a postgresql:// URL", "set up now"),
+        ("request_rejected", "split_files: the archive is larger than EXPORT_MAX_FILE_SIZE", "set up now"),
+        ("request_rejected", "format: see s3://internal-bucket/x", "set up now"),
+        ("request_rejected", "public.pets: has a new column", "set up now"),
+        ("request_rejected", None, "set up now"),
+        ("unavailable", "connection to 10.0.0.3 failed: password of login exporter", "did not answer"),
+        ("integrity_violation", "tables: rows differ", "not exactly what the source holds"),
+        ("internal", "unexpected KeyError; see the log of run 1", "unexpected fault"),
+        ("lost", "the run vanished", "unexpected fault"),
+        (None, None, "unexpected fault"),
+    ],
+)
+def test_what_is_for_operators_is_not_passed_on(error_type: str | None, message: str | None, why: str) -> None:
+    told = explain_failure(error_type, message)
+    assert why in told.why
+    assert "perators" in told.next_step
+    for word in (message or "nothing").split():
+        if len(word) > 10:
+            assert word not in told.why + told.next_step
