@@ -10,18 +10,21 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from export_pipelines.core.destinations import Receipt, TestStep
+from export_pipelines.core.destinations import Delivery, Receipt, TestStep
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import LakeRetention
+from export_pipelines.core.model import LakeRetention, PlannedDelivery
 from export_pipelines.core.ports import Message
 from export_pipelines.destinations.email import Mailer
+from export_pipelines.destinations.folder import FolderDestination
 from export_pipelines.destinations.registry import Destinations, open_destinations
+from export_pipelines.pipeline import deliver
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.messages import fill
 from export_pipelines.pipeline.services import ExportServices
@@ -454,3 +457,96 @@ def test_a_mail_whose_outcome_was_not_written_is_sent_again_as_the_same_message(
     assert deliver_due(services(publisher, second, tmp_path)) == 1
     assert second.sent[0].message_id == first.sent[0].message_id
     assert states(publisher, request_id) == {ANN: "delivered"}
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+
+class Dying(FolderDestination):
+    """Delivers, and is interrupted before anybody can note it; counts how often it had to."""
+
+    tries = 0
+
+    def deliver(self, delivery: Delivery) -> Receipt:
+        Dying.tries += 1
+        super().deliver(delivery)
+        raise KeyboardInterrupt
+
+
+def to_folder(publisher: Publisher, tmp_path: Path) -> tuple[str, Path]:
+    nas = tmp_path / "nas"
+    nas.mkdir()
+    return publisher.publish(deliveries=(PlannedDelivery(method="folder", recipient="nas"),)), nas
+
+
+def test_a_second_try_first_asks_whether_the_first_has_happened(publisher: Publisher, tmp_path: Path) -> None:
+    request_id, nas = to_folder(publisher, tmp_path)
+    Dying.tries = 0
+    here = services(publisher, Destinations(lambda _spec: Dying({"nas": nas})), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        deliver_due(here)
+    make_due(publisher)
+    assert deliver_due(here) == 1
+    assert Dying.tries == 1
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["receipt"]["duplicate_possible"]) == ("delivered", 2, False)
+    assert len(list(nas.glob("*/*"))) == 1
+
+
+def test_who_moves_much_keeps_its_claim_and_stops_when_it_is_lost(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "_RENEW_SECONDS", 0)
+    request_id, nas = to_folder(publisher, tmp_path)
+    claims: list[float] = []
+
+    class Slow(FolderDestination):
+        def deliver(self, delivery: Delivery) -> Receipt:
+            def still_ours() -> None:
+                publisher.change("UPDATE export_control.export_deliveries SET due_at = now() + interval '1 second'")
+                delivery.still_ours()
+                claims.append(seconds_until_due(publisher, request_id))
+                if len(claims) == 3:
+                    make_due(publisher)
+                    assert publisher.deliveries.take_due() is not None
+
+            return super().deliver(replace(delivery, still_ours=still_ours))
+
+    here = services(publisher, Destinations(lambda _spec: Slow({"nas": nas})), tmp_path)
+    assert deliver_due(here) == 0
+    assert len(claims) == 3
+    assert min(claims) > SENDING_TIMEOUT.total_seconds() - 60
+    assert list(nas.glob("*/*")) == []
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["error_message"]) == ("sending", 2, None)
+
+
+def test_files_of_an_export_that_is_gone_are_not_delivered(publisher: Publisher, tmp_path: Path) -> None:
+    request_id, nas = to_folder(publisher, tmp_path)
+    publisher.requests.mark_deleted(request_id)
+    here = services(publisher, open_destinations(Settings(EXPORT_FOLDERS=f"nas={nas}")), tmp_path)
+    assert deliver_due(here) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["error_message"]) == (
+        "failed", "the export is expired; its files are no longer there to deliver",
+    )  # fmt: skip
+
+
+def test_a_delivery_of_a_kind_that_is_no_more_names_those_there_are(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publisher.publish(deliveries=(PlannedDelivery(method="fax", recipient="1"),))
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "failed"
+    assert row["error_message"] == "method: 'fax' is not a way to deliver; choose from download, email, folder"
+
+
+def test_the_receipt_of_a_mail_says_when_an_earlier_sender_may_have_sent_it(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    sure, doubtful = publish(publisher, ANN), publish(publisher, BEN)
+    assert deliver_due(services(publisher, Recorder(Unavailable("down")), tmp_path), sure) == 0
+    assert publisher.deliveries.take_due(doubtful) is not None  # and then its sender dies
+    make_due(publisher)
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 2
+    found = [publisher.deliveries.of_request(each)[0]["receipt"]["duplicate_possible"] for each in (sure, doubtful)]
+    assert found == [False, True]
