@@ -214,8 +214,14 @@ def _destinations(settings: Settings) -> DestinationsResource:
 
 
 def _as_json(value: object) -> str:
-    """Paths from the root: a run need not begin in the folder that the settings were read in."""
-    return json.dumps(value, default=lambda path: str(Path(path).resolve()))
+    return json.dumps(value, default=_absolute)
+
+
+def _absolute(value: object) -> str:
+    """A path from the root: a run need not begin in the folder that the settings were read in."""
+    if isinstance(value, Path):
+        return str(value.resolve())
+    raise TypeError(f"a destination's setting is a {type(value).__name__}, which has no form in JSON yet")
 
 
 def _secret(value: object, name: str) -> str:

@@ -32,7 +32,7 @@ def announce_failures(services: ExportServices) -> int:
 
 def _notices(failed: FailedRequest, services: ExportServices) -> list[Notice]:
     told: dict[tuple[str, str], Notice] = {}
-    for method, recipient, to_requester in _who(failed):
+    for method, recipient, to_requester in recipients_of(failed.config, failed.requested_by):
         if not services.destinations.configured(method):
             _log.warning("failure_not_told", request_id=failed.id, method=method, reason="not configured")
             continue
@@ -47,13 +47,16 @@ def _notices(failed: FailedRequest, services: ExportServices) -> list[Notice]:
     return list(told.values())
 
 
-def _who(failed: FailedRequest) -> list[tuple[str, str, bool]]:
-    """Method, recipient, and whether that is who asked; the requester first, so that nobody is told twice."""
+def recipients_of(config: Mapping[str, Any], requested_by: str | None) -> list[tuple[str, str, bool]]:
+    """Method, recipient, and whether that is who asked; the requester first, so that nobody is told twice.
+
+    The configuration may be one that was refused, so anything.
+    """
     found: list[tuple[str, str, bool]] = []
-    if failed.requested_by:
-        reached = find_destination(_REQUESTER_BY).notice_recipients({"recipients": [failed.requested_by]})
+    if requested_by:
+        reached = find_destination(_REQUESTER_BY).notice_recipients({"recipients": [requested_by]})
         found += [(_REQUESTER_BY, who, True) for who in reached]
-    entries = failed.config.get("delivery")
+    entries = config.get("delivery")
     for entry in entries[:_MOST_ENTRIES] if isinstance(entries, list) else []:
         spec = all_destinations().get(str(entry.get("method"))) if isinstance(entry, dict) else None
         if spec is not None:

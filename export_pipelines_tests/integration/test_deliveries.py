@@ -23,7 +23,7 @@ from export_pipelines.core.model import LakeRetention, PlannedDelivery
 from export_pipelines.core.ports import Message
 from export_pipelines.destinations.email import Mailer
 from export_pipelines.destinations.folder import FolderDestination
-from export_pipelines.destinations.registry import Destinations, open_destinations
+from export_pipelines.destinations.registry import Destinations, find_destination, open_destinations
 from export_pipelines.pipeline import deliver
 from export_pipelines.pipeline.deliver import deliver_due
 from export_pipelines.pipeline.messages import fill
@@ -550,3 +550,18 @@ def test_the_receipt_of_a_mail_says_when_an_earlier_sender_may_have_sent_it(
     assert deliver_due(services(publisher, Recorder(), tmp_path)) == 2
     found = [publisher.deliveries.of_request(each)[0]["receipt"]["duplicate_possible"] for each in (sure, doubtful)]
     assert found == [False, True]
+
+
+def test_a_file_larger_than_the_destination_takes_says_how_to_go_on(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "find_destination", lambda name: replace(find_destination(name), max_file_bytes=10))
+    request_id, nas = to_folder(publisher, tmp_path)
+    here = services(publisher, open_destinations(Settings(EXPORT_FOLDERS=f"nas={nas}")), tmp_path)
+    assert deliver_due(here) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "failed"
+    assert row["error_message"] == (
+        "pets.csv has 20 bytes, Folder of the operator takes 10 bytes a file; split the files by size"
+    )
+    assert list(nas.iterdir()) == []

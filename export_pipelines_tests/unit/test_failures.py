@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from export_pipelines.core.failures import explain_failure
+from export_pipelines.destinations.email import is_address
+from export_pipelines.pipeline.failures import recipients_of
+from export_pipelines.pipeline.messages import failure_message
 
 
 @pytest.mark.parametrize(
@@ -45,3 +52,32 @@ def test_what_is_for_operators_is_not_passed_on(error_type: str | None, message:
     for word in (message or "nothing").split():
         if len(word) > 10:
             assert word not in told.why + told.next_step
+
+
+WORDS = st.sampled_from(
+    ["method", "email", "folder", "recipients", "a@b.cd", "a@b.cd\r\nBcc: x@y.z", "{{WHY}}", "\u202e"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+ENTRIES = st.lists(JSON | st.fixed_dictionaries({"method": WORDS, "recipients": JSON | st.lists(WORDS)}), max_size=30)
+
+
+@settings(max_examples=40)
+@given(delivery=ENTRIES | JSON, name=JSON, requester=st.none() | WORDS | st.text(), message=st.none() | st.text())
+def test_whatever_was_ordered_only_sound_addresses_are_told_in_one_line_of_subject(
+    delivery: Any, name: Any, requester: str | None, message: str | None
+) -> None:
+    for method, recipient, _ in recipients_of({"delivery": delivery, "name": name}, requester):
+        assert method == "email"
+        assert is_address(recipient)
+    told = failure_message(
+        explain_failure("request_rejected", message),
+        name=str(name),
+        ordered_at="now",
+        request_id="1",
+        to_requester=True,
+    )
+    assert told["subject"].isprintable()
