@@ -462,15 +462,19 @@ def test_a_mail_whose_outcome_was_not_written_is_sent_again_as_the_same_message(
 # Files ------------------------------------------------------------------------------------------------------------
 
 
+class Died(BaseException):
+    """Nothing that code expects."""
+
+
 class Dying(FolderDestination):
-    """Delivers, and is interrupted before anybody can note it; counts how often it had to."""
+    """Delivers, and dies before anybody can note it; counts how often it had to."""
 
     tries = 0
 
     def deliver(self, delivery: Delivery) -> Receipt:
         Dying.tries += 1
         super().deliver(delivery)
-        raise KeyboardInterrupt
+        raise Died
 
 
 def to_folder(publisher: Publisher, tmp_path: Path) -> tuple[str, Path]:
@@ -483,7 +487,7 @@ def test_a_second_try_first_asks_whether_the_first_has_happened(publisher: Publi
     request_id, nas = to_folder(publisher, tmp_path)
     Dying.tries = 0
     here = services(publisher, Destinations(lambda _spec: Dying({"nas": nas})), tmp_path)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Died):
         deliver_due(here)
     make_due(publisher)
     assert deliver_due(here) == 1
