@@ -246,3 +246,9 @@ def test_an_order_for_a_folder_that_is_not_there_is_refused_at_once(
 def test_one_inserted_by_sql_is_refused_before_anything_is_read(with_nas: Workshop) -> None:
     request = with_nas.export({**CONFIG, "delivery": [{"method": "folder", "folder": "nsa"}]})
     assert request.error_message == "delivery.folder: 'nsa' is not a folder of this service; choose from nas"
+
+
+def test_dagsters_run_knows_the_folders_of_the_settings(with_nas: Workshop, nas: Path) -> None:
+    request = with_nas.export_by_job(CONFIG)
+    assert request.error_message is None
+    assert len(list(nas.glob("*/*"))) == 1
