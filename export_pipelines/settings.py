@@ -35,6 +35,7 @@ def _named(*names: str) -> AliasChoices:
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LEAST_SIZE = 10_000  # the package documents of a package alone need some
 
 
@@ -69,6 +70,21 @@ def _roles(value: object) -> object:
     if not all(theirs and ours in known for theirs, ours in roles.items()):
         raise ValueError(f"must be pairs such as clinic_admin=admin,staff=member with roles of {', '.join(known)}")
     return roles
+
+
+def _folders(value: object) -> object:
+    """``nas=/mnt/nas,archive=/srv/archive``: names of folders → absolute paths."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    folders = {name.strip(): Path(path.strip()) for name, _, path in pairs}
+    sound = all(_FOLDER_NAME.fullmatch(name) and path.is_absolute() for name, path in folders.items())
+    if not sound or len(folders) != len(pairs):
+        raise ValueError(
+            "must be pairs such as nas=/mnt/nas,archive=/srv/archive: names of letters, digits, - and _, each once, "
+            "with absolute paths"
+        )
+    return folders
 
 
 def _keys_address(value: str | None) -> str | None:
@@ -229,6 +245,12 @@ class Settings(BaseSettings):
         description="Most bytes of the files in a mail, such as `10MB`; larger ones stay behind the link. Coded for a "
         "mail they take a third more.",
     )
+    folders: Annotated[dict[str, Path], NoDecode, BeforeValidator(_folders)] = Field(
+        default={},
+        validation_alias=_named("EXPORT_FOLDERS"),
+        description="Folders that exports can be delivered to, by name, such as `nas=/mnt/nas,archive=/srv/archive`. "
+        "Each has to be there; tenants get their own folder in it.",
+    )
     secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=_named("EXPORT_SECRET_KEY"),
@@ -357,6 +379,12 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a URL such as postgresql://user:password@host:5432/database")
         return url
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The environment variable that sets a field."""
+        alias = cls.model_fields[field].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
 
     @property
     def link_lifetime(self) -> dt.timedelta:

@@ -45,7 +45,7 @@ from export_pipelines.core.errors import NotAllowed, NotFound, Unavailable
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import ObjectStore
-from export_pipelines.core.status import RequestStatus
+from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.pipeline.publish.removal import remove_objects
 from export_pipelines.pipeline.verification.published import published_omissions
 from export_pipelines.stores.request_history import HistoryFilter
@@ -242,7 +242,7 @@ def _status(context: RequestContext, work: UnitOfWork, job_id: UUID) -> JobStatu
     request = visible(work, job_id)
     completed = request.status is RequestStatus.COMPLETED
     files = work.deliveries.files_of(request.id) if completed else []
-    deliveries = work.deliveries.of_request(request.id) if completed else []
+    deliveries = work.deliveries.of_request(request.id) if request.status in TERMINAL else []
     return JobStatus(**status_of(request, files, deliveries, context.services.base_url))
 
 

@@ -11,6 +11,7 @@ from export_pipelines.core.access import Role
 from export_pipelines.core.errors import ExportError, RequestRejected, TooMany
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.extract.retained_stage import find_retained_stage, retained_origin
 from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.stores.passwords import is_sealed
@@ -52,7 +53,10 @@ def checked(context: RequestContext, work: UnitOfWork, raw: dict[str, Any], *, s
     if is_sealed(raw) and not saved:
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=PASSWORD)
     scope, catalog = TenantScope(tenant_id=context.tenant_id), context.services.catalog
-    return check_order(raw, scope, catalog, retained=retained_stages(context, work), role=context.caller.role)
+    here = open_destinations(context.services.settings)
+    return check_order(
+        raw, scope, catalog, retained=retained_stages(context, work), role=context.caller.role, destinations=here
+    )
 
 
 def look_up_retained_stage(context: RequestContext, raw: dict[str, Any]) -> None:

@@ -17,12 +17,14 @@ from export_pipelines.commands.exports import run_request
 from export_pipelines.commands.ordering import (
     AsJson,
     Compression,
+    Deliver,
     Email,
     Encrypt,
     Options,
     Recipients,
     Tenant,
     Title,
+    delivery_entries,
     encryption,
     format_option,
     require_tenant_id,
@@ -32,6 +34,7 @@ from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.configuration import MAX_PARALLEL_JOBS, explain
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.planning.plan import check_order
 from export_pipelines.settings import load_settings
@@ -75,6 +78,7 @@ def bulk(
     option: Options = None,
     name: Title = "",
     email: Email = None,
+    deliver: Deliver = None,
     output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,11 +96,12 @@ def bulk(
             "partitioning": {"by": by.value, "parallel_jobs": parallel_jobs},
             "compression": compression,
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
-            "delivery": [{"method": "email", "recipients": email}] if email else [],
+            "delivery": delivery_entries(email, deliver),
         }
         (config,) = _order(wanted).configurations()
         require_tenant_id(tenant)
-        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
+        here = open_destinations(settings)
+        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings), destinations=here)  # before all else
         run_request(config, tenant, output_, settings, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ from export_pipelines.commands.ordering import (
     Aggregates,
     AsJson,
     Compression,
+    Deliver,
     Email,
     Encrypt,
     Fields,
@@ -61,6 +62,7 @@ def estimate(
     option: Options = None,
     name: Title = "",
     email: Email = None,
+    deliver: Deliver = None,
     include_deleted: IncludeDeleted = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,6 +88,7 @@ def estimate(
             option=option,
             name=name,
             email=email,
+            deliver=deliver,
             include_deleted=include_deleted,
         )
         require_tenant_id(tenant)
@@ -124,7 +127,7 @@ def _tell(found: Estimate) -> None:
     classes = ", ".join(f"{count} {name}" for name, count in found.classes.items())
     output.say(f"columns: {classes or 'none'}")
     if found.recipients:
-        output.say(f"mail to {', '.join(found.recipients)}")
+        output.say(f"delivered to {', '.join(found.recipients)}")
     if found.past_error is not None:
         past = found.past_error
         output.say(

@@ -19,6 +19,7 @@ from export_pipelines.commands.ordering import (
     Aggregates,
     AsJson,
     Compression,
+    Deliver,
     Email,
     Encrypt,
     Fields,
@@ -45,6 +46,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.embedded.workplace import Workplace, prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog, open_object_store
@@ -77,6 +79,7 @@ def export(
     option: Options = None,
     name: Title = "",
     email: Email = None,
+    deliver: Deliver = None,
     include_deleted: IncludeDeleted = False,
     output_: Annotated[Path | None, typer.Option("--output", "-o", help="Copy the package into this folder.")] = None,
     as_json: AsJson = False,
@@ -99,10 +102,12 @@ def export(
             option=option,
             name=name,
             email=email,
+            deliver=deliver,
             include_deleted=include_deleted,
         )
         require_tenant_id(tenant)
-        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings))  # before anything is started
+        here = open_destinations(settings)
+        check_order(config, TenantScope(tenant_id=tenant), open_catalog(settings), destinations=here)  # before all else
         run_request(config, tenant, output_, settings, as_json=as_json)
 
 
@@ -172,7 +177,7 @@ def _tell(
         output.say(f"  {file['path']:44} {rows:>17}  {output.size(file['size_bytes']):>9}")
     for delivery in sent:
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
-        output.say(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}")
+        output.say(f"  {delivery['method']} to {delivery['recipient']}: {delivery['status']}{problem}")
     for line in notable(stated):
         output.say(f"  {line}")
     output.say(f"{request.package_rows:,} rows, verified against the source, in {where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,13 @@ Fields = Annotated[list[str] | None, typer.Option(help="table:column,column; rep
 Options = Annotated[list[str] | None, typer.Option(help="name=value, for example json_pretty=true; repeatable.")]
 Title = Annotated[str, typer.Option(help="Title of the export.")]
 Email = Annotated[list[str] | None, typer.Option(help="Send a link to this address; repeatable.")]
+Deliver = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='An entry of `delivery` as JSON, such as {"method": "folder", "folder": "nas"}; repeatable. '
+        "`destinations list` shows the methods."
+    ),
+]
 IncludeDeleted = Annotated[bool, typer.Option(help="Also rows that are marked as deleted.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compression = Annotated[str, typer.Option(help=f"{', '.join(['none', *CODECS])} for each file, or zip.")]
@@ -64,6 +72,7 @@ def export_order(
     name: str,
     email: list[str] | None,
     include_deleted: bool,
+    deliver: list[str] | None = None,
 ) -> dict[str, Any]:
     """The configuration that the options describe."""
     shared: dict[str, Any] = {"include_deleted": include_deleted}
@@ -86,8 +95,26 @@ def export_order(
         "options": dict(format_option(text) for text in option or []),
         "split_files": split_files(split, max_size_mb),
         "encryption": encryption,
-        "delivery": [{"method": "email", "recipients": email}] if email else [],
+        "delivery": delivery_entries(email, deliver),
     }
+
+
+def delivery_entries(email: list[str] | None, deliver: list[str] | None) -> list[dict[str, Any]]:
+    """The entries of ``delivery`` that the options name."""
+    return [
+        *([{"method": "email", "recipients": email}] if email else []),
+        *(_delivery_entry(text) for text in deliver or []),
+    ]
+
+
+def _delivery_entry(text: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(text)
+    except ValueError as error:
+        raise RequestRejected(f"{text!r} is not JSON: {error}", field="--deliver") from error
+    if not isinstance(entry, dict):
+        raise RequestRejected(f'{text!r} is no object such as {{"method": "email", …}}', field="--deliver")
+    return entry
 
 
 def require_tenant_id(tenant: str) -> None:

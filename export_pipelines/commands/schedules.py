@@ -16,6 +16,7 @@ from export_pipelines.commands.ordering import (
     Aggregates,
     AsJson,
     Compression,
+    Deliver,
     Email,
     Encrypt,
     Fields,
@@ -99,6 +100,7 @@ def create(
     password_file: PasswordFile = None,
     option: Options = None,
     email: Email = None,
+    deliver: Deliver = None,
     include_deleted: IncludeDeleted = False,
     as_json: AsJson = False,
 ) -> None:
@@ -141,6 +143,7 @@ def create(
                 option=option,
                 name=name,
                 email=email,
+                deliver=deliver,
                 include_deleted=include_deleted,
             )
         _say(_save(order, config, tenant, settings), as_json=as_json)

@@ -4,17 +4,18 @@ Secrets arrive as `EnvVar`, so that the UI shows the variable's name and never i
 """
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Literal
 
 from dagster import ConfigurableResource, EnvVar, InitResourceContext
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from export_pipelines.catalog.load import load_catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import LakeRetention
-from export_pipelines.core.ports import Mailer, ObjectStore
-from export_pipelines.destinations.email import SmtpMailer
+from export_pipelines.core.ports import ObjectStore
+from export_pipelines.destinations.registry import Destinations, all_destinations, destinations_of
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.object_stores.opening import open_store
 from export_pipelines.pipeline.assembly import catalog_path, open_source, storage_url
@@ -67,31 +68,14 @@ class ObjectStoreResource(ConfigurableResource):
         )
 
 
-class MailResource(ConfigurableResource):
-    """The SMTP server that notifications go through; without a host none are sent."""
+class DestinationsResource(ConfigurableResource):
+    """What the operator's settings say of each kind of destination; which settings those are, the kinds say."""
 
-    host: str = ""
-    port: int = 587
-    security: Literal["none", "starttls", "tls"] = "starttls"
-    user: str = ""
-    password: str = ""
-    ca_file: str = Field(default="", description="PEM file of an authority to trust beside the system's.")
-    from_email: str = "exports@localhost"
-    from_name: str = "Export Pipelines"
+    values: dict[str, str] = Field(default={}, description="Settings that are set, as JSON.")
+    secrets: dict[str, str] = Field(default={}, description="Secret ones.")
 
-    def open(self) -> Mailer | None:
-        if not self.host:
-            return None
-        return SmtpMailer(
-            host=self.host,
-            port=self.port,
-            security=self.security,
-            sender_email=self.from_email,
-            sender_name=self.from_name,
-            user=self.user or None,
-            password=self.password or None,
-            ca_file=Path(self.ca_file) if self.ca_file else None,
-        )
+    def open(self) -> Destinations:
+        return destinations_of({name: json.loads(text) for name, text in self.values.items()} | self.secrets)
 
 
 class ControlResource(ConfigurableResource):
@@ -108,7 +92,7 @@ class ExportResource(ConfigurableResource):
 
     source: SourceResource
     store: ObjectStoreResource
-    mail: MailResource
+    destinations: DestinationsResource
     control: ControlResource
     scratch: str = Field(description="Local folder for sorting and re-reading.")
     link_ttl_seconds: int
@@ -164,7 +148,7 @@ class ExportResource(ConfigurableResource):
             retention=RetentionStore(control),
             formats=all_formats,
             find_format=find_format,
-            mailer=self.mail.open(),
+            destinations=self.destinations.open(),
             scratch=Path(self.scratch),
             link_ttl=dt.timedelta(seconds=self.link_ttl_seconds),
             public_url=self.public_url,
@@ -198,16 +182,7 @@ def export_resource(settings: Settings) -> ExportResource:
             sse=settings.s3_sse or "",
             sse_kms_key_id=settings.s3_sse_kms_key_id or "",
         ),
-        mail=MailResource(
-            host=settings.smtp_host or "",
-            port=settings.smtp_port,
-            security=settings.smtp_security,
-            user=settings.smtp_user or "",
-            password=_secret(settings.smtp_password, "SMTP_PASSWORD"),
-            ca_file=str(settings.smtp_ca_file.resolve()) if settings.smtp_ca_file else "",
-            from_email=settings.from_email,
-            from_name=settings.from_name,
-        ),
+        destinations=_destinations(settings),
         control=ControlResource(url=_secret(settings.control_url, "EXPORT_CONTROL_URL")),
         scratch=str(home / "scratch"),
         link_ttl_seconds=settings.link_ttl,
@@ -226,6 +201,27 @@ def export_resource(settings: Settings) -> ExportResource:
         home=str(home),
         secret_key=_secret(settings.secret_key, "EXPORT_SECRET_KEY"),
     )
+
+
+def _destinations(settings: Settings) -> DestinationsResource:
+    named = {name for spec in all_destinations().values() for name in spec.operator.model_fields}
+    stated = {name: value for name in sorted(named) if (value := getattr(settings, name)) is not None}
+    secret = {name for name, value in stated.items() if isinstance(value, SecretStr)}
+    return DestinationsResource(
+        values={name: _as_json(value) for name, value in stated.items() if name not in secret},
+        secrets={name: EnvVar(settings.variable(name)) for name in sorted(secret)},
+    )
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, default=_absolute)
+
+
+def _absolute(value: object) -> str:
+    """A path from the root: a run need not begin in the folder that the settings were read in."""
+    if isinstance(value, Path):
+        return str(value.resolve())
+    raise TypeError(f"a destination's setting is a {type(value).__name__}, which has no form in JSON yet")
 
 
 def _secret(value: object, name: str) -> str:

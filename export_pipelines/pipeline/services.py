@@ -13,8 +13,9 @@ import psycopg
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import LakeRetention
-from export_pipelines.core.ports import FormatSpec, Mailer, ObjectStore, Source
+from export_pipelines.core.ports import FormatSpec, ObjectStore, Source
 from export_pipelines.core.signing import SigningKeys
+from export_pipelines.destinations.registry import Destinations
 from export_pipelines.stores.control import Lock
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.dispatch import Dispatcher
@@ -42,7 +43,7 @@ class ExportServices:
     state: ServiceStateStore
     formats: Callable[[], Mapping[str, FormatSpec]]
     find_format: Callable[[str], FormatSpec]
-    mailer: Mailer | None  # None: no SMTP server is configured
+    destinations: Destinations
     scratch: Path  # local folder for sorting and re-reading; emptied by whoever fills it
     link_ttl: dt.timedelta
     public_url: str  # where people reach the download pages, without a trailing slash

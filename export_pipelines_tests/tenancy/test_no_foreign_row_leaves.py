@@ -22,6 +22,7 @@ from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.model import ExportFile, ExportPlan, LakeRetention, Stage, TableSelection, TenantScope
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.object_stores.local import LocalStore
@@ -104,7 +105,7 @@ def services_on(
         state=ServiceStateStore(control),
         formats=all_formats,
         find_format=find_format,
-        mailer=None,
+        destinations=open_destinations(Settings()),
         scratch=folder / "scratch",
         link_ttl=dt.timedelta(days=1),
         public_url="",

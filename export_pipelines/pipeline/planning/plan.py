@@ -14,6 +14,7 @@ from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, RetainedStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.core.service_catalog import catalog_of
+from export_pipelines.destinations.registry import Destinations, all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
@@ -28,10 +29,12 @@ def check_order(
     *,
     retained: Callable[[str], RetainedStage] | None = None,
     role: Role | None = None,
+    destinations: Destinations | None = None,
 ) -> ExportPlan:
     """What the plan of a request would be; `RequestRejected` for all that can be refused before there is one.
 
     ``retained`` finds what an export, by its id, has read; whoever may ask for a conversion gives it.
+    ``destinations`` are those of the installation; without them, whether it knows a recipient is left to the run.
     """
     wanted = parse_configuration(raw)
     plan = plan_export(
@@ -43,10 +46,13 @@ def check_order(
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
         retained=retained(str(wanted.convert)) if retained and wanted.convert else None,
         role=role,
     )
     recipients_of(plan.sealing.recipients if plan.sealing else ())
+    if destinations is not None:
+        destinations.require(plan.deliveries)
     return plan
 
 
@@ -65,9 +71,11 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         requested_at=request.created_at,
         formats=services.formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
         retained=_retained(str(wanted.convert), scope, services, owner) if wanted.convert else None,
         role=role,
     )
+    services.destinations.require(plan.deliveries)
     return replace(plan, expected_rows=request.total_rows)
 
 
