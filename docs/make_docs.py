@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +29,7 @@ from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Re
 from export_pipelines.core.configuration import (
     DataSource,
     DateRange,
-    DownloadTarget,
-    EmailTarget,
+    DeliveryTarget,
     Encryption,
     ExportConfig,
     Filters,
@@ -37,6 +37,7 @@ from export_pipelines.core.configuration import (
     SplitFiles,
 )
 from export_pipelines.core.measures import Measure
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
@@ -46,9 +47,18 @@ DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition, Measure)
 _CONFIGURATION = (
-    ExportConfig, DataSource, Filters, DateRange, SplitFiles, Encryption, DownloadTarget, EmailTarget, Retention,
+    ExportConfig, DataSource, Filters, DateRange, SplitFiles, Encryption, DeliveryTarget, Retention,
 )  # fmt: skip
-_PAGES = ("api.md", "configuration.md", "formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
+_PAGES = (
+    "api.md",
+    "configuration.md",
+    "formats.md",
+    "fidelity.md",
+    "packages.md",
+    "catalog.md",
+    "settings.md",
+    "delivery.md",
+)
 
 
 def main() -> int:
@@ -235,6 +245,36 @@ def options_table() -> str:
     return grid(("Format", "Option", "Values", "Default", "Meaning"), rows)
 
 
+# Destinations -------------------------------------------------------------------------------------------------------
+
+
+def destinations_table() -> str:
+    rows = [
+        (
+            f"`{spec.name}`",
+            spec.title,
+            spec.carries.value,
+            spec.effect.value if spec.open else "",
+            ", ".join(f"`{Settings.variable(name)}`" for name in spec.operator.model_fields),
+            spec.limits,
+        )
+        for spec in all_destinations().values()
+    ]
+    return grid(("Method", "Destination", "Carries", "Seen", "Settings", "Limits"), rows)
+
+
+def destination_fields() -> str:
+    parts = []
+    for spec in all_destinations().values():
+        rows = [
+            (f"`{name}`", _default(field), str(field.description)) for name, field in spec.target.model_fields.items()
+        ]
+        summary = (spec.target.__doc__ or "").strip().splitlines()[0]
+        example = f"```json\n{json.dumps(dict(spec.example), ensure_ascii=False)}\n```"
+        parts.append(f"### {spec.name}\n\n{summary}\n\n{example}\n\n{grid(('Field', 'Default', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
+
+
 # Catalog ------------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +315,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     "api_routes": lambda: grid(("Method and path", "Does", "Answers"), tuple(api_tables.routes())),
     "api_actions": lambda: grid(("Action", *Role), tuple(api_tables.actions())),
     "configuration": configuration_fields,
+    "destinations": destinations_table,
+    "destination_fields": destination_fields,
 }
 
 if __name__ == "__main__":

@@ -58,6 +58,4 @@ CATALOG = {
 CONFIGURATION = {
     "SplitFiles.enabled": "`false` turns the part off, whatever else it says.",
     "Encryption.enabled": "`false` turns the part off, whatever else it says.",
-    "DownloadTarget.method": "`download`.",
-    "EmailTarget.method": "`email`.",
 }

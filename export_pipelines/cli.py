@@ -35,6 +35,7 @@ COMMANDS = {
     "requests": "requests:app",
     "schedules": "schedules:app",
     "batches": "bulk:app",
+    "destinations": "destinations:app",
     "keys": "keys:app",
     "audit": "audit:app",
     "signing": "signing:app",

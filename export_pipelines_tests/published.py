@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from export_pipelines.core.access import Role
-from export_pipelines.core.model import EmailDelivery, ExportFile, Package
+from export_pipelines.core.model import ExportFile, Package, PlannedDelivery
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
@@ -18,6 +18,11 @@ from export_pipelines.stores.requests import RequestStore
 
 KEEP = dt.timedelta(days=30)
 FILES = {"pets.csv": b"id,name\n1,Rex\n2,Mia\n", "README.md": b"# Pets\n", "manifest.json": b"{}\n"}
+
+
+def mails(*recipients: str, **options: Any) -> tuple[PlannedDelivery, ...]:
+    """A mail to each, as planning makes them."""
+    return tuple(PlannedDelivery(method="email", recipient=recipient, options=options) for recipient in recipients)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +52,7 @@ class Publisher:
         tenant: str = "clinic-1",
         user: str | None = None,
         role: Role | None = None,
-        emails: tuple[EmailDelivery, ...] = (),
+        deliveries: tuple[PlannedDelivery, ...] = (),
     ) -> str:
         """The id of a completed request whose package holds these files."""
         config = {"name": name, "tables": ["pets"], "format": "csv"}
@@ -63,7 +68,7 @@ class Publisher:
             rows=sum(file.rows for file in stored),
             size_bytes=sum(file.size_bytes for file in stored),
         )
-        assert self.requests.complete(request_id, run_id=run_id, package=package, emails=emails, keep=KEEP)
+        assert self.requests.complete(request_id, run_id=run_id, package=package, deliveries=deliveries, keep=KEEP)
         return request_id
 
     def link(self, request_id: str, *, hours: float = 1) -> str:

@@ -91,4 +91,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (*tenants, links, signing_keys, metrics, health, docs):
         app.include_router(module.router)
     docs.add_assets(app)
+    docs.describe_deliveries(app)
     return app

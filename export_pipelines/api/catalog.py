@@ -11,11 +11,14 @@ from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import CurrentRequest
 from export_pipelines.core.access import Action, Role, require
 from export_pipelines.core.catalog import Catalog, Classification, Table
+from export_pipelines.core.destinations import Carries, Effect
 from export_pipelines.core.filtering import filterable
 from export_pipelines.core.measures import Aggregation, Function
 from export_pipelines.core.packing import ARCHIVE
+from export_pipelines.destinations.registry import all_destinations, open_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.settings import Settings
 
 router = APIRouter(prefix="/api/v1/exports", tags=["catalog"], responses=ANSWERS)
 
@@ -60,6 +63,18 @@ class FormatOut(BaseModel):
     options: dict[str, Any] = Field(description="JSON Schema of each option.")
 
 
+class DestinationOut(BaseModel):
+    """A kind of destination, as an entry of `delivery` names it."""
+
+    method: str
+    title: str
+    carries: Carries = Field(description="What goes there: a notice with a link, the files, or nothing.")
+    effect: Effect = Field(description="How often a recipient can see one delivery when something fails in between.")
+    available: bool = Field(description="Whether the service is set up for it.")
+    options: dict[str, Any] = Field(description="JSON Schema of each field beside `method`.")
+    example: dict[str, Any]
+
+
 class CatalogOut(BaseModel):
     name: str
     title: str | None
@@ -71,6 +86,7 @@ class CatalogOut(BaseModel):
     encryption_methods: list[str]
     split_by: list[str]
     delivery_methods: list[str]
+    destinations: list[DestinationOut]
     modules: dict[str, list[str]] = Field(description="Groups of tables that `modules` may name.")
     aggregations: list[Aggregation]
 
@@ -100,7 +116,8 @@ def get_catalog(context: CurrentRequest) -> CatalogOut:
         compressions=["none", *CODECS, ARCHIVE],
         encryption_methods=["AES256", "age"],
         split_by=["month", "week", "size"],
-        delivery_methods=["download", "email"],
+        delivery_methods=list(all_destinations()),
+        destinations=_destinations(context.services.settings),
         modules=_modules(context.caller.role, catalog),
         aggregations=list(Aggregation),
     )
@@ -109,6 +126,26 @@ def get_catalog(context: CurrentRequest) -> CatalogOut:
 def _open_to(role: Role, catalog: Catalog) -> list[tuple[str, Table]]:
     return [
         (name, table) for name, table in catalog.tables.items() if role is Role.OPERATOR or str(role) in table.roles
+    ]
+
+
+def _destinations(settings: Settings) -> list[DestinationOut]:
+    here = open_destinations(settings)
+    return [
+        DestinationOut(
+            method=spec.name,
+            title=spec.title,
+            carries=spec.carries,
+            effect=spec.effect,
+            available=spec.open is None or here.configured(spec.name),
+            options={
+                name: schema
+                for name, schema in spec.target.model_json_schema().get("properties", {}).items()
+                if name != "method"
+            },
+            example=dict(spec.example),
+        )
+        for spec in all_destinations().values()
     ]
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+
+from export_pipelines.core.configuration import DeliveryTarget
+from export_pipelines.destinations.registry import all_destinations
 
 DOCS = "/api/docs"
 ASSETS, START = f"{DOCS}/assets", f"{DOCS}/start.js"
@@ -32,6 +36,29 @@ _PAGE = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <body><div id="swagger-ui"></div>
 <script src="{ASSETS}/swagger-ui-bundle.js"></script><script src="{START}"></script></body></html>
 """
+
+
+def describe_deliveries(app: FastAPI) -> None:
+    """Have the document say what an entry of `delivery` is for each kind of destination there is."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas = plain()["components"]["schemas"]
+            mapping = {}
+            for spec in all_destinations().values():
+                schema = spec.target.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= schema.pop("$defs", {})
+                schemas[spec.target.__name__] = {**schema, "examples": [dict(spec.example)]}
+                mapping[spec.name] = f"#/components/schemas/{spec.target.__name__}"
+            schemas[DeliveryTarget.__name__] = {
+                "title": DeliveryTarget.__name__,
+                "oneOf": [{"$ref": reference} for reference in mapping.values()],
+                "discriminator": {"propertyName": "method", "mapping": mapping},
+            }
+        return plain()
+
+    setattr(app, "openapi", described)  # noqa: B010 - as FastAPI's documentation has it; a type checker refuses `=`
 
 
 def add_assets(app: FastAPI) -> None:

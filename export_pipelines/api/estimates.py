@@ -49,7 +49,7 @@ class EstimateOut(BaseModel):
     estimated_time_seconds: float = Field(description="Of the run, without waiting for one.")
     tables: list[TableOut]
     classes: dict[Classification, int] = Field(description="How many of the chosen columns are of each class.")
-    recipients: list[str] = Field(description="Who would get mail.")
+    recipients: list[str] = Field(description="Who would be told, and where files would be put.")
     basis: Basis = Field(description="The weakest of the tables'.")
     past_error: PastErrorOut | None = Field(description="None until an estimate could be compared with its export.")
     resolved: list[SelectionOut]

@@ -31,6 +31,7 @@ from export_pipelines.api.request_context import CurrentRequest
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, NotAllowed, RequestRejected, Unavailable
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.stores.metrics import FigureStore, QueueNow, ScheduleFigures
 from export_pipelines.stores.schedules import LATE_AFTER
@@ -42,7 +43,6 @@ OTHER = "other"
 _ENDS = (RequestStatus.COMPLETED, RequestStatus.FAILED, RequestStatus.CANCELLED, RequestStatus.EXPIRED)
 _FAILURES = (RequestRejected.error_type, Unavailable.error_type, IntegrityViolation.error_type, "internal", "lost")
 _DELIVERY_ENDS = (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED, DeliveryStatus.PENDING)
-_METHODS = ("email", "notice")  # a notice is a mail about a schedule that was paused
 _FIRES = ("dispatched", "skipped")
 _HISTOGRAMS = {
     "export_duration_seconds": "From the beginning of a run to the published package.",
@@ -108,7 +108,7 @@ def _counters(totals: Totals) -> Iterator[Metric]:
     formats = _format_names()
     ends = {(name, end): 0.0 for name in all_formats() for end in _ENDS}
     failures, retries = dict.fromkeys(_FAILURES, 0.0), dict.fromkeys((*_FAILURES, "none"), 0.0)
-    deliveries = {(method, end): 0.0 for method in _METHODS for end in _DELIVERY_ENDS}
+    deliveries = {(method, end): 0.0 for method in all_destinations() for end in _DELIVERY_ENDS}
     fires = dict.fromkeys(_FIRES, 0.0)
     amounts = {"rows": dict.fromkeys(all_formats(), 0.0), "bytes": dict.fromkeys(all_formats(), 0.0)}
     for row in totals:

@@ -25,6 +25,7 @@ from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.planning.estimate import ExpectedRows, grounds_of, planned_rows, weigh
 from export_pipelines.pipeline.planning.orders import (
     EstimatedOrder,
@@ -125,7 +126,7 @@ def order_of(context: RequestContext, configuration: Configuration | Mapping[str
 def planned_order(
     context: RequestContext, configuration: Configuration | Mapping[str, Any], *, stored: bool = False
 ) -> PlannedOrder:
-    """RequestContext it outside of transactions: for a conversion it asks the object store.
+    """To be called outside of transactions: for a conversion it asks the object store.
 
     A ``stored`` configuration has a mark in place of its password, which nobody else may give.
     """
@@ -134,7 +135,8 @@ def planned_order(
         raise RequestRejected("is what the service keeps in its place; give the password itself", field=_PASSWORD)
     requests = RequestStore(TenantSession(context.services.pool, context.caller))
     retained = find_retained(order, context.services.catalog, requests, context.services.store)
-    return plan_order(order, context.services.catalog, retained=retained)
+    here = open_destinations(context.services.settings)
+    return plan_order(order, context.services.catalog, retained=retained, destinations=here)
 
 
 def estimated(

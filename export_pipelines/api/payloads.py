@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from export_pipelines.api.paths import JOBS
+from export_pipelines.core.destinations import DeliveryKind, Receipt
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.omissions import Omissions, OmittedTable, TableOmissions
@@ -43,11 +44,13 @@ class FileOut(BaseModel):
 
 
 class DeliveryOut(BaseModel):
+    kind: DeliveryKind = Field(description="A package, or a notice that the export failed.")
     method: str
     recipient: str
     status: DeliveryStatus
     attempts: int
     error: str | None
+    receipt: Receipt | None = Field(description="What the destination said when it had happened.")
     delivered_at: dt.datetime | None
 
 

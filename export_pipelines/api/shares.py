@@ -19,9 +19,10 @@ from export_pipelines.api.rate_limits import LINKS, enforce_rate_limit, is_withi
 from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, RequestContext, UnitOfWork
 from export_pipelines.api.visibility import visible
 from export_pipelines.core.access import Action, require
-from export_pipelines.core.configuration import MAX_HOURS, download_hours
+from export_pipelines.core.configuration import MAX_HOURS
 from export_pipelines.core.errors import Conflict, NotFound, TooMany
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.destinations.download import download_hours
 from export_pipelines.stores.rate_limits import subject_of
 from export_pipelines.stores.requests import ExportRequest
 

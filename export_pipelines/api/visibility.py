@@ -9,7 +9,7 @@ from export_pipelines.api.payloads import JobStatus, status_of
 from export_pipelines.api.request_context import RequestContext, UnitOfWork
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import Conflict, NotFound
-from export_pipelines.core.status import RequestStatus
+from export_pipelines.core.status import TERMINAL, RequestStatus
 from export_pipelines.stores.requests import ExportRequest
 
 
@@ -42,5 +42,5 @@ def status_in(context: RequestContext, work: UnitOfWork, job_id: UUID) -> JobSta
     request = visible(work, job_id)
     done = request.status is RequestStatus.COMPLETED
     files = work.deliveries.files_of(request.id) if done else []
-    deliveries = work.deliveries.of_request(request.id) if done else []
+    deliveries = work.deliveries.of_request(request.id) if request.status in TERMINAL else []
     return JobStatus(**status_of(request, files, deliveries, context.services.base_url))

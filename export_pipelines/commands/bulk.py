@@ -25,6 +25,7 @@ from export_pipelines.commands.ordering import (
 from export_pipelines.core.bulk import BulkOrder
 from export_pipelines.core.configuration import MAX_PARALLEL_JOBS
 from export_pipelines.core.rejection import rejected
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.planning.orders import plan_order
 from export_pipelines.settings import load_settings
@@ -81,7 +82,8 @@ def bulk(
         }
         del wanted["split_files"]  # `partitioning` here
         (config,) = _order(wanted).configurations()
-        planned = plan_order(order_of(config, tenant), open_catalog(settings))  # before anything is started
+        order, here = order_of(config, tenant), open_destinations(settings)
+        planned = plan_order(order, open_catalog(settings), destinations=here)  # before anything is started
         run_request(planned, output_, settings, as_json=as_json)
 
 

@@ -50,7 +50,7 @@ def _tell(found: Estimate) -> None:
     classes = ", ".join(f"{count} {name}" for name, count in found.classes.items())
     output.say(f"columns: {classes or 'none'}")
     if found.recipients:
-        output.say(f"mail to {', '.join(found.recipients)}")
+        output.say(f"delivered to {', '.join(found.recipients)}")
     if found.past_error is not None:
         past = found.past_error
         output.say(

@@ -20,6 +20,7 @@ from export_pipelines.core.access import Action
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.status import RequestStatus
+from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.packaging.omissions import account, notable
 from export_pipelines.pipeline.assembly import open_catalog
@@ -40,8 +41,8 @@ def export(tenant: Tenant, options: OrderOptions, output_: Folder = None, as_jso
     """Export a tenant's tables: the same request and the same job as in the service, in this process."""
     with output.reported(as_json=as_json):
         settings = load_settings()
-        order = order_of(new_order(options, settings), tenant)
-        planned = plan_order(order, open_catalog(settings))  # before anything is started
+        order, here = order_of(new_order(options, settings), tenant), open_destinations(settings)
+        planned = plan_order(order, open_catalog(settings), destinations=here)  # before anything is started
         run_request(planned, output_, settings, as_json=as_json)
 
 
@@ -107,7 +108,7 @@ def _tell(request: ExportRequest, services: ExportServices, folder: Path | None,
         output.say(f"  {file['path']:44} {rows:>17}  {output.size(file['size_bytes']):>9}")
     for delivery in sent:
         problem = f" ({delivery['error_message']})" if delivery["error_message"] else ""
-        output.say(f"  mail to {delivery['recipient']}: {delivery['status']}{problem}")
+        output.say(f"  {delivery['method']} to {delivery['recipient']}: {delivery['status']}{problem}")
     for line in notable(stated):
         output.say(f"  {line}")
     output.say(f"{request.package_rows:,} rows, verified against the source, in {where}")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -184,10 +185,19 @@ class DeliveryOptions(OptionGroup):
     panel: ClassVar[str] = "Delivery"
 
     email: Annotated[list[str] | None, typer.Option(help="Email a download link to this address. Repeatable.")] = None
+    deliver: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='An entry of `delivery` as JSON, such as {"method": "folder", "folder": "nas"}. Repeatable. '
+            "`destinations list` shows the methods."
+        ),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """The part of the configuration that was given."""
-        return {"delivery": [{"method": "email", "recipients": self.email}]} if self.email else {}
+        mails = [{"method": "email", "recipients": self.email}] if self.email else []
+        entries = [*mails, *(_delivery_entry(text) for text in self.deliver or [])]
+        return {"delivery": entries} if entries else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +250,16 @@ def order_of(config: Mapping[str, Any], tenant: str) -> Order:
     require_tenant_id(tenant)
     scope = TenantScope(tenant_id=tenant)
     return Order(configuration=Configuration.of(config), scope=scope, requested_by="cli")
+
+
+def _delivery_entry(text: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(text)
+    except ValueError as error:
+        raise RequestRejected(f"{text!r} is not JSON: {error}", field="--deliver") from error
+    if not isinstance(entry, dict):
+        raise RequestRejected(f'{text!r} is no object such as {{"method": "email", …}}', field="--deliver")
+    return entry
 
 
 def require_tenant_id(tenant: str) -> None:

@@ -85,7 +85,7 @@ def show(request_id: RequestId, as_json: AsJson = False) -> None:
         for line in notable(stated) if stated else ():
             output.say(line)
         for delivery in sent:
-            line = f"{delivery['method']} to {delivery['recipient']}: {delivery['status']}"
+            line = f"{delivery['kind']} by {delivery['method']} to {delivery['recipient']}: {delivery['status']}"
             output.say(f"{line} {delivery['error_message'] or ''}")
 
 

@@ -9,8 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from export_pipelines.core.configuration import (
     MAX_PARALLEL_JOBS,
     BulkType,
-    DownloadTarget,
-    EmailTarget,
+    DeliveryTarget,
     Encryption,
     TableName,
     with_clear_password,
@@ -51,7 +50,7 @@ class BulkOrder(BaseModel):
     partitioning: Partitioning = Partitioning()
     compression: str = Field(default="none", min_length=1, max_length=40)
     encryption: Encryption | None = None
-    delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(default=(), max_length=20)
+    delivery: tuple[DeliveryTarget, ...] = Field(default=(), max_length=20)
 
     @field_validator("format", mode="after")
     @classmethod

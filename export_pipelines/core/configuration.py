@@ -62,7 +62,6 @@ def _says_something(text: str) -> str:
 
 TableName = Annotated[str, Field(min_length=1, max_length=63)]
 Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_says_something)]  # of what is kept
-Recipient = Annotated[str, Field(max_length=320)]  # 64 octets, an @ and 255 (RFC 5321)
 
 
 def _values(given: Any) -> tuple[Scalar, ...]:
@@ -138,30 +137,17 @@ class DataSource(_Part):
     )
 
 
-class EmailTarget(_Part):
-    """A mail with a link."""
+class DeliveryTarget(_Part):
+    """One way in which the package is handed out. What else an entry says is up to its method.
 
-    method: Literal["email"] = "email"
-    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=50, description="Addresses; one mail each.")
-    subject: str | None = Field(default=None, max_length=500, description="Default: our own.")
-    body: str | None = Field(
-        default=None,
-        max_length=20_000,
-        description="Text with `{{FILE_URL}}`, `{{NAME}}`, `{{ROWS}}`, `{{SIZE}}`, `{{EXPIRES_AT}}`; default: our own.",
+    `export_pipelines.core.notifying` holds it against what the method, a kind of destination, knows.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    method: str = Field(
+        min_length=1, max_length=40, description="Kind of destination. [Delivery](delivery.md) has the fields of each."
     )
-    link_ttl_hours: LinkHours = None
-    include_attachment: bool = Field(
-        default=False,
-        description="The files, too, up to EXPORT_MAX_ATTACHMENT; refused for personal and sensitive columns unless "
-        "the export is encrypted.",
-    )
-
-
-class DownloadTarget(_Part):
-    """Every export can be downloaded; naming it only says how long links last that are made without a time."""
-
-    method: Literal["download"] = "download"
-    link_ttl_hours: LinkHours = None
 
 
 class SplitFiles(_Switched):
@@ -255,8 +241,8 @@ class ExportConfig(_Part):
     )
     split_files: SplitFiles | None = Field(default=None, description="Several files a table.")
     encryption: Encryption | None = Field(default=None, description="One encrypted archive.")
-    delivery: tuple[EmailTarget | DownloadTarget, ...] = Field(
-        default=(), max_length=20, description="Who is told; default: nobody."
+    delivery: tuple[DeliveryTarget, ...] = Field(
+        default=(), max_length=20, description="Who is told and where files are put; default: nobody, nowhere."
     )
     retention: Retention | None = Field(default=None, description="How long the package is kept.")
 
@@ -296,18 +282,6 @@ class ExportConfig(_Part):
         if self.data_sources is not None:
             return self.data_sources
         return tuple(DataSource(type=table, filters=self.filters) for table in self.tables or ())
-
-
-def download_hours(raw: dict[str, Any]) -> float | None:
-    """How long links to download a finished export work unless their maker says; None leaves it to the service."""
-    try:
-        targets = parse_configuration(raw).delivery
-    except RequestRejected:  # of another version; that must not keep anybody from sharing what is there
-        return None
-    for target in targets:
-        if isinstance(target, DownloadTarget) and target.link_ttl_hours is not None:
-            return target.link_ttl_hours
-    return None
 
 
 @dataclass(frozen=True)

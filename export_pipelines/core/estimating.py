@@ -113,7 +113,7 @@ class Estimate:
     seconds: float  # of the run, without waiting for one
     tables: tuple[TableEstimate, ...]
     classes: Mapping[str, int]  # classification → columns with it
-    recipients: tuple[str, ...]  # of mails; whoever ordered it can download it, too
+    recipients: tuple[str, ...]  # of deliveries; whoever ordered it can download it, too
     basis: Basis  # the weakest of the tables'
     past_error: PastError | None  # None: no estimate could be compared with an export yet
     omissions: Omissions  # what the export would leave out

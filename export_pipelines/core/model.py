@@ -68,25 +68,12 @@ class PlannerGuess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmailDelivery:
-    """A notification with a link; ``{{FILE_URL}}``, ``{{NAME}}`` and ``{{EXPIRES_AT}}`` are filled in."""
+class PlannedDelivery:
+    """What becomes a row of the outbox when the export is complete."""
 
-    recipients: tuple[str, ...]
-    subject: str | None = None
-    body: str | None = None
-    link_ttl_hours: float | None = None  # None: as long as the service's links work
-    attach: bool = False  # the files, too, where they are small enough
-
-    @property
-    def message(self) -> dict[str, Any]:
-        """What the outbox keeps of it beside the recipient."""
-        wanted = {
-            "subject": self.subject,
-            "body": self.body,
-            "link_ttl_hours": self.link_ttl_hours,
-            "attach": self.attach,
-        }
-        return {name: value for name, value in wanted.items() if value not in (None, False)}
+    method: str  # a kind of destination
+    recipient: str  # whom or where, in the words of the destination
+    options: dict[str, Any] = field(default_factory=dict)  # what the entry of `delivery` says beside, as JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +114,7 @@ class ExportPlan:
     split: Split = Split()
     sealing: Sealing | None = None
     requested_at: dt.datetime
-    emails: tuple[EmailDelivery, ...] = ()
+    deliveries: tuple[PlannedDelivery, ...] = ()
     keep: dt.timedelta | None = None  # how long to keep the package; None: as long as the service does
     converted_from: str | None = None  # the export whose rows these are
     expected_rows: int | None = None  # as estimated when it was ordered, or as an earlier attempt found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,9 +15,10 @@ from pydantic import ValidationError
 from export_pipelines.core.access import Role
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import ExportConfig, Retention
+from export_pipelines.core.destinations import DestinationSpec
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
-from export_pipelines.core.notifying import check_line, emails_of
+from export_pipelines.core.notifying import check_line, deliveries_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.rejection import rejected
@@ -38,6 +40,7 @@ def plan_export(
     requested_at: dt.datetime,
     formats: Mapping[str, FormatSpec],
     codecs: Collection[str],
+    destinations: Mapping[str, DestinationSpec] = MappingProxyType({}),
     retained: RetainedStage | None = None,
     role: Role | None = None,
 ) -> ExportPlan:
@@ -68,7 +71,7 @@ def plan_export(
         split=split_of(config.split_files, selections, catalog),
         sealing=sealing,
         requested_at=requested_at,
-        emails=emails_of(config.delivery, selections, catalog, sealed=sealing is not None),
+        deliveries=deliveries_of(config.delivery, destinations, selections, catalog, sealed=sealing is not None),
         keep=_keep(config.retention),
         converted_from=retained.request_id if retained else None,
         parallel_jobs=config.parallel_jobs or 1,

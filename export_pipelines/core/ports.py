@@ -264,16 +264,6 @@ class Message:
     attachments: tuple[Attachment, ...] = ()
 
 
-class Mailer(Protocol):
-    """Hands messages to a mail server."""
-
-    def send(self, message: Message) -> str:
-        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted,
-        `IntegrityViolation` when the mail does not hold its files as they are.
-        """
-        ...
-
-
 class Clock(Protocol):
     def __call__(self) -> dt.datetime:
         """Now, aware UTC."""

@@ -79,7 +79,7 @@ SERVICE_CATALOG = Catalog.model_validate(
                     "total_rows:bigint current_table:text files_created:integer cancel_requested:boolean "
                     "estimated_bytes:bigint estimated_seconds:double~precision "
                     f"outages:integer not_before:{_INSTANT} asked_at:{_INSTANT} heartbeat_at:{_INSTANT} "
-                    f"unavailable_since:{_INSTANT}",
+                    f"unavailable_since:{_INSTANT} failure_announced:boolean",
                 )
                 | _excluded(
                     "Which schedule asked; the API shows it with the export",
@@ -122,15 +122,15 @@ SERVICE_CATALOG = Catalog.model_validate(
                 "relations": _OF_REQUEST,
                 "roles": ["admin"],
                 "columns": _columns(
-                    "id:uuid tenant_id:text method:text recipient:text status:export_control.delivery_status "
+                    "id:uuid tenant_id:text kind:text method:text recipient:text status:export_control.delivery_status "
                     f"attempts:integer created_at:{_INSTANT}",
-                    f"request_id:uuid schedule_id:uuid error_message:text receipt:text delivered_at:{_INSTANT}",
+                    f"request_id:uuid schedule_id:uuid error_message:text receipt:jsonb delivered_at:{_INSTANT}",
                     recipient="personal",
                 )
                 | _excluded("The text of a mail, with a link that opens the export", "message:jsonb")
                 | _excluded(
                     "How the service plans and runs its work; says nothing of what was done",
-                    f"max_attempts:integer due_at:{_INSTANT}",
+                    f"max_attempts:integer due_at:{_INSTANT} attempt:integer doubtful:boolean",
                 ),
             },
             "audit_log": {

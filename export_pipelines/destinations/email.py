@@ -1,11 +1,12 @@
-"""Plain-text mail, with files where asked for, through an SMTP server."""
+"""Plain-text mail, with files where asked for, through the operator's SMTP server."""
 
 from __future__ import annotations
 
 import base64
+import re
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.headerregistry import Address
@@ -14,14 +15,116 @@ from email.parser import BytesParser
 from email.policy import SMTP, default
 from email.utils import formatdate
 from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
-from export_pipelines.core.errors import IntegrityViolation, RequestRejected, Unavailable
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+from export_pipelines.core.configuration import LinkHours
+from export_pipelines.core.destinations import Carries, Delivery, DestinationSpec, Receipt, Target, TestStep
+from export_pipelines.core.errors import ExportError, IntegrityViolation, RequestRejected, Unavailable
+from export_pipelines.core.notifying import LINE_NEEDED, is_line
 from export_pipelines.core.ports import Attachment, Message
 
 TIMEOUT_SECONDS = 30
 _SPECIAL = '()<>[]:;@\\,"'  # of RFC 5322; would need quotes or start another address
 _AUTHENTICATED = 235
 _PERMANENT = 500  # SMTP replies from here on will not change by trying again
+_EMAIL = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\".]+(?:\.[^@\s,;<>\".]+)+")
+_MOST_RECIPIENTS = 50
+_LONGEST = 320  # 64 octets, an @ and 255 (RFC 5321)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is one plain address that a header can hold."""
+    return len(text) <= _LONGEST and _EMAIL.fullmatch(text) is not None and is_line(text)
+
+
+def _checked_address(text: str) -> str:
+    if not is_address(text):
+        raise ValueError(f"{text!r} is not an email address")
+    return text
+
+
+def _checked_subject(text: str | None) -> str | None:
+    if text is not None and not is_line(text):
+        raise ValueError(LINE_NEEDED)
+    return text
+
+
+class EmailTarget(Target):
+    """A mail with a link."""
+
+    method: Literal["email"] = Field(description="`email`.")
+    recipients: tuple[Annotated[str, Field(max_length=_LONGEST), AfterValidator(_checked_address)], ...] = Field(
+        min_length=1,
+        max_length=_MOST_RECIPIENTS,
+        exclude=True,  # a delivery names its own recipient and nobody else
+        description="Addresses; one mail each.",
+    )
+    subject: Annotated[str | None, AfterValidator(_checked_subject)] = Field(
+        default=None, max_length=500, description="Default: our own."
+    )
+    body: str | None = Field(
+        default=None,
+        max_length=20_000,
+        description="Text with `{{FILE_URL}}`, `{{NAME}}`, `{{ROWS}}`, `{{SIZE}}`, `{{EXPIRES_AT}}`; default: our own.",
+    )
+    link_ttl_hours: LinkHours = None
+    include_attachment: bool = Field(
+        default=False,
+        description="The files, too, up to EXPORT_MAX_ATTACHMENT; refused for personal and sensitive columns unless "
+        "the export is encrypted.",
+    )
+
+
+class SmtpSettings(BaseModel):
+    """What the operator says of the mail server."""
+
+    smtp_host: str | None = None
+    smtp_port: int = 587
+    smtp_security: Literal["none", "starttls", "tls"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_ca_file: Path | None = None
+    from_email: str = "exports@localhost"
+    from_name: str = "Export Pipelines"
+
+
+class Mailer(Protocol):
+    """Hands messages to a mail server."""
+
+    def send(self, message: Message) -> str:
+        """The server's receipt. `Unavailable` to try again, `RequestRejected` when it never will be accepted,
+        `IntegrityViolation` when the mail does not hold its files as they are.
+        """
+        ...
+
+    def self_test(self) -> Iterator[TestStep]:
+        """Connect and sign in; sends nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmailDestination:
+    """One mail for each recipient; a repeat has the same Message-ID."""
+
+    mailer: Mailer
+
+    def require(self, recipient: str) -> None:
+        """`RequestRejected` for what is no address."""
+        _address(recipient)
+
+    def deliver(self, delivery: Delivery) -> Receipt:
+        if delivery.message is None:
+            raise RequestRejected("there is nothing to write in the mail")
+        return Receipt(remote_id=self.mailer.send(delivery.message), location=f"mailto:{delivery.recipient}")
+
+    def probe(self, delivery: Delivery) -> Receipt | None:  # noqa: ARG002 - of the protocol
+        """Nobody can ask a mail server what it has taken."""
+        return None
+
+    def self_test(self) -> Iterator[TestStep]:
+        return self.mailer.self_test()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +141,7 @@ class SmtpMailer:
     ca_file: Path | None = None  # trusted beside the system's authorities
 
     def send(self, message: Message) -> str:
-        """The Message-ID, once the server has taken the mail; see `export_pipelines.core.ports.Mailer`."""
+        """The Message-ID, once the server has taken the mail; see `Mailer`."""
         recipient = _address(message.recipient)
         mail = self._composed(message, recipient)
         international = not recipient.username.isascii()
@@ -49,6 +152,17 @@ class SmtpMailer:
         with self._explained(), self._connected() as server:
             server.sendmail(self.sender_email, [recipient.addr_spec], content, mail_options=options)
         return str(mail["Message-ID"])
+
+    def self_test(self) -> Iterator[TestStep]:
+        """Connect as a delivery would, and end the conversation before a recipient is named."""
+        name = f"Connect{' and sign in' if self.user else ''} to {self.host}:{self.port} ({self.security})"
+        try:
+            with self._explained(), self._connected() as server:
+                server.ehlo_or_helo_if_needed()
+        except ExportError as error:
+            yield TestStep(name=name, problem=str(error))
+            return
+        yield TestStep(name=name)
 
     def _composed(self, message: Message, recipient: Address) -> EmailMessage:
         """`RequestRejected` for what no header can hold, line breaks above all: they would start another header."""
@@ -180,3 +294,50 @@ def _say_goodbye(server: smtplib.SMTP) -> None:
         server.quit()
     except (smtplib.SMTPException, OSError):
         return
+
+
+def _open(settings: SmtpSettings) -> EmailDestination:
+    if settings.smtp_host is None:
+        raise Unavailable("no mail server is configured; set SMTP_HOST and FROM_EMAIL")
+    password = settings.smtp_password
+    return EmailDestination(
+        SmtpMailer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            security=settings.smtp_security,
+            sender_email=settings.from_email,
+            sender_name=settings.from_name,
+            user=settings.smtp_user,
+            password=password.get_secret_value() if password else None,
+            ca_file=settings.smtp_ca_file,
+        )
+    )
+
+
+def _recipients(target: EmailTarget) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(target.recipients))
+
+
+def _notice_recipients(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    named = entry.get("recipients")
+    found = [each for each in named if isinstance(each, str) and is_address(each)] if isinstance(named, list) else []
+    return tuple(dict.fromkeys(found))[:_MOST_RECIPIENTS]
+
+
+def _exposes_files(target: EmailTarget) -> str | None:
+    return "include_attachment" if target.include_attachment else None
+
+
+SPEC = DestinationSpec(
+    name="email",
+    title="Email",
+    target=EmailTarget,
+    example={"method": "email", "recipients": ["ann@example.com"], "subject": "{{NAME}} is ready"},
+    carries=Carries.NOTICE,
+    operator=SmtpSettings,
+    open=_open,
+    recipients=_recipients,
+    exposes_files=_exposes_files,
+    notice_recipients=_notice_recipients,
+    limits="Files are attached only where asked for, up to `EXPORT_MAX_ATTACHMENT` together.",
+)

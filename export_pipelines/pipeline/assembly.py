@@ -16,8 +16,7 @@ from export_pipelines.catalog.resolving import resolve
 from export_pipelines.catalog.unknown import find_unknown
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.ports import Mailer, ObjectStore
-from export_pipelines.destinations.email import SmtpMailer
+from export_pipelines.core.ports import ObjectStore
 from export_pipelines.object_stores.opening import open_store
 from export_pipelines.samples.loader import sample_catalog_path
 from export_pipelines.settings import Settings
@@ -61,23 +60,6 @@ def open_object_store(settings: Settings) -> ObjectStore:
         secret_access_key=secret.get_secret_value() if secret else None,
         sse=settings.s3_sse,
         sse_kms_key_id=settings.s3_sse_kms_key_id,
-    )
-
-
-def open_mailer(settings: Settings) -> Mailer | None:
-    """The mail server that notifications go through; None where there is none."""
-    if settings.smtp_host is None:
-        return None
-    password = settings.smtp_password
-    return SmtpMailer(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        security=settings.smtp_security,
-        sender_email=settings.from_email,
-        sender_name=settings.from_name,
-        user=settings.smtp_user,
-        password=password.get_secret_value() if password else None,
-        ca_file=settings.smtp_ca_file,
     )
 
 

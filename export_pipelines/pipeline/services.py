@@ -16,7 +16,8 @@ import psycopg
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.model import LakeRetention
-from export_pipelines.core.ports import Mailer, ObjectStore, Source
+from export_pipelines.core.ports import ObjectStore, Source
+from export_pipelines.destinations.registry import Destinations, open_destinations
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline import assembly
 from export_pipelines.settings import Settings
@@ -188,9 +189,9 @@ class ExportServices(Services):
         return RetentionStore(self.control)
 
     @part
-    def mailer(self) -> Mailer | None:
-        """None: no SMTP server is configured."""
-        return assembly.open_mailer(self.settings)
+    def destinations(self) -> Destinations:
+        """The ways to deliver, each with its operator's settings."""
+        return open_destinations(self.settings)
 
     @part
     def exclusively(self) -> Callable[[str], AbstractContextManager[Lock]]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from export_pipelines.core.rejection import rejected
 from export_pipelines.settings.api import ApiSettings
 from export_pipelines.settings.databases import DatabaseSettings
+from export_pipelines.settings.folders import FolderSettings
 from export_pipelines.settings.links import LinkSettings
 from export_pipelines.settings.mail import MailSettings
 from export_pipelines.settings.retention import RetentionSettings
@@ -25,6 +26,7 @@ class Settings(
     DatabaseSettings,
     StorageSettings,
     MailSettings,
+    FolderSettings,
     LinkSettings,
     RetentionSettings,
     RunSettings,
@@ -39,6 +41,12 @@ class Settings(
     def groups(cls) -> tuple[type[SettingsGroup], ...]:
         """The groups in the order of the documentation."""
         return tuple(group for group in cls.__bases__ if issubclass(group, SettingsGroup))
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The environment variable that sets a field."""
+        alias: Any = cls.model_fields[field].validation_alias
+        return str(alias.choices[0])
 
     def require_api_url(self) -> str:
         """The control database as the API connects to it, in clear, or `RequestRejected`."""

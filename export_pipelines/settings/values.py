@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
@@ -100,6 +101,33 @@ def _postgresql(url: SecretStr | None) -> SecretStr | None:
 
 
 PostgresUrl = Annotated[SecretStr | None, AfterValidator(_postgresql)]
+
+
+class NamedFolders(dict[str, Path]):
+    """Names of folders and where they are; as text in the form that `named_folders` reads."""
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={path}" for name, path in self.items())
+
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+def named_folders(value: object) -> object:
+    """``nas=/mnt/nas,archive=/srv/archive``: names of folders → absolute paths."""
+    if value is None:
+        return {}
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    folders = {name.strip(): Path(path.strip()) for name, _, path in pairs}
+    sound = all(_FOLDER_NAME.fullmatch(name) and path.is_absolute() for name, path in folders.items())
+    if not sound or len(folders) != len(pairs):
+        raise ValueError(
+            "must be pairs such as nas=/mnt/nas,archive=/srv/archive: names of letters, digits, - and _, each once, "
+            "with absolute paths"
+        )
+    return folders
 
 
 def _keys_address(value: str | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from export_pipelines.core.errors import Unavailable
-from export_pipelines.core.model import EmailDelivery, Package
+from export_pipelines.core.model import Package, PlannedDelivery
 from export_pipelines.stores.control import Control
 
 BACKOFF_SECONDS = 15  # doubled with each attempt
@@ -100,7 +100,13 @@ class Attempts:
         return rows[0]["cancel_requested"] if rows else None
 
     def complete(
-        self, request_id: str, *, run_id: str, package: Package, emails: tuple[EmailDelivery, ...], keep: dt.timedelta
+        self,
+        request_id: str,
+        *,
+        run_id: str,
+        package: Package,
+        deliveries: tuple[PlannedDelivery, ...],
+        keep: dt.timedelta,
     ) -> bool:
         """The package is public: status, files and outbox in one transaction.
 
@@ -148,15 +154,14 @@ class Attempts:
                         file.sha256,
                     ),
                 )
-            for email in emails:
-                for recipient in email.recipients:
-                    connection.execute(
-                        """
-                        INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
-                        VALUES (%s, 'email', %s, %s) ON CONFLICT DO NOTHING
-                        """,
-                        (request_id, recipient, Jsonb(email.message)),
-                    )
+            for delivery in deliveries:
+                connection.execute(
+                    """
+                    INSERT INTO export_control.export_deliveries (request_id, method, recipient, message)
+                    VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+                    """,
+                    (request_id, delivery.method, delivery.recipient, Jsonb(delivery.options)),
+                )
         return True
 
     def fail(self, request_id: str, *, attempt: int, run_id: str | None, error_type: str, message: str) -> bool:

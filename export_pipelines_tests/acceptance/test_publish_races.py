@@ -39,7 +39,7 @@ def published_by(workshop: Workshop, request_id: str, run_id: str) -> None:
         with workshop.services.store.writing(f"{prefix}/{path}") as sink:
             sink.write(SUCCESSORS)
     package = Package(prefix=prefix, files=(), manifest_sha256="", rows=0, size_bytes=0)
-    assert requests.complete(request_id, run_id=run_id, package=package, emails=(), keep=dt.timedelta(days=1))
+    assert requests.complete(request_id, run_id=run_id, package=package, deliveries=(), keep=dt.timedelta(days=1))
 
 
 def fail_over(workshop: Workshop) -> None:

@@ -141,11 +141,11 @@ VALUES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an address with lines": (
         {"delivery": [{"method": "email", "recipients": ["a@b.c\r\nBcc: all@example.com"]}]},
-        "delivery.recipients",
+        "delivery.0.recipients",
     ),
     "a subject with lines": (
         {"delivery": [{"method": "email", "recipients": ["a@b.cd"], "subject": "x\r\nBcc: a@b.cd"}]},
-        "delivery.subject",
+        "delivery.0.subject",
     ),
     "an unknown delivery": ({"delivery": [{"method": "ftp://"}]}, "delivery.0"),
     "a name with lines": ({"name": "a\nb"}, "name"),

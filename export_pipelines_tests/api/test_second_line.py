@@ -89,8 +89,8 @@ def made(site: Site) -> Made:
     schedule = site.save("schedule")
     site.control.rows(
         """
-        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
-        VALUES (%(id)s, 'notice', 'ann@example.com', jsonb_build_object('reason', %(mark)s::text))
+        INSERT INTO export_control.export_deliveries (schedule_id, kind, method, recipient, message)
+        VALUES (%(id)s, 'schedule_paused', 'email', 'ann@example.com', jsonb_build_object('reason', %(mark)s::text))
         """,
         {"id": schedule.id, "mark": schedule.marks[0]},
     )

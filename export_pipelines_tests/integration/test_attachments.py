@@ -18,6 +18,7 @@ from export_pipelines.destinations import email
 from export_pipelines.destinations.email import SmtpMailer
 from export_pipelines.pipeline.publish.attachments import MOST_FILES
 from export_pipelines.pipeline.publish.deliver import deliver_due
+from export_pipelines_tests.outbox import mailing_to
 from export_pipelines_tests.servers.smtp import ReceivedMail, SmtpServer
 from export_pipelines_tests.workshop import Workshop
 
@@ -37,7 +38,7 @@ def sent(workshop: Workshop, server: SmtpServer, config: dict[str, Any], **setti
     assert request.error_message is None
     workshop.services.deliveries._control.rows("UPDATE export_control.export_deliveries SET due_at = now()")
     changed = workshop.settings.model_copy(update=settings)
-    assert deliver_due(workshop.services.having(settings=changed, mailer=mailer(server))) == 1
+    assert deliver_due(workshop.services.having(settings=changed, destinations=mailing_to(server))) == 1
     return workshop.package(request), server.received()[-1]
 
 
@@ -93,7 +94,7 @@ def test_a_file_that_is_not_what_was_published_is_not_sent(workshop: Workshop, s
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     server = smtp()
     workshop.services.deliveries._control.rows("UPDATE export_control.export_deliveries SET due_at = now()")
-    assert deliver_due(workshop.services.having(mailer=mailer(server))) == 0
+    assert deliver_due(workshop.services.having(destinations=mailing_to(server))) == 0
     assert server.received() == []
     (delivery,) = workshop.services.deliveries.of_request(request.id)
     assert "is not what was published" in delivery["error_message"]

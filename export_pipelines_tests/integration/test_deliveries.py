@@ -10,23 +10,30 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from export_pipelines.core.destinations import Delivery, Receipt, TestStep
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.model import EmailDelivery
-from export_pipelines.core.ports import Mailer, Message
-from export_pipelines.destinations.email import SmtpMailer
+from export_pipelines.core.model import PlannedDelivery
+from export_pipelines.core.ports import Message
+from export_pipelines.destinations.email import Mailer
+from export_pipelines.destinations.folder import FolderDestination
+from export_pipelines.destinations.registry import Destinations, find_destination, open_destinations
 from export_pipelines.object_stores.local import LocalStore
-from export_pipelines.pipeline.publish.deliver import deliver_due, fill
+from export_pipelines.pipeline.messages import fill
+from export_pipelines.pipeline.publish import deliver
+from export_pipelines.pipeline.publish.deliver import deliver_due
 from export_pipelines.pipeline.services import ExportServices, open_services
 from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import BACKOFF_SECONDS, SENDING_TIMEOUT
 from export_pipelines.stores.links import token_hash
-from export_pipelines_tests.published import Publisher
+from export_pipelines_tests.outbox import mailing, mailing_to
+from export_pipelines_tests.published import Publisher, mails
 from export_pipelines_tests.servers.smtp import SmtpServer
 
 ANN, BEN = "ann@example.com", "ben@example.com"
@@ -47,6 +54,9 @@ class Recorder:
         self.sent.append(message)
         return f"receipt {len(self.sent)}"
 
+    def self_test(self) -> Iterator[TestStep]:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def control_url(migrated_database: Callable[[str], str]) -> str:
@@ -59,14 +69,15 @@ def publisher(control_url: str, tmp_path: Path) -> Iterator[Publisher]:
         yield Publisher(control=control, store=LocalStore(tmp_path / "objects"))
 
 
-def services(publisher: Publisher, mailer: Mailer | None, tmp_path: Path) -> ExportServices:
+def services(publisher: Publisher, mailer: Mailer | Destinations, tmp_path: Path) -> ExportServices:
     """What the outbox needs of an export's services; the rest is never touched."""
     settings = Settings(EXPORT_HOME=tmp_path, EXPORT_PUBLIC_URL=PUBLIC)
-    return open_services(settings, control=publisher.control, store=publisher.store, mailer=mailer)
+    ways = mailer if isinstance(mailer, Destinations) else mailing(mailer)
+    return open_services(settings, control=publisher.control, store=publisher.store, destinations=ways)
 
 
 def publish(publisher: Publisher, *recipients: str, **wording: str) -> str:
-    return publisher.publish(emails=(EmailDelivery(recipients=recipients, **wording),))
+    return publisher.publish(deliveries=mails(*recipients, **wording))
 
 
 def states(publisher: Publisher, request_id: str) -> dict[str, str]:
@@ -97,9 +108,7 @@ def test_each_recipient_gets_one_mail_with_a_link_of_their_own(
 ) -> None:
     server = smtp()
     request_id = publish(publisher, ANN, BEN)
-    mailer = SmtpMailer(
-        host=server.host, port=server.port, security="none", sender_email="e@example.com", sender_name="Exports"
-    )
+    mailer = mailing_to(server)
     assert deliver_due(services(publisher, mailer, tmp_path)) == 2
     assert deliver_due(services(publisher, mailer, tmp_path)) == 0
     mails = server.received()
@@ -120,17 +129,15 @@ def test_the_owner_of_a_paused_schedule_that_never_made_an_export_gets_a_mail(
     publisher: Publisher, tmp_path: Path, smtp: Callable[..., SmtpServer]
 ) -> None:
     server = smtp()
-    mailer = SmtpMailer(
-        host=server.host, port=server.port, security="none", sender_email="e@example.com", sender_name="Exports"
-    )
+    mailer = mailing_to(server)
     publisher.change(
         """
         WITH made AS (
             INSERT INTO export_control.export_schedules (tenant_id, owner, name, config, cron, timezone, next_fire_at)
             VALUES ('clinic-1', %(owner)s, 'Pets', '{}', '0 3 * * *', 'UTC', now()) RETURNING id
         )
-        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
-        SELECT id, 'notice', %(owner)s, '{"schedule": "Pets", "reason": "no such timezone"}' FROM made
+        INSERT INTO export_control.export_deliveries (schedule_id, kind, method, recipient, message)
+        SELECT id, 'schedule_paused', 'email', %(owner)s, '{"schedule": "Pets", "reason": "no such timezone"}' FROM made
         """,
         owner=ANN,
     )
@@ -143,7 +150,7 @@ def test_the_owner_of_a_paused_schedule_that_never_made_an_export_gets_a_mail(
 
 def test_a_recipient_named_twice_gets_one_mail(publisher: Publisher, tmp_path: Path) -> None:
     mailer = Recorder()
-    publisher.publish(emails=(EmailDelivery(recipients=(ANN, BEN)), EmailDelivery(recipients=(ANN,))))
+    publisher.publish(deliveries=mails(ANN, BEN, ANN))
     deliver_due(services(publisher, mailer, tmp_path))
     assert sorted(message.recipient for message in mailer.sent) == [ANN, BEN]
 
@@ -218,7 +225,7 @@ def test_a_value_is_never_a_template() -> None:
 
 def test_a_name_cannot_start_another_header(publisher: Publisher, tmp_path: Path) -> None:
     mailer = Recorder()
-    publisher.publish(name="Pets\r\nBcc: eve@example.com", emails=(EmailDelivery(recipients=(ANN,)),))
+    publisher.publish(name="Pets\r\nBcc: eve@example.com", deliveries=mails(ANN))
     deliver_due(services(publisher, mailer, tmp_path))
     assert mailer.sent[0].subject == "Your export is ready: Pets Bcc: eve@example.com"
 
@@ -270,7 +277,7 @@ def test_one_recipient_that_fails_does_not_keep_the_mail_from_others(
 ) -> None:
     server = smtp()
     request_id = publish(publisher, "never@example.com", ANN, "later@example.com", "zoë @example.com")
-    mailer = SmtpMailer(host=server.host, port=server.port, security="none", sender_email="e@x.com", sender_name="E")
+    mailer = mailing_to(server)
     assert deliver_due(services(publisher, mailer, tmp_path)) == 1
     assert states(publisher, request_id) == {
         "never@example.com": "failed",
@@ -291,7 +298,7 @@ def test_attempts_come_to_an_end(publisher: Publisher, tmp_path: Path) -> None:
 
 def test_without_a_mail_server_the_delivery_says_which_setting_is_missing(publisher: Publisher, tmp_path: Path) -> None:
     request_id = publish(publisher, ANN)
-    deliver_due(services(publisher, None, tmp_path))
+    deliver_due(services(publisher, open_destinations(Settings()), tmp_path))
     [row] = publisher.deliveries.of_request(request_id)
     assert row["status"] == "pending"
     assert "SMTP_HOST" in row["error_message"]
@@ -325,6 +332,7 @@ def test_takers_at_once_never_send_one_delivery_twice(publisher: Publisher, cont
 
 _TAKER = """
 import sys, time
+from export_pipelines.settings import Settings
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.deliveries import DeliveryStore
 print(DeliveryStore(ControlDatabase(sys.argv[1])).take_due().recipient, flush=True)
@@ -371,7 +379,7 @@ def test_a_sender_taken_for_dead_cannot_undo_what_its_successor_did(publisher: P
     assert successor is not None
     publisher.deliveries.not_delivered(late, message="too late", final=final)
     assert states(publisher, request_id) == {ANN: "sending"}
-    publisher.deliveries.delivered(successor.id, receipt="r")
+    publisher.deliveries.delivered(successor.id, receipt=Receipt(remote_id="r"))
     publisher.deliveries.not_delivered(late, message="too late", final=final)
     assert states(publisher, request_id) == {ANN: "delivered"}
 
@@ -421,3 +429,115 @@ def test_a_mail_whose_outcome_was_not_written_is_sent_again_as_the_same_message(
     assert deliver_due(services(publisher, second, tmp_path)) == 1
     assert second.sent[0].message_id == first.sent[0].message_id
     assert states(publisher, request_id) == {ANN: "delivered"}
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """Nothing that code expects."""
+
+
+class Dying(FolderDestination):
+    """Delivers, and dies before anybody can note it; counts how often it had to."""
+
+    tries = 0
+
+    def deliver(self, delivery: Delivery) -> Receipt:
+        Dying.tries += 1
+        super().deliver(delivery)
+        raise Died
+
+
+def to_folder(publisher: Publisher, tmp_path: Path) -> tuple[str, Path]:
+    nas = tmp_path / "nas"
+    nas.mkdir()
+    return publisher.publish(deliveries=(PlannedDelivery(method="folder", recipient="nas"),)), nas
+
+
+def test_a_second_try_first_asks_whether_the_first_has_happened(publisher: Publisher, tmp_path: Path) -> None:
+    request_id, nas = to_folder(publisher, tmp_path)
+    Dying.tries = 0
+    here = services(publisher, Destinations(lambda _spec: Dying({"nas": nas})), tmp_path)
+    with pytest.raises(Died):
+        deliver_due(here)
+    make_due(publisher)
+    assert deliver_due(here) == 1
+    assert Dying.tries == 1
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["receipt"]["duplicate_possible"]) == ("delivered", 2, False)
+    assert len(list(nas.glob("*/*"))) == 1
+
+
+def test_who_moves_much_keeps_its_claim_and_stops_when_it_is_lost(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "_RENEW_SECONDS", 0)
+    request_id, nas = to_folder(publisher, tmp_path)
+    claims: list[float] = []
+
+    class Slow(FolderDestination):
+        def deliver(self, delivery: Delivery) -> Receipt:
+            def still_ours() -> None:
+                publisher.change("UPDATE export_control.export_deliveries SET due_at = now() + interval '1 second'")
+                delivery.still_ours()
+                claims.append(seconds_until_due(publisher, request_id))
+                if len(claims) == 3:
+                    make_due(publisher)
+                    assert publisher.deliveries.take_due() is not None
+
+            return super().deliver(replace(delivery, still_ours=still_ours))
+
+    here = services(publisher, Destinations(lambda _spec: Slow({"nas": nas})), tmp_path)
+    assert deliver_due(here) == 0
+    assert len(claims) == 3
+    assert min(claims) > SENDING_TIMEOUT.total_seconds() - 60
+    assert list(nas.glob("*/*")) == []
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["attempts"], row["error_message"]) == ("sending", 2, None)
+
+
+def test_files_of_an_export_that_is_gone_are_not_delivered(publisher: Publisher, tmp_path: Path) -> None:
+    request_id, nas = to_folder(publisher, tmp_path)
+    publisher.requests.mark_deleted(request_id)
+    here = services(publisher, open_destinations(Settings(EXPORT_FOLDERS=f"nas={nas}")), tmp_path)
+    assert deliver_due(here) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert (row["status"], row["error_message"]) == (
+        "failed", "the export is expired; its files are no longer there to deliver",
+    )  # fmt: skip
+
+
+def test_a_delivery_of_a_kind_that_is_no_more_names_those_there_are(publisher: Publisher, tmp_path: Path) -> None:
+    request_id = publisher.publish(deliveries=(PlannedDelivery(method="fax", recipient="1"),))
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "failed"
+    assert row["error_message"] == "method: 'fax' is not a way to deliver; choose from download, email, folder"
+
+
+def test_the_receipt_of_a_mail_says_when_an_earlier_sender_may_have_sent_it(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    sure, doubtful = publish(publisher, ANN), publish(publisher, BEN)
+    assert deliver_due(services(publisher, Recorder(Unavailable("down")), tmp_path), sure) == 0
+    assert publisher.deliveries.take_due(doubtful) is not None  # and then its sender dies
+    make_due(publisher)
+    assert deliver_due(services(publisher, Recorder(), tmp_path)) == 2
+    found = [publisher.deliveries.of_request(each)[0]["receipt"]["duplicate_possible"] for each in (sure, doubtful)]
+    assert found == [False, True]
+
+
+def test_a_file_larger_than_the_destination_takes_says_how_to_go_on(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "find_destination", lambda name: replace(find_destination(name), max_file_bytes=10))
+    request_id, nas = to_folder(publisher, tmp_path)
+    here = services(publisher, open_destinations(Settings(EXPORT_FOLDERS=f"nas={nas}")), tmp_path)
+    assert deliver_due(here) == 0
+    (row,) = publisher.deliveries.of_request(request_id)
+    assert row["status"] == "failed"
+    assert row["error_message"] == (
+        "pets.csv has 20 bytes, Folder of the operator takes 10 bytes a file; split the files by size"
+    )
+    assert list(nas.iterdir()) == []

@@ -88,7 +88,7 @@ def made(control: ControlDatabase) -> list[ExportRequest]:
 
 def complete(requests: RequestStore, request: ExportRequest) -> None:
     requests.claim(request.id, attempt=1, run_id=request.id)
-    assert requests.complete(request.id, run_id=request.id, package=PACKAGE, emails=(), keep=HOUR)
+    assert requests.complete(request.id, run_id=request.id, package=PACKAGE, deliveries=(), keep=HOUR)
 
 
 def fail(requests: RequestStore, request: ExportRequest, message: str = "the source is gone") -> None:
@@ -99,7 +99,9 @@ def notice_of(control: ControlDatabase, recipient: str) -> Message:
     """The mail that is due next, which is about a schedule."""
     due = DeliveryStore(control).take_due()
     assert due is not None
-    assert (due.method, due.recipient, due.request_id, due.tenant_id) == ("notice", recipient, None, "t")
+    assert (due.kind, due.method, due.recipient, due.request_id, due.tenant_id) == (
+        "schedule_paused", "email", recipient, None, "t",
+    )  # fmt: skip
     return _message(due, None)  # type: ignore[arg-type] - a notice needs no services
 
 

@@ -19,14 +19,13 @@ from prometheus_client import parser
 from export_pipelines.api.metrics import exposition
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import NotAllowed, RequestRejected
-from export_pipelines.core.model import EmailDelivery
 from export_pipelines.object_stores.opening import open_store
 from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.metrics import FigureStore
 from export_pipelines.stores.requests import RequestStore
 from export_pipelines.stores.service_state import ServiceStateStore
 from export_pipelines.stores.tenant_session import ControlPool
-from export_pipelines_tests.published import Publisher
+from export_pipelines_tests.published import Publisher, mails
 from export_pipelines_tests.workshop import Workshop
 
 MONITORING = Path(__file__).parents[2] / "deployments" / "monitoring"
@@ -77,7 +76,7 @@ def value(store: FigureStore, name: str, **labels: str) -> float:
 def busy(publisher: Publisher) -> None:
     """Two tenants: one completed, one failed, one at work, one due, one due later; and one of the other tenant."""
     requests = publisher.requests
-    publisher.publish(tenant="one", emails=(EmailDelivery(recipients=("a@example.com",)),))
+    publisher.publish(tenant="one", deliveries=mails("a@example.com"))
     failed = requests.insert(tenant_id="one", config=CONFIG)
     requests.fail(failed, attempt=1, run_id=None, error_type="unavailable", message="the source is down")
     assert requests.claim(requests.insert(tenant_id="one", config=CONFIG), attempt=1, run_id="run")

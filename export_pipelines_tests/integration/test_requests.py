@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import EmailDelivery, ExportFile, Package
+from export_pipelines.core.model import ExportFile, Package
 from export_pipelines.core.status import REQUEST_TRANSITIONS, RequestStatus
 from export_pipelines.embedded.postgres import EmbeddedPostgres
 from export_pipelines.stores.attempts import BACKOFF_SECONDS
@@ -25,6 +25,7 @@ from export_pipelines.stores.control import ControlDatabase
 from export_pipelines.stores.requests import WAITING_RUNS_PER_TENANT, ExportRequest, RequestStore
 from export_pipelines.stores.secrets import SecretBox
 from export_pipelines_tests.control_database import emptied
+from export_pipelines_tests.published import mails
 
 CONFIG: dict[str, Any] = {"tables": ["pets"], "format": "csv"}
 KEEP = dt.timedelta(days=30)
@@ -79,7 +80,7 @@ def held(requests: RequestStore, ordered: str) -> str:
 
 
 def complete(requests: RequestStore, request_id: str, run_id: str = "r1") -> bool:
-    return requests.complete(request_id, run_id=run_id, package=PACKAGE, emails=(), keep=KEEP)
+    return requests.complete(request_id, run_id=run_id, package=PACKAGE, deliveries=(), keep=KEEP)
 
 
 def path_of(requests: RequestStore, request_id: str) -> list[str]:
@@ -407,9 +408,9 @@ def test_a_queued_request_is_only_failed_for_the_attempt_that_is_meant(requests:
 def test_a_second_completion_adds_no_files_and_no_deliveries(
     control: ControlDatabase, requests: RequestStore, held: str
 ) -> None:
-    emails = (EmailDelivery(recipients=("a@example.com", "b@example.com")),)
-    assert requests.complete(held, run_id="r1", package=PACKAGE, emails=emails, keep=KEEP)
-    assert not requests.complete(held, run_id="r1", package=PACKAGE, emails=emails, keep=KEEP)
+    deliveries = mails("a@example.com", "b@example.com")
+    assert requests.complete(held, run_id="r1", package=PACKAGE, deliveries=deliveries, keep=KEEP)
+    assert not requests.complete(held, run_id="r1", package=PACKAGE, deliveries=deliveries, keep=KEEP)
     assert len(control.rows("SELECT * FROM export_control.export_files")) == 1
     assert len(control.rows("SELECT * FROM export_control.export_deliveries")) == 2
     request = requests.get(held)

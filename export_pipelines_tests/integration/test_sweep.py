@@ -70,7 +70,7 @@ class Scene:
         prefix = export_prefix(TENANT, "selective", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), request_id)
         package = Package(prefix=prefix, files=(), manifest_sha256="", rows=0, size_bytes=0)
         requests = self.services.requests
-        assert requests.complete(request_id, run_id=f"run-{request_id}", package=package, emails=(), keep=30 * DAY)
+        assert requests.complete(request_id, run_id=f"run-{request_id}", package=package, deliveries=(), keep=30 * DAY)
         return request_id
 
     def failed(self) -> str:
@@ -168,7 +168,7 @@ def test_an_export_that_completes_while_it_is_looked_at_stays(scene: Scene) -> N
             attempt = scene.services.requests.retry(request_id)
             assert scene.services.requests.claim(request_id, attempt=attempt, run_id="run-2")
             made = Package(prefix="p", files=(), manifest_sha256="", rows=0, size_bytes=0)
-            scene.services.requests.complete(request_id, run_id="run-2", package=made, emails=(), keep=DAY)
+            scene.services.requests.complete(request_id, run_id="run-2", package=made, deliveries=(), keep=DAY)
         return locked(name)
 
     replace(scene, services=scene.services.having(exclusively=completing)).sweep()

@@ -21,6 +21,7 @@ from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.embedded.workplace import prepared
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.orchestration.sensors import export_requests
@@ -133,6 +134,7 @@ def plan(config: dict[str, Any], workshop_catalog: Any) -> None:
         requested_at=dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
         formats=all_formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
     )
 
 

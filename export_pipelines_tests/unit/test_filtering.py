@@ -18,6 +18,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.filtering import compared_as
 from export_pipelines.core.model import Condition, ExportPlan, TableSelection, TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 
@@ -91,6 +92,7 @@ def plan(raw: Any, role: Role | None = None) -> ExportPlan:
         requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
         formats=all_formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
         role=role,
     )
 
@@ -375,9 +377,9 @@ MAIL = {"method": "email", "recipients": ["a@example.com"], "include_attachment"
 def test_personal_columns_are_attached_only_when_encrypted(change: dict[str, Any], accepted: bool) -> None:
     raw = {"data_sources": [{"type": "orders"}], "format": "csv", "delivery": [MAIL], **change}
     if accepted:
-        assert plan(raw).emails[0].attach
+        assert plan(raw).deliveries[0].options == {"include_attachment": True}
         return
-    with pytest.raises(RequestRejected, match=r"^delivery.include_attachment: .*columns readable.*: orders.email; enc"):
+    with pytest.raises(RequestRejected, match=r"^delivery.0.include_attachment: .*readable.*: orders.email; enc"):
         plan(raw)
 
 

@@ -16,6 +16,7 @@ from export_pipelines.core.configuration import MAX_CONFIGURATION_BYTES, parse_c
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, TenantScope
 from export_pipelines.core.planning import plan_export
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 
@@ -57,6 +58,7 @@ def plan(raw: Any) -> ExportPlan:
         requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
         formats=all_formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
     )
 
 
@@ -103,7 +105,7 @@ def test_options_of_other_formats_are_allowed_and_have_no_effect() -> None:
 
 def test_a_recipient_named_twice_gets_one_mail() -> None:
     raw = {**MINIMAL, "delivery": [{"method": "email", "recipients": ["a@example.com", "a@example.com"]}]}
-    assert plan(raw).emails[0].recipients == ("a@example.com",)
+    assert [delivery.recipient for delivery in plan(raw).deliveries] == ["a@example.com"]
 
 
 # What is refused, by name -----------------------------------------------------------------------------------------
@@ -155,17 +157,27 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
         ({"format": "json", "options": {"json_pretty": "often"}}, "options.json_pretty", "boolean"),
         ({"name": "a\nb"}, "name", "line breaks"),
         ({"name": "x" * 201}, "name", "200"),
-        ({"delivery": [{"method": "email", "recipients": ["nobody"]}]}, "delivery.recipients", "not an email address"),
+        (
+            {"delivery": [{"method": "email", "recipients": ["nobody"]}]},
+            "delivery.0.recipients.0",
+            "not an email address",
+        ),
         (
             {"delivery": [{"method": "email", "recipients": ["a@b.c\r\nBcc: x@y.z"]}]},
-            "delivery.recipients",
+            "delivery.0.recipients.0",
             "not an email",
         ),
         (
             {"delivery": [{"method": "email", "recipients": ["a@b.c"], "subject": "x\r\nBcc: y"}]},
-            "delivery.subject",
+            "delivery.0.subject",
             "line",
         ),
+        ({"delivery": [{"method": "fax"}]}, "delivery.0.method", "choose from download, email, folder"),
+        ({"delivery": [{}]}, "delivery.0.method", "required"),
+        ({"delivery": [{"method": "download"}, {"method": "folder"}]}, "delivery.1.folder", "required"),
+        ({"delivery": [{"method": "download", "recipients": ["a@b.cd"]}]}, "delivery.0.recipients", "not a known"),
+        ({"delivery": [{"method": "email", "recipients": []}]}, "delivery.0.recipients", "at least one"),
+        ({"delivery": [{"method": "folder", "folder": ""}]}, "delivery.0.folder", "must not be empty"),
         ({"export_type": "everything"}, "export_type", "selective"),
         ({"surprise": 1}, "surprise", "not a known field"),
         ({"compression": "zstd", "format": "xlsx"}, "compression", "compressed already"),

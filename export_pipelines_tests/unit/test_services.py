@@ -141,7 +141,7 @@ def test_a_part_without_its_setting_names_the_variable() -> None:
         _ = services.requests
     with pytest.raises(RequestRejected, match=r"^EXPORT_SOURCE_URL: is not set"):
         _ = services.source
-    assert services.mailer is None
+    assert not services.destinations.configured("email")
 
 
 def test_the_api_has_no_connection_that_is_not_a_callers() -> None:

@@ -131,7 +131,7 @@ def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, expected: Expect
         seconds=START_SECONDS + sum(table.seconds for table in tables),
         tables=tables,
         classes=classes_of(plan, catalog),
-        recipients=tuple(dict.fromkeys(address for email in plan.emails for address in email.recipients)),
+        recipients=tuple(dict.fromkeys(delivery.recipient for delivery in plan.deliveries)),
         basis=weakest(table.basis for table in tables),
         past_error=grounds.past_error,
         omissions=omissions,

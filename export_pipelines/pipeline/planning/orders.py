@@ -24,6 +24,7 @@ from export_pipelines.core.model import ExportPlan, RetainedStage, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.core.ports import ObjectStore, Source
 from export_pipelines.core.service_catalog import catalog_of
+from export_pipelines.destinations.registry import Destinations, all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.extract.retained_stage import find_retained_stage, retained_origin
@@ -76,10 +77,17 @@ def find_retained(order: Order, catalog: Catalog, requests: RequestStore, store:
     return find_retained_stage(str(origin), order.scope, catalog, requests, store, owner=order.owner)
 
 
-def plan_order(order: Order, catalog: Catalog, *, retained: RetainedStage | None = None) -> PlannedOrder:
+def plan_order(
+    order: Order,
+    catalog: Catalog,
+    *,
+    retained: RetainedStage | None = None,
+    destinations: Destinations | None = None,
+) -> PlannedOrder:
     """By configuration and catalog alone: `RequestRejected` for all that can be refused before there is a request.
 
-    A conversion needs what is ``retained`` of its export.
+    A conversion needs what is ``retained`` of its export. ``destinations`` are those of the installation; without them,
+    whether it knows a recipient is left to the run.
     """
     config = order.configuration.config
     plan = plan_export(
@@ -91,10 +99,13 @@ def plan_order(order: Order, catalog: Catalog, *, retained: RetainedStage | None
         requested_at=dt.datetime.now(dt.UTC),
         formats=all_formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
         retained=retained,
         role=order.role,
     )
     recipients_of(plan.sealing.recipients if plan.sealing else ())
+    if destinations is not None:
+        destinations.require(plan.deliveries)
     return PlannedOrder(order=order, plan=plan, retained=retained)
 
 

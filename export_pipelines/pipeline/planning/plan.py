@@ -9,6 +9,7 @@ from export_pipelines.core.configuration import parse_configuration
 from export_pipelines.core.model import ExportPlan, RetainedStage, Stage, TenantScope
 from export_pipelines.core.planning import plan_export
 from export_pipelines.core.service_catalog import catalog_of
+from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.extract.retained_stage import find_retained_stage
 from export_pipelines.pipeline.services import ExportServices
@@ -29,9 +30,11 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         requested_at=request.created_at,
         formats=services.formats(),
         codecs=CODECS,
+        destinations=all_destinations(),
         retained=_retained(str(wanted.convert), request.scope, services, owner) if wanted.convert else None,
         role=role,
     )
+    services.destinations.require(plan.deliveries)
     return replace(plan, expected_rows=request.total_rows)
 
 

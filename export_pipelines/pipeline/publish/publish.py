@@ -42,7 +42,7 @@ def publish(plan: ExportPlan, stage: Stage, staged: StagedPackage, services: Exp
         with services.exclusively(publishing(plan.request_id)) as lock:
             _move(plan, staged, package, services, lock, run_id=run_id)
             completed = services.requests.complete(
-                plan.request_id, run_id=run_id, package=package, emails=plan.emails, keep=_keep(plan, services)
+                plan.request_id, run_id=run_id, package=package, deliveries=plan.deliveries, keep=_keep(plan, services)
             )
             if not completed:
                 raise Cancelled("cancelled on request, or taken over by another run, while publishing")

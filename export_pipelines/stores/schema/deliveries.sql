@@ -1,5 +1,5 @@
--- Deliveries: an outbox, one row for each recipient. A failed one never touches the request. A notice is about a
--- schedule, of which there may be no request yet; every other delivery is about a request.
+-- Deliveries: an outbox, one row for each recipient. A failed one never touches the request. What a paused schedule
+-- tells is about that, as there may be no request yet; every other delivery is about a request.
 CREATE TYPE export_control.delivery_status AS ENUM ('pending', 'sending', 'delivered', 'failed');
 
 CREATE TABLE export_control.export_deliveries (
@@ -7,19 +7,23 @@ CREATE TABLE export_control.export_deliveries (
     tenant_id        text NOT NULL,  -- that of what it is about
     request_id       uuid REFERENCES export_control.export_requests (id),
     schedule_id      uuid,
-    method           text NOT NULL,
-    recipient        text NOT NULL,
+    kind             text NOT NULL DEFAULT 'package' CHECK (kind IN ('package', 'export_failed', 'schedule_paused')),
+    attempt          integer NOT NULL DEFAULT 0,  -- of the request, that a notice of its failure is about
+    method           text NOT NULL,  -- kind of destination
+    recipient        text NOT NULL,  -- whom or where, in the words of the destination
     message          jsonb NOT NULL DEFAULT '{}',
     status           export_control.delivery_status NOT NULL DEFAULT 'pending',
     attempts         integer NOT NULL DEFAULT 0,
     max_attempts     integer NOT NULL DEFAULT 8,
     due_at           timestamptz NOT NULL DEFAULT now(),
+    doubtful         boolean NOT NULL DEFAULT false,  -- a sender died without saying what it had done
     error_message    text,
-    receipt          text,
+    receipt          jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
     delivered_at     timestamptz,
-    UNIQUE (request_id, method, recipient),
+    UNIQUE (request_id, kind, attempt, method, recipient),
     CONSTRAINT about_one_thing CHECK (num_nonnulls(request_id, schedule_id) = 1),
+    CONSTRAINT pauses_are_of_schedules CHECK ((kind = 'schedule_paused') = (schedule_id IS NOT NULL)),
     CONSTRAINT about_a_schedule_of_the_tenant FOREIGN KEY (tenant_id, schedule_id)
         REFERENCES export_control.export_schedules (tenant_id, id)
 );

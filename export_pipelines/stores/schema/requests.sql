@@ -45,6 +45,7 @@ CREATE TABLE export_control.export_requests (
     -- Outcome.
     error_type          text,
     error_message       text,
+    failure_announced   boolean NOT NULL DEFAULT false,  -- people were told that it failed, or there was nobody to tell
     package_prefix      text,
     package_rows        bigint,
     package_bytes       bigint,
@@ -83,6 +84,9 @@ CREATE INDEX export_requests_expiring ON export_control.export_requests (expires
 CREATE INDEX export_requests_unremoved ON export_control.export_requests (id)
     WHERE objects_removed_at IS NULL AND (status = 'expired' OR deleted_at IS NOT NULL);
 CREATE INDEX export_requests_age ON export_control.export_requests (tenant_id, completed_at) WHERE status = 'completed';
+-- Whose failure people have yet to be told of.
+CREATE INDEX export_requests_unannounced ON export_control.export_requests (completed_at)
+    WHERE status = 'failed' AND NOT failure_announced;
 
 -- Events: every transition of every request, append-only.
 CREATE TABLE export_control.export_request_events (
@@ -219,6 +223,9 @@ BEGIN
     IF NEW.id <> OLD.id OR NEW.tenant_id <> OLD.tenant_id OR NEW.config <> OLD.config OR NEW.attempt < OLD.attempt THEN
         RAISE EXCEPTION 'request %: id, tenant and config never change, attempts only grow', OLD.id
             USING ERRCODE = 'check_violation';
+    END IF;
+    IF NEW.status = 'queued' THEN  -- again: when this fails, people are told of it anew
+        NEW.failure_announced := false;
     END IF;
     RETURN NEW;
 END $$;

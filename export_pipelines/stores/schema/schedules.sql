@@ -59,8 +59,8 @@ BEGIN
         RETURN false;
     END IF;
     IF schedule.owner ~ '^[^@[:space:],;<>"]+@[^@[:space:],;<>"]+\.[^@[:space:],;<>"]+$' THEN
-        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
-        VALUES (schedule.id, 'notice', schedule.owner,
+        INSERT INTO export_control.export_deliveries (schedule_id, kind, method, recipient, message)
+        VALUES (schedule.id, 'schedule_paused', 'email', schedule.owner,
                 jsonb_build_object('schedule', schedule.name, 'reason', schedule.paused_reason));
     END IF;
     PERFORM export_control.audit(

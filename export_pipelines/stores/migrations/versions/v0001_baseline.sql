@@ -100,6 +100,7 @@ CREATE TABLE export_control.export_requests (
     -- Outcome.
     error_type          text,
     error_message       text,
+    failure_announced   boolean NOT NULL DEFAULT false,  -- people were told that it failed, or there was nobody to tell
     package_prefix      text,
     package_rows        bigint,
     package_bytes       bigint,
@@ -138,6 +139,9 @@ CREATE INDEX export_requests_expiring ON export_control.export_requests (expires
 CREATE INDEX export_requests_unremoved ON export_control.export_requests (id)
     WHERE objects_removed_at IS NULL AND (status = 'expired' OR deleted_at IS NOT NULL);
 CREATE INDEX export_requests_age ON export_control.export_requests (tenant_id, completed_at) WHERE status = 'completed';
+-- Whose failure people have yet to be told of.
+CREATE INDEX export_requests_unannounced ON export_control.export_requests (completed_at)
+    WHERE status = 'failed' AND NOT failure_announced;
 
 -- Events: every transition of every request, append-only.
 CREATE TABLE export_control.export_request_events (
@@ -274,6 +278,9 @@ BEGIN
     IF NEW.id <> OLD.id OR NEW.tenant_id <> OLD.tenant_id OR NEW.config <> OLD.config OR NEW.attempt < OLD.attempt THEN
         RAISE EXCEPTION 'request %: id, tenant and config never change, attempts only grow', OLD.id
             USING ERRCODE = 'check_violation';
+    END IF;
+    IF NEW.status = 'queued' THEN  -- again: when this fails, people are told of it anew
+        NEW.failure_announced := false;
     END IF;
     RETURN NEW;
 END $$;
@@ -495,8 +502,8 @@ BEGIN
         RETURN false;
     END IF;
     IF schedule.owner ~ '^[^@[:space:],;<>"]+@[^@[:space:],;<>"]+\.[^@[:space:],;<>"]+$' THEN
-        INSERT INTO export_control.export_deliveries (schedule_id, method, recipient, message)
-        VALUES (schedule.id, 'notice', schedule.owner,
+        INSERT INTO export_control.export_deliveries (schedule_id, kind, method, recipient, message)
+        VALUES (schedule.id, 'schedule_paused', 'email', schedule.owner,
                 jsonb_build_object('schedule', schedule.name, 'reason', schedule.paused_reason));
     END IF;
     PERFORM export_control.audit(
@@ -715,8 +722,8 @@ CREATE TRIGGER check_quota_of_owner AFTER UPDATE OF owner ON export_control.expo
     FOR EACH ROW WHEN (NEW.owner IS DISTINCT FROM OLD.owner)
     EXECUTE FUNCTION export_control.check_quota('templates', 1000, 400);
 
--- Deliveries: an outbox, one row for each recipient. A failed one never touches the request. A notice is about a
--- schedule, of which there may be no request yet; every other delivery is about a request.
+-- Deliveries: an outbox, one row for each recipient. A failed one never touches the request. What a paused schedule
+-- tells is about that, as there may be no request yet; every other delivery is about a request.
 CREATE TYPE export_control.delivery_status AS ENUM ('pending', 'sending', 'delivered', 'failed');
 
 CREATE TABLE export_control.export_deliveries (
@@ -724,19 +731,23 @@ CREATE TABLE export_control.export_deliveries (
     tenant_id        text NOT NULL,  -- that of what it is about
     request_id       uuid REFERENCES export_control.export_requests (id),
     schedule_id      uuid,
-    method           text NOT NULL,
-    recipient        text NOT NULL,
+    kind             text NOT NULL DEFAULT 'package' CHECK (kind IN ('package', 'export_failed', 'schedule_paused')),
+    attempt          integer NOT NULL DEFAULT 0,  -- of the request, that a notice of its failure is about
+    method           text NOT NULL,  -- kind of destination
+    recipient        text NOT NULL,  -- whom or where, in the words of the destination
     message          jsonb NOT NULL DEFAULT '{}',
     status           export_control.delivery_status NOT NULL DEFAULT 'pending',
     attempts         integer NOT NULL DEFAULT 0,
     max_attempts     integer NOT NULL DEFAULT 8,
     due_at           timestamptz NOT NULL DEFAULT now(),
+    doubtful         boolean NOT NULL DEFAULT false,  -- a sender died without saying what it had done
     error_message    text,
-    receipt          text,
+    receipt          jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
     delivered_at     timestamptz,
-    UNIQUE (request_id, method, recipient),
+    UNIQUE (request_id, kind, attempt, method, recipient),
     CONSTRAINT about_one_thing CHECK (num_nonnulls(request_id, schedule_id) = 1),
+    CONSTRAINT pauses_are_of_schedules CHECK ((kind = 'schedule_paused') = (schedule_id IS NOT NULL)),
     CONSTRAINT about_a_schedule_of_the_tenant FOREIGN KEY (tenant_id, schedule_id)
         REFERENCES export_control.export_schedules (tenant_id, id)
 );
