@@ -239,8 +239,8 @@ def test_an_order_for_a_folder_that_is_not_there_is_refused_at_once(
 ) -> None:
     config = {**CONFIG, "delivery": [{"method": "folder", "folder": "nsa"}]}
     here = open_destinations(Settings(EXPORT_FOLDERS=folders) if folders else Settings())
+    order = Order(configuration=Configuration.of(config), scope=workshop.scope())
     with pytest.raises(RequestRejected) as refused:
-        order = Order(configuration=Configuration.of(config), scope=workshop.scope())
         plan_order(order, workshop.catalog, destinations=here)
     assert str(refused.value) == problem
 
