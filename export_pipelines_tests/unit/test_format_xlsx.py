@@ -24,9 +24,10 @@ from python_calamine import CalamineWorkbook
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, field_of
-from export_pipelines.formats import xlsx, xlsx_reading, xlsx_sheets
-from export_pipelines.formats.xlsx_cutting import Malformed, cell_contents
-from export_pipelines.formats.xlsx_parts import SheetNames
+from export_pipelines.formats import xlsx
+from export_pipelines.formats.xlsx import reading, sheets
+from export_pipelines.formats.xlsx.cutting import Malformed, cell_contents
+from export_pipelines.formats.xlsx.parts import SheetNames
 
 UTC = dt.UTC
 Tables = Mapping[str, tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]]
@@ -202,7 +203,7 @@ def test_a_text_longer_than_a_cell_is_whole_in_a_sheet_of_its_own(book: Path, pg
 
 
 def test_long_texts_of_several_tables_and_sheets_find_their_cells(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_sheets, "MAX_ROWS", 4)
+    monkeypatch.setattr(sheets, "MAX_ROWS", 4)
     texts = [f"{number} " + "é" * 40_000 if number % 2 else f"{number}" for number in range(9)]
     types = {"id": "bigint", "note": "text", "json": "json"}
     columns = {"id": list(range(9)), "note": texts, "json": [f'"{text}"' for text in reversed(texts)]}
@@ -215,7 +216,7 @@ def test_long_texts_of_several_tables_and_sheets_find_their_cells(book: Path, mo
 
 
 def test_long_texts_are_read_a_few_at_a_time(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_reading, "_CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(reading, "_CHUNK_BYTES", 1 << 16)
     texts = [f"{number} " + "x" * 100_000 for number in range(6)]
     one_column(book, "text", texts)
     batches = list(xlsx.SPEC.read(book, head_of("things", {"value": "text"})))
@@ -407,7 +408,7 @@ def sheets_of(path: Path) -> Iterator[str]:
 
 
 def test_a_sheet_of_too_much_xml_continues_in_the_next(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_pipelines.formats.xlsx_sheets.MAX_XML_BYTES", 10_000)
+    monkeypatch.setattr("export_pipelines.formats.xlsx.sheets.MAX_XML_BYTES", 10_000)
     head = head_of("things", {"value": "text"})
     with book.open("wb") as sink:
         writer = xlsx.SPEC.open(sink, {})

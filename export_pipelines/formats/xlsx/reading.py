@@ -24,9 +24,9 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import allow, conformed, reading_session, typed, unreadable
-from export_pipelines.formats.xlsx_cells import GOES_ON
-from export_pipelines.formats.xlsx_cutting import Contents, Malformed, cell_contents, expect, unescaped
-from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
+from export_pipelines.formats.xlsx.cells import GOES_ON
+from export_pipelines.formats.xlsx.cutting import Contents, Malformed, cell_contents, expect, unescaped
+from export_pipelines.formats.xlsx.long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
 
 _MOST_PART_BYTES = 16 << 20  # of what describes the sheets; it is read as a whole
 _CHUNK_BYTES = 4 << 20  # of XML; the pieces of a chunk take about ten times as much

@@ -1,8 +1,8 @@
 """XLSX: one workbook, a sheet for each table, further sheets where Excel's limits want them.
 
 Sheets are written while rows arrive; nothing but names is kept until the end. How a value becomes a cell is
-`export_pipelines.formats.xlsx_cells`, the parts around the sheets are `export_pipelines.formats.xlsx_parts`, the
-container is `export_pipelines.archives.zip_stream` and reading back is `export_pipelines.formats.xlsx_reading`.
+`export_pipelines.formats.xlsx.cells`, the parts around the sheets are `export_pipelines.formats.xlsx.parts`, the
+container is `export_pipelines.archives.zip_stream` and reading back is `export_pipelines.formats.xlsx.reading`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from export_pipelines.core.fidelity import Carriage, Carried
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.rendering import frame_of, text_of
-from export_pipelines.formats.xlsx_cells import EXACT_DIGITS, CellRule, cell_rule, facts_of, rows_xml
-from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongTexts
-from export_pipelines.formats.xlsx_parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
-from export_pipelines.formats.xlsx_reading import read_xlsx
-from export_pipelines.formats.xlsx_sheets import MAX_COLUMNS, SheetStream
+from export_pipelines.formats.xlsx.cells import EXACT_DIGITS, CellRule, cell_rule, facts_of, rows_xml
+from export_pipelines.formats.xlsx.long_texts import LONG_TEXTS, LongTexts
+from export_pipelines.formats.xlsx.parts import Sheet, SheetNames, Styles, closing_parts, opening_parts
+from export_pipelines.formats.xlsx.reading import read_xlsx
+from export_pipelines.formats.xlsx.sheets import MAX_COLUMNS, SheetStream
 
 _SAMPLE_ROWS = 200  # that the widths of columns are taken from
 _NARROWEST, _WIDEST = 8, 60  # characters

@@ -13,7 +13,7 @@
 Text is the canonical one of `export_pipelines.formats.rendering`. NULL is no cell, the empty string an empty inline
 string. Characters that XML cannot hold, and CR, are written ``_xHHHH_``, and text that looks like such an escape has
 its underscore escaped (ECMA-376 part 1, 22.9.2.19). A text too long for a cell is shown up to a mark; the whole of it
-goes elsewhere (`export_pipelines.formats.xlsx_long_texts`). Sheets, styles and the workbook belong elsewhere.
+goes elsewhere (`export_pipelines.formats.xlsx.long_texts`). Sheets, styles and the workbook belong elsewhere.
 """
 
 from __future__ import annotations
