@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.migration import MigrationScripts
@@ -240,6 +241,7 @@ class FilePart:
     rows: int
     columns: tuple[str, ...]
     route: tuple[str, ...] = ()  # fields from the file's top records down to these rows, when they are nested
+    settled: tuple[tuple[str, Carriage], ...] = ()  # columns whose form follows from all of their values, and how
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
-from export_pipelines.core.fidelity import Carriage
+from export_pipelines.core.fidelity import Carriage, ColumnFacts
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
@@ -196,6 +196,7 @@ class TableHead:
     schema: pa.Schema  # fields made by core.types.field_of
     title: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, ColumnFacts] = field(default_factory=dict)  # of the columns that the format is undecided about
 
 
 class DocumentWriter(Protocol):
@@ -219,7 +220,8 @@ class FormatSpec:
     """Everything the rest of the system knows about a file format.
 
     ``read`` yields the rows of one table of a finished file in the canonical schema, using another library than
-    ``open`` wrote it with.
+    ``open`` wrote it with. ``undecided`` and ``settles`` are for formats that choose one form for a whole column: of
+    which columns facts are gathered before writing, and how such a column then sits in the files.
     """
 
     name: str
@@ -230,6 +232,8 @@ class FormatSpec:
     read: Callable[[Path, TableHead], Iterable[pa.RecordBatch]]
     carries: Callable[[pa.Field, Mapping[str, Any]], Carriage]  # how a column sits in a file written with these options
     read_nested: Callable[[Path, tuple[str, ...], TableHead], Iterable[pa.RecordBatch]] | None = None
+    undecided: Callable[[pa.Field, Mapping[str, Any]], bool] | None = None
+    settles: Callable[[pa.Field, ColumnFacts], Carriage] | None = None
     describe: Callable[[TableHead], tuple[str, bytes]] | None = None  # (file name, content) of a schema for readers
     aliases: tuple[str, ...] = ()
     options: type[BaseModel] | None = None  # pydantic model of its options

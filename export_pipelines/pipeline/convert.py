@@ -10,15 +10,16 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split, Stage, StagedTable
 from export_pipelines.core.naming import part_name, slug, stage_prefix
 from export_pipelines.core.packing import period_column
-from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
+from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress, TableHead
 from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.fitting import Room
-from export_pipelines.pipeline.heads import TableRows, table_head
+from export_pipelines.pipeline.heads import TableRows, facts_of, table_head
 from export_pipelines.pipeline.nested import nested_documents
 from export_pipelines.pipeline.overlap import ahead, behind
 from export_pipelines.pipeline.services import ExportServices
@@ -91,15 +92,25 @@ def _documents(order: _Order, stage: Stage) -> Iterator[Iterator[tuple[str, Sequ
 
 
 def _flat(staged: StagedTable, order: _Order) -> TableRows:
+    spec, options = order.spec, order.plan.format_options
     head = table_head(staged, order.services)
+    facts = facts_of(staged, head, spec, options, order.services)
+    head = replace(head, facts=facts)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in ahead(read_canonical(order.services.store, staged.keys, head.schema)):
             order.progress.advance(table=staged.table, rows=batch.num_rows)
             yield batch
 
-    part = FilePart(table=staged.table, rows=staged.rows, columns=staged.columns)
+    part = FilePart(table=staged.table, rows=staged.rows, columns=staged.columns, settled=_settled(spec, head))
     return TableRows(head=head, batches=batches(), parts=lambda: (part,))
+
+
+def _settled(spec: FormatSpec, head: TableHead) -> tuple[tuple[str, Carriage], ...]:
+    """How the columns that the format had been undecided about sit in every file."""
+    if spec.settles is None:
+        return ()
+    return tuple((name, spec.settles(head.schema.field(name), facts)) for name, facts in head.facts.items())
 
 
 def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[ExportFile]:
