@@ -22,7 +22,8 @@ _FIRST_DAY = dt.date(1900, 3, 1)  # before it Excel counts a day that never was
 # Programs that keep milliseconds would round these to the next day, which in the year 10000 there is none of.
 _END_OF_DAY = dt.time(23, 59, 59, 999_500)
 _END = dt.datetime.combine(dt.date(9999, 12, 31), _END_OF_DAY)
-_USEFUL_DECIMALS = 4  # of numbers without a declared scale, such as averages
+_MOST_USEFUL_DECIMALS, _LEAST_USEFUL_DECIMALS = 4, 2  # of numbers without a declared scale, such as averages
+_USEFUL_DIGITS = 5  # of the largest of them
 _FORMATS = {
     Kind.INTEGER: "0",
     Kind.DATE: "yyyy-mm-dd",
@@ -53,10 +54,10 @@ def number_format(field: pa.Field, facts: ColumnFacts) -> str:
     kind = kind_of(field)
     if kind is Kind.DECIMAL:
         return decimal_format(field.type.scale)
-    if kind is Kind.NUMERIC and facts.decimals <= _USEFUL_DECIMALS:
+    if kind is Kind.NUMERIC and facts.decimals <= _MOST_USEFUL_DECIMALS:
         return decimal_format(facts.decimals)
     if kind is Kind.NUMERIC and facts.whole_digits > 0:
-        return "0.00##"
+        return decimal_format(max(_LEAST_USEFUL_DECIMALS, _USEFUL_DIGITS - facts.whole_digits))
     return _FORMATS.get(kind, "General")
 
 
