@@ -128,7 +128,10 @@ class Freed:
 
 
 class ObjectStore(Protocol):
-    """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible."""
+    """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible.
+
+    What is staged need not outlive the machine before it is moved: whoever was at work on it begins anew.
+    """
 
     def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
         """A sink; the object appears, whole, when the context ends without an error."""
@@ -144,6 +147,10 @@ class ObjectStore(Protocol):
 
     def move(self, key: str, to: str) -> None:
         """Give an object another key, replacing what is there."""
+        ...
+
+    def move_all(self, moves: Iterable[tuple[str, str]]) -> None:
+        """`move` many objects (key, new key) in their order; all of it is durable when this returns."""
         ...
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
