@@ -20,6 +20,7 @@ from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan
+from export_pipelines.core.packing import require_few_files
 from export_pipelines.pipeline.estimate import ExpectedRows, audited_rows, grounds_of, kept_rows, planned_rows, weigh
 from export_pipelines.pipeline.lake import at_point
 from export_pipelines.stores.measures import MeasureStore
@@ -57,6 +58,9 @@ class EstimateOut(BaseModel):
     estimated_rows: int
     estimated_size_mb: float = Field(description="Of the whole package.")
     estimated_time_seconds: float = Field(description="Of the run, without waiting for one.")
+    estimated_files: int | None = Field(
+        description="Data files, before they are put into an archive. null: cannot be told before the rows are read."
+    )
     tables: list[TableOut]
     classes: dict[Classification, int] = Field(description="How many of the chosen columns are of each class.")
     recipients: list[str] = Field(description="Who would get mail.")
@@ -81,6 +85,7 @@ def estimate(
         estimated_rows=found.rows,
         estimated_size_mb=megabytes(found.size_bytes),
         estimated_time_seconds=round(found.seconds, 3),
+        estimated_files=found.files,
         tables=[
             TableOut(
                 table=table.table,
@@ -134,7 +139,10 @@ def expected(
         at_point(plan, plan.point_in_time, call.services.catalog, call.services.store)
     if rows is None:
         rows = _planned(call, plan)
-    return plan, weigh(plan, call.services.catalog, grounds, rows), limits
+    found = weigh(plan, call.services.catalog, grounds, rows)
+    if limit == ORDERS and found.files is not None:  # an estimate is there to tell how many they are
+        require_few_files(plan.split, found.files, about="about ")
+    return plan, found, limits
 
 
 def _require_turn(call: Call, limit: str) -> None:

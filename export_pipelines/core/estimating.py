@@ -117,6 +117,7 @@ class Estimate:
     basis: Basis  # the weakest of the tables'
     past_error: PastError | None  # None: no estimate could be compared with an export yet
     omissions: Omissions  # what the export would leave out
+    files: int | None = None  # of data, before they are archived; None: cannot be told before the rows are read
 
 
 def volume(rows: float, width_bytes: int) -> float:

@@ -66,6 +66,7 @@ class PlannerGuess:
     rows: int
     width_bytes: int  # of a row's chosen values, on average
     analysed: bool = True  # False: the source never gathered statistics, so the guess is little more than a default
+    periods: int | None = None  # that its rows are split into; None: not asked for, or too costly to count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ class Split:
 
     period: Period | None = None
     max_bytes: int | None = None  # of a finished file
+    many_files: bool = False  # confirmed
 
 
 @dataclass(frozen=True, kw_only=True)

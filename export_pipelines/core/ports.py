@@ -17,6 +17,7 @@ from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
+from export_pipelines.core.windows import Period
 
 
 class Snapshot(Protocol):
@@ -82,8 +83,8 @@ class Snapshot(Protocol):
         """How these tables can be made again elsewhere; foreign keys only where all rows they need are selected."""
         ...
 
-    def guess(self, selection: TableSelection) -> PlannerGuess:
-        """What the planner expects, without reading the rows."""
+    def guess(self, selection: TableSelection, *, period: Period | None = None) -> PlannerGuess:
+        """What the planner expects, without reading the rows; their periods are counted where that is cheap."""
         ...
 
 

@@ -13,7 +13,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split, Stage, StagedTable
 from export_pipelines.core.naming import part_name, slug, stage_prefix
-from export_pipelines.core.packing import period_column
+from export_pipelines.core.packing import period_column, require_few_files
 from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress, TableHead
 from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
@@ -59,7 +59,9 @@ def convert_tables(
     files: list[ExportFile] = []
     with _documents(order, stage) as documents:
         for name, tables in documents:
-            files += _files(order, name, tables)
+            for file in _files(order, name, tables, made=len(files)):
+                files.append(file)
+                require_few_files(plan.split, len(files), about="at least ")
     return tuple(files)
 
 
@@ -113,7 +115,7 @@ def _settled(spec: FormatSpec, head: TableHead) -> tuple[tuple[str, Carriage], .
     return tuple((name, spec.settles(head.schema.field(name), facts)) for name, facts in head.facts.items())
 
 
-def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[ExportFile]:
+def _files(order: _Order, name: str, tables: Sequence[TableRows], *, made: int) -> Iterator[ExportFile]:
     split, spec = order.split, order.spec
     if split == Split() and spec.max_rows is None:
         yield _write(order, part_name(name, 1, spec.extension), tables, _NO_LIMIT)
@@ -122,8 +124,11 @@ def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[Ex
     def write(period: str | None, number: int, held: Sequence[TableRows], room: Room) -> ExportFile:
         return _write(order, part_name(name, number, spec.extension, period=period), held, room)
 
+    def expect(files: int) -> None:
+        require_few_files(order.plan.split, made + files, about="at least ")
+
     with spilling(order.services.scratch) as spill:
-        yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows)
+        yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows, expect=expect)
 
 
 def _write(order: _Order, filename: str, tables: Sequence[TableRows], room: Room) -> ExportFile:
