@@ -249,6 +249,8 @@ class FormatSpec:
     together_option: str | None = None  # an option that, set to false, gives each table a file after all
     nests: bool = False  # child rows may sit inside their parent's record
     compressible: bool = True  # worth another compression
+    joinable: bool = False  # files of a table, one behind the other, are one file but for repeated headers
+    how_to_open: str = ""  # for people who are no engineers, in plain sentences
     plain_text: bool = False  # UTF-8 throughout, with letters and digits as they are: it can be searched as bytes
     read_ahead: bool = True  # its reader leaves Python's lock, so that another core can work on what it has read
     max_rows: int | None = None  # of one table in one file

@@ -15,9 +15,10 @@ from export_pipelines.core.model import ExportFile, ExportPlan, Stage, TableVerd
 from export_pipelines.core.naming import CHECKSUMS, MANIFEST, stage_prefix
 from export_pipelines.core.packing import ARCHIVE
 from export_pipelines.core.signing import Signer
-from export_pipelines.packaging.documents import checksums, datapackage, readme
+from export_pipelines.packaging.documents import checksums, datapackage
 from export_pipelines.packaging.manifest import build_manifest, sealed_manifest, to_json
 from export_pipelines.packaging.migration import migration_files
+from export_pipelines.packaging.readme import readme
 from export_pipelines.packaging.signing import signed
 from export_pipelines.pipeline.archiving import seal_package, zip_package
 from export_pipelines.pipeline.heads import table_head
@@ -51,13 +52,13 @@ def assemble_package(
     """
     spec = services.find_format(plan.format)
     papers = [
-        _paper(plan, services, "README.md", "text/markdown", readme(plan, services.catalog, stage, files)),
+        _paper(plan, services, "README.md", "text/markdown", readme(plan, services.catalog, stage, files, spec=spec)),
         _paper(
             plan,
             services,
             "datapackage.json",
             "application/json",
-            to_json(datapackage(plan, services.catalog, stage, files)),
+            to_json(datapackage(plan, services.catalog, stage, files, joinable=spec.joinable)),
         ),
     ]
     papers += [

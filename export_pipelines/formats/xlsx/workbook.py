@@ -250,6 +250,9 @@ SPEC = FormatSpec(
     many_tables=True,
     together_option="excel_sheets",
     compressible=False,
+    how_to_open="Open the workbook with Excel or LibreOffice. Each table is a sheet of its own: choose it at the "
+    "bottom of the window. The arrows in the first row sort and filter. If the program asks, you may “enable editing”; "
+    "save your changes under another name, so that this file stays as it was checked.",
     written_with="polars, isal",
     read_with="zipfile, pyarrow, duckdb",
 )
