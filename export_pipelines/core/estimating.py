@@ -178,7 +178,7 @@ def corrected(rows: int, ratio: float) -> int:
 
 def papers_bytes(columns: int, *, archived: bool) -> int:
     """Of the documents of a package: README, description, checksums and manifest, or the manifest beside an archive."""
-    return 2_500 + 250 * columns if archived else 3_700 + 450 * columns
+    return 3_400 + 250 * columns if archived else 5_600 + 450 * columns
 
 
 def weakest(bases: Iterable[Basis]) -> Basis:
