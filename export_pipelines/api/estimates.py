@@ -20,6 +20,7 @@ from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.estimating import Basis, Estimate, PastError
 from export_pipelines.core.model import ExportPlan
+from export_pipelines.core.packing import require_few_files
 from export_pipelines.pipeline.lake.generations import at_point
 from export_pipelines.pipeline.planning.estimate import (
     ExpectedRows,
@@ -64,6 +65,9 @@ class EstimateOut(BaseModel):
     estimated_rows: int
     estimated_size_mb: float = Field(description="Of the whole package.")
     estimated_time_seconds: float = Field(description="Of the run, without waiting for one.")
+    estimated_files: int | None = Field(
+        description="Data files, before they are put into an archive. null: cannot be told before the rows are read."
+    )
     tables: list[TableOut]
     classes: dict[Classification, int] = Field(description="How many of the chosen columns are of each class.")
     recipients: list[str] = Field(description="Who would get mail.")
@@ -88,6 +92,7 @@ def estimate(
         estimated_rows=found.rows,
         estimated_size_mb=megabytes(found.size_bytes),
         estimated_time_seconds=round(found.seconds, 3),
+        estimated_files=found.files,
         tables=[
             TableOut(
                 table=table.table,
@@ -141,7 +146,10 @@ def expected(
         at_point(plan, plan.point_in_time, context.services.catalog, context.services.store)
     if rows is None:
         rows = _planned(context, plan)
-    return plan, weigh(plan, context.services.catalog, grounds, rows), limits
+    found = weigh(plan, context.services.catalog, grounds, rows)
+    if limit == ORDERS and found.files is not None:  # an estimate is there to tell how many they are
+        require_few_files(plan.split, found.files, about="about ")
+    return plan, found, limits
 
 
 def _require_rate_limit(context: RequestContext, limit: str) -> None:

@@ -14,6 +14,7 @@ from export_pipelines.commands.ordering import (
     Compression,
     Encrypt,
     Format,
+    ManyFiles,
     MaxSize,
     Options,
     Recipients,
@@ -34,6 +35,7 @@ def convert(
     compression: Compression = "none",
     split: Split = None,
     max_size_mb: MaxSize = None,
+    many_files: ManyFiles = False,
     encrypt: Encrypt = None,
     recipient: Recipients = None,
     password_file: PasswordFile = None,
@@ -51,7 +53,7 @@ def convert(
             "format": format_,
             "compression": compression,
             "options": dict(format_option(text) for text in option or []),
-            "split_files": split_files(split, max_size_mb),
+            "split_files": split_files(split, max_size_mb, many_files=many_files),
             "encryption": encryption(encrypt, recipient or [], password_file, settings),
         }
         require_tenant_id(tenant)

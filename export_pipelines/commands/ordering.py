@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from export_pipelines.commands.passwords import asked_password, given_password
+from export_pipelines.core.configuration import MANY_FILES
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.settings import Settings
@@ -43,6 +44,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compression = Annotated[str, typer.Option(help=f"{', '.join(['none', *CODECS])} for each file, or zip.")]
 Split = Annotated[str | None, typer.Option(help="month, week or size: several files a table.")]
 MaxSize = Annotated[float | None, typer.Option(help="Most megabytes of a finished file.")]
+ManyFiles = Annotated[bool, typer.Option("--many-files", help=f"Confirms a split into more than {MANY_FILES} files.")]
 Encrypt = Annotated[str | None, typer.Option(help="aes256 (a ZIP with a password) or age.")]
 Recipients = Annotated[list[str] | None, typer.Option(help="Public key for age; repeatable.")]
 
@@ -59,6 +61,7 @@ def export_order(
     compression: str,
     split: str | None,
     max_size_mb: float | None,
+    many_files: bool,
     encryption: dict[str, Any] | None,
     option: list[str] | None,
     name: str,
@@ -84,7 +87,7 @@ def export_order(
         "format": format_,
         "compression": compression,
         "options": dict(format_option(text) for text in option or []),
-        "split_files": split_files(split, max_size_mb),
+        "split_files": split_files(split, max_size_mb, many_files=many_files),
         "encryption": encryption,
         "delivery": [{"method": "email", "recipients": email}] if email else [],
     }
@@ -159,8 +162,10 @@ def format_option(text: str) -> tuple[str, Any]:
     return name.strip(), {"true": True, "false": False}.get(value.lower(), value)
 
 
-def split_files(split: str | None, max_size_mb: float | None) -> dict[str, Any] | None:
-    return None if split is None and max_size_mb is None else {"split_by": split, "max_size_mb": max_size_mb}
+def split_files(split: str | None, max_size_mb: float | None, *, many_files: bool) -> dict[str, Any] | None:
+    if split is None and max_size_mb is None:
+        return None
+    return {"split_by": split, "max_size_mb": max_size_mb, **({"many_files": True} if many_files else {})}
 
 
 def encryption(

@@ -22,6 +22,7 @@ def order(**options: Any) -> dict[str, Any]:
         "compression": "none",
         "split": None,
         "max_size_mb": None,
+        "many_files": False,
         "encryption": None,
         "option": None,
         "name": "",
