@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import as_text, field_of, value_type
+from export_pipelines.formats.column_facts import column_facts
 from export_pipelines.formats.registry import find_format
 
 HEADER = ("PostgreSQL type", "CSV", "JSON, NDJSON", "XML", "XLSX cell", "Parquet (Arrow) type")
@@ -24,6 +25,7 @@ _VALUES: tuple[tuple[str, Any], ...] = (
     ("double precision", 0.1),
     ("double precision", float("inf")),
     ("numeric(12,2)", Decimal("1200.50")),
+    ("numeric", "1136.4500000000000000"),
     ("numeric", "12345678901234567890.5"),
     ("text", "Rex & Co"),
     ("text", ""),
@@ -55,10 +57,16 @@ def _row(pg_type: str, value: Any) -> tuple[str, ...]:
     form = as_text(base) if text else value_type(base)
     schema = pa.schema([field_of("v", form)])
     batch = pa.RecordBatch.from_arrays([pa.array([value], form.arrow)], schema=schema)
-    head = TableHead(name="t", schema=schema)
+    facts = column_facts([batch], schema) if _undecided(schema.field(0)) else {}
+    head = TableHead(name="t", schema=schema, facts=facts)
     cells = (_csv(batch, head), _json(batch, head), _xml(batch, head))
     shown = [f"`{cell}`" if cell else "nothing" for cell in cells]
     return (pg_type + (_NOTES[value] if value in ("", None) else ""), *shown, _xlsx(batch, head), f"`{form.arrow}`")
+
+
+def _undecided(field: pa.Field) -> bool:
+    undecided = find_format("xlsx").undecided
+    return undecided is not None and undecided(field, {})
 
 
 def _written(name: str, batch: pa.RecordBatch, head: TableHead) -> bytes:

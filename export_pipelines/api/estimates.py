@@ -47,6 +47,9 @@ class EstimateOut(BaseModel):
     estimated_rows: int
     estimated_size_mb: float = Field(description="Of the whole package.")
     estimated_time_seconds: float = Field(description="Of the run, without waiting for one.")
+    estimated_files: int | None = Field(
+        description="Data files, before they are put into an archive. null: cannot be told before the rows are read."
+    )
     tables: list[TableOut]
     classes: dict[Classification, int] = Field(description="How many of the chosen columns are of each class.")
     recipients: list[str] = Field(description="Who would be told, and where files would be put.")
@@ -73,6 +76,7 @@ def estimate(
         estimated_rows=found.rows,
         estimated_size_mb=megabytes(found.size_bytes),
         estimated_time_seconds=round(found.seconds, 3),
+        estimated_files=found.files,
         tables=[
             TableOut(
                 table=table.table,

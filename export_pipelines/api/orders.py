@@ -25,6 +25,7 @@ from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.estimating import Estimate
 from export_pipelines.core.model import ExportPlan
+from export_pipelines.core.packing import require_few_files
 from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.planning.estimate import ExpectedRows, grounds_of, planned_rows, weigh
 from export_pipelines.pipeline.planning.orders import (
@@ -100,6 +101,9 @@ def place_orders(
         orders = [
             EstimatedOrder(planned=order, estimate=found) for order, found in zip(planned, estimates, strict=True)
         ]
+        for order in orders:
+            if order.estimate is not None and order.estimate.files is not None:
+                require_few_files(order.planned.plan.split, order.estimate.files, about="about ")
         with context.transaction() as work:
 
             def write() -> Answer:

@@ -46,7 +46,8 @@ def _tell(found: Estimate) -> None:
         output.say(f"  {table.table:44} {table.rows:>12,} rows  {output.size(table.size_bytes):>9}  {_ground(table)}")
     for line in notable(found.omissions):
         output.say(f"  {line}")
-    output.say(f"about {found.rows:,} rows, {output.size(found.size_bytes)}, {found.seconds:.1f} s once it runs")
+    files = "" if found.files is None else f" in {found.files:,} file{'s' if found.files != 1 else ''}"
+    output.say(f"about {found.rows:,} rows{files}, {output.size(found.size_bytes)}, {found.seconds:.1f} s once it runs")
     classes = ", ".join(f"{count} {name}" for name, count in found.classes.items())
     output.say(f"columns: {classes or 'none'}")
     if found.recipients:

@@ -16,7 +16,7 @@ import typer
 
 from export_pipelines.commands.expanding import OptionGroup
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
-from export_pipelines.core.configuration import Configuration
+from export_pipelines.core.configuration import MANY_FILES, Configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import TenantScope
 from export_pipelines.packaging.codecs import CODECS
@@ -134,12 +134,16 @@ class SplitOptions(OptionGroup):
         None
     )
     max_size_mb: Annotated[float | None, typer.Option(help="Maximum size of each file in megabytes.")] = None
+    many_files: Annotated[
+        bool, typer.Option("--many-files", help=f"Confirm a split into more than {MANY_FILES} files.")
+    ] = False
 
     def given(self) -> dict[str, Any]:
         """The part of the configuration that was given."""
         if self.split is None and self.max_size_mb is None:
             return {}
-        return {"split_files": {"split_by": self.split, "max_size_mb": self.max_size_mb}}
+        confirmed = {"many_files": True} if self.many_files else {}
+        return {"split_files": {"split_by": self.split, "max_size_mb": self.max_size_mb, **confirmed}}
 
 
 @dataclass(frozen=True, kw_only=True)

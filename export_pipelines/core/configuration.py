@@ -42,6 +42,7 @@ _NOT_STORABLE_MESSAGE = "holds NUL or half a character; leave it out"
 MAX_VALUES = 10_000
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
+MANY_FILES = 500  # of a split; nobody opens more, and each costs some milliseconds and a line in each document
 MAX_PARALLEL_JOBS = 8  # each reader holds a connection of the source and up to three row groups in memory
 ExportType = Literal["selective", "full_backup", "migration", "audit"]
 BulkType = Literal["full_backup", "migration", "audit"]
@@ -155,6 +156,9 @@ class SplitFiles(_Switched):
 
     split_by: Literal["month", "week", "size"] | None = Field(default=None, description="Default: by size.")
     max_size_mb: float | None = Field(default=None, description="Of a finished file; 1 MB is 1,000,000 bytes.")
+    many_files: bool = Field(
+        default=False, description=f"Confirms that more than {MANY_FILES} files are wanted; without, they are refused."
+    )
 
 
 class SealedPassword(_Part):

@@ -117,6 +117,7 @@ class Estimate:
     basis: Basis  # the weakest of the tables'
     past_error: PastError | None  # None: no estimate could be compared with an export yet
     omissions: Omissions  # what the export would leave out
+    files: int | None = None  # of data, before they are archived; None: cannot be told before the rows are read
 
 
 def volume(rows: float, width_bytes: int) -> float:
@@ -177,7 +178,7 @@ def corrected(rows: int, ratio: float) -> int:
 
 def documents_bytes(columns: int, *, archived: bool) -> int:
     """Of the documents of a package: README, description, checksums and manifest, or the manifest beside an archive."""
-    return 2_500 + 250 * columns if archived else 3_700 + 450 * columns
+    return 3_400 + 250 * columns if archived else 5_600 + 450 * columns
 
 
 def weakest(bases: Iterable[Basis]) -> Basis:

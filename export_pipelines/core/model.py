@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.isolation import IsolationAccount
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.migration import MigrationScripts
@@ -65,6 +66,7 @@ class PlannerGuess:
     rows: int
     width_bytes: int  # of a row's chosen values, on average
     analysed: bool = True  # False: the source never gathered statistics, so the guess is little more than a default
+    periods: int | None = None  # that its rows are split into; None: not asked for, or too costly to count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Split:
 
     period: Period | None = None
     max_bytes: int | None = None  # of a finished file
+    many_files: bool = False  # confirmed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +230,7 @@ class FilePart:
     rows: int
     columns: tuple[str, ...]
     route: tuple[str, ...] = ()  # fields from the file's top records down to these rows, when they are nested
+    settled: tuple[tuple[str, Carriage], ...] = ()  # columns whose form follows from all of their values, and how
 
 
 @dataclass(frozen=True, kw_only=True)

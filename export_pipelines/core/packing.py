@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pydantic import SecretStr
 
 from export_pipelines.core.catalog import Catalog, Table
-from export_pipelines.core.configuration import Encryption, SplitFiles
+from export_pipelines.core.configuration import MANY_FILES, Encryption, SplitFiles
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.measures import TIMES, Figures
 from export_pipelines.core.model import Sealing, Split, TableSelection
@@ -50,7 +50,22 @@ def split_of(wanted: SplitFiles | None, selections: Iterable[TableSelection], ca
     period = None if wanted.split_by in (None, "size") else Period(wanted.split_by)
     if period is not None:
         _require_times(period, tuple(selections), catalog)
-    return Split(period=period, max_bytes=_max_bytes(wanted.max_size_mb))
+    return Split(period=period, max_bytes=_max_bytes(wanted.max_size_mb), many_files=wanted.many_files)
+
+
+def require_few_files(split: Split, files: int, *, about: str = "") -> None:
+    """`RequestRejected` for a split into more files than `MANY_FILES` that was not confirmed.
+
+    ``about`` is said before their number: "about " or "at least ".
+    """
+    if files <= MANY_FILES or split.many_files or split == Split():
+        return
+    larger = "a larger size" if split.period is None else "months" if split.period is Period.WEEK else "a larger period"
+    raise RequestRejected(
+        f"would make {about}{files:,} files, more than {MANY_FILES:,}; choose {larger} or a shorter date range, or "
+        'confirm them with "many_files": true (--many-files)',
+        field="split_files",
+    )
 
 
 def _max_bytes(size_mb: float | None) -> int | None:

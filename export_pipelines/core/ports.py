@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 from pydantic import BaseModel
 
-from export_pipelines.core.fidelity import Carriage
+from export_pipelines.core.fidelity import Carriage, ColumnFacts
 from export_pipelines.core.isolation import SessionIsolation
 from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
+from export_pipelines.core.windows import Period
 
 
 class Snapshot(Protocol):
@@ -82,8 +83,8 @@ class Snapshot(Protocol):
         """How these tables can be made again elsewhere; foreign keys only where all rows they need are selected."""
         ...
 
-    def guess(self, selection: TableSelection) -> PlannerGuess:
-        """What the planner expects, without reading the rows."""
+    def guess(self, selection: TableSelection, *, period: Period | None = None) -> PlannerGuess:
+        """What the planner expects, without reading the rows; their periods are counted where that is cheap."""
         ...
 
 
@@ -128,7 +129,10 @@ class Freed:
 
 
 class ObjectStore(Protocol):
-    """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible."""
+    """Durable bytes under keys with forward slashes. A write that fails leaves nothing visible.
+
+    What is staged need not outlive the machine before it is moved: whoever was at work on it begins anew.
+    """
 
     def writing(self, key: str) -> AbstractContextManager[BinaryIO]:
         """A sink; the object appears, whole, when the context ends without an error."""
@@ -144,6 +148,10 @@ class ObjectStore(Protocol):
 
     def move(self, key: str, to: str) -> None:
         """Give an object another key, replacing what is there."""
+        ...
+
+    def move_all(self, moves: Iterable[tuple[str, str]]) -> None:
+        """`move` many objects (key, new key) in their order; all of it is durable when this returns."""
         ...
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
@@ -196,6 +204,7 @@ class TableHead:
     schema: pa.Schema  # fields made by core.types.field_of
     title: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, ColumnFacts] = field(default_factory=dict)  # of the columns that the format is undecided about
 
 
 class DocumentWriter(Protocol):
@@ -219,7 +228,8 @@ class FormatSpec:
     """Everything the rest of the system knows about a file format.
 
     ``read`` yields the rows of one table of a finished file in the canonical schema, using another library than
-    ``open`` wrote it with.
+    ``open`` wrote it with. ``undecided`` and ``settles`` are for formats that choose one form for a whole column: of
+    which columns facts are gathered before writing, and how such a column then sits in the files.
     """
 
     name: str
@@ -230,6 +240,8 @@ class FormatSpec:
     read: Callable[[Path, TableHead], Iterable[pa.RecordBatch]]
     carries: Callable[[pa.Field, Mapping[str, Any]], Carriage]  # how a column sits in a file written with these options
     read_nested: Callable[[Path, tuple[str, ...], TableHead], Iterable[pa.RecordBatch]] | None = None
+    undecided: Callable[[pa.Field, Mapping[str, Any]], bool] | None = None
+    settles: Callable[[pa.Field, ColumnFacts], Carriage] | None = None
     describe: Callable[[TableHead], tuple[str, bytes]] | None = None  # (file name, content) of a schema for readers
     aliases: tuple[str, ...] = ()
     options: type[BaseModel] | None = None  # pydantic model of its options
@@ -237,6 +249,8 @@ class FormatSpec:
     together_option: str | None = None  # an option that, set to false, gives each table a file after all
     nests: bool = False  # child rows may sit inside their parent's record
     compressible: bool = True  # worth another compression
+    joinable: bool = False  # files of a table, one behind the other, are one file but for repeated headers
+    how_to_open: str = ""  # for people who are no engineers, in plain sentences
     plain_text: bool = False  # UTF-8 throughout, with letters and digits as they are: it can be searched as bytes
     read_ahead: bool = True  # its reader leaves Python's lock, so that another core can work on what it has read
     max_rows: int | None = None  # of one table in one file

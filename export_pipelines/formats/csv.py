@@ -109,6 +109,11 @@ SPEC = FormatSpec(
     carries=_carries,
     options=CsvOptions,
     plain_text=True,
+    joinable=True,
+    how_to_open="CSV files are plain tables. Do not open them with a double click: Excel then changes long numbers, "
+    "dates and leading zeros without a word. In Excel, choose Data > From Text/CSV, the file origin “65001: Unicode "
+    "(UTF-8)” and “Do not detect data types”. LibreOffice asks when it opens the file: choose Unicode (UTF-8) and the "
+    "comma, and set the type of all columns to Text.",
     written_with="polars",
     read_with="pyarrow",
 )

@@ -74,6 +74,9 @@ SPEC = FormatSpec(
     options=NdjsonOptions,
     read_ahead=False,
     plain_text=True,
+    joinable=True,
+    how_to_open="NDJSON files are meant for programs: each line is one record. A text editor shows what is in them; to "
+    "work with the data in a spreadsheet, ask for the export as an Excel workbook.",
     written_with="polars",
     read_with="duckdb",
 )

@@ -155,6 +155,8 @@ SPEC = FormatSpec(
     carries=_carries,
     options=ParquetOptions,
     compressible=False,
+    how_to_open="Parquet files are meant for analysis programs. Spreadsheets do not open them; ask for the export as "
+    "an Excel workbook instead.",
     written_with="pyarrow",
     read_with="duckdb",
 )

@@ -135,6 +135,8 @@ SPEC = FormatSpec(
     options=XmlOptions,
     read_ahead=False,
     plain_text=True,
+    how_to_open="XML files are meant for programs. A browser or a text editor shows what is in them; to work with the "
+    "data in a spreadsheet, ask for the export as an Excel workbook.",
     written_with="polars",
     read_with="lxml, duckdb",
 )

@@ -7,18 +7,20 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.naming import Area
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.object_stores.keys import UNFINISHED, checked_key, checked_prefix
 
 _BUFFER_BYTES = 1024 * 1024
 _FOLDER_ATTEMPTS = 20
+_STAGED = f"{Area.STAGE}/"
 _Result = TypeVar("_Result")
 
 
@@ -46,7 +48,8 @@ class LocalStore:
                     os.fsync(file.fileno())
             with _explained(target):
                 temporary.replace(target)
-                _sync_folder(target.parent)
+                if not key.startswith(_STAGED):  # moving it syncs the folder that it gets into
+                    _sync_folder(target.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             self._remove_empty(temporary.parent)
@@ -68,11 +71,21 @@ class LocalStore:
 
     def move(self, key: str, to: str) -> None:
         """Rename, replacing what is there. A folder that is empty then goes."""
-        source, target = self._existing(key), self._path(to)
-        with _explained(target):
-            _in_folder(target, partial(source.replace, target))
-            _sync_folder(target.parent)
-        self._remove_empty(source.parent)
+        self.move_all([(key, to)])
+
+    def move_all(self, moves: Iterable[tuple[str, str]]) -> None:
+        """Rename one after the other; each folder is synced once, when all are in it."""
+        left, entered = dict[Path, None](), dict[Path, None]()
+        for key, to in moves:
+            source, target = self._existing(key), self._path(to)
+            with _explained(target):
+                _in_folder(target, partial(source.replace, target))
+            left[source.parent] = entered[target.parent] = None
+        for folder in entered:
+            with _explained(folder):
+                _sync_folder(folder)
+        for folder in left:
+            self._remove_empty(folder)
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of an object or of everything below a prefix, sorted; unfinished writes are none."""

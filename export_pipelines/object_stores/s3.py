@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,11 @@ class S3Store:
         with self._explained(key):
             self._client.copy(source, **target, ExtraArgs=self._encryption, Config=self._copying)
             self._client.delete_object(**source)
+
+    def move_all(self, moves: Iterable[tuple[str, str]]) -> None:
+        """One after the other."""
+        for key, to in moves:
+            self.move(key, to)
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """(key, size in bytes) of an object or of everything below a prefix, sorted."""

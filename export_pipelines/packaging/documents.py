@@ -1,20 +1,22 @@
-"""The package documents in a package: README for people, datapackage.json for tools, SHA256SUMS for `sha256sum -c`."""
+"""The documents of a package for tools: datapackage.json, and SHA256SUMS for `sha256sum -c`.
+
+The one for people is `export_pipelines.packaging.readme`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from export_pipelines.core.catalog import Catalog, Table
 from export_pipelines.core.escaping import neutralise
 from export_pipelines.core.measures import Figures
-from export_pipelines.core.migration import LOAD_FILE, MigrationScripts
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.core.windows import UNDATED
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.packaging.fidelity import carried_as_text
-from export_pipelines.packaging.migration_scripts import has_load_script
 from export_pipelines.packaging.omissions import sentences, sentences_beside
 from export_pipelines.packaging.selections import narrowing
 
@@ -28,7 +30,7 @@ _FRICTIONLESS = {
     Kind.TIMESTAMP: "datetime",
     Kind.INSTANT: "datetime",
 }
-_EVERY_TABLE = "No table of the database is left out."
+EVERY_TABLE = "No table of the database is left out."
 _ANY_FORMAT = {Kind.TIMESTAMP, Kind.INSTANT}
 
 
@@ -37,47 +39,100 @@ def checksums(files: Iterable[ExportFile]) -> bytes:
     return "".join(f"{file.sha256}  {file.path}\n" for file in files).encode()
 
 
-def datapackage(plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterable[ExportFile]) -> dict[str, Any]:
-    """A Frictionless Data Package (version 2) descriptor of the data files."""
+def datapackage(
+    plan: ExportPlan, catalog: Catalog, stage: Stage, files: Iterable[ExportFile], *, joinable: bool
+) -> dict[str, Any]:
+    """A Frictionless Data Package (version 2) descriptor of the data files.
+
+    The files of a table are one resource where they are ``joinable`` (`FormatSpec.joinable`), else one each.
+    """
+    held: dict[str, list[tuple[ExportFile, FilePart]]] = {}
+    for file in files:
+        for part in file.parts:
+            if not part.route:
+                held.setdefault(part.table, []).append((file, part))
+    described = _Described(plan=plan, catalog=catalog, stage=stage)
     return {
         "$schema": "https://datapackage.org/profiles/2.0/datapackage.json",
         "name": f"export-{plan.request_id}",
         "title": plan.name,
-        "description": " ".join(sentences_beside(stage.omissions)) or _EVERY_TABLE,
+        "description": " ".join(sentences_beside(stage.omissions)) or EVERY_TABLE,
         "created": plan.requested_at.isoformat(),
-        "resources": [resource for file in files for resource in _resources(file, plan, catalog, stage)],
+        "resources": [
+            resource
+            for table, parts in held.items()
+            for resource in described.resources(table, parts, joinable=joinable)
+        ],
     }
 
 
-def _resources(file: ExportFile, plan: ExportPlan, catalog: Catalog, stage: Stage) -> Iterable[dict[str, Any]]:
-    staged = {table.table: table for table in stage.tables}
-    chosen = {selection.table: narrowing(selection, catalog) for selection in plan.selections}
-    for part in file.parts:
-        if part.route:
-            continue
-        table = catalog.shape(part.table, staged[part.table].aggregation)
-        resource: dict[str, Any] = {
-            "name": _resource_name(file, part),
-            "path": file.path,
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """What the resources of a package are made from."""
+
+    plan: ExportPlan
+    catalog: Catalog
+    stage: Stage
+
+    def resources(
+        self, table: str, parts: Sequence[tuple[ExportFile, FilePart]], *, joinable: bool
+    ) -> Iterator[dict[str, Any]]:
+        """One for all files of a table, or one for each; the first says what the table is."""
+        (staged,) = (one for one in self.stage.tables if one.table == table)
+        (selection,) = (one for one in self.plan.selections if one.table == table)
+        chosen = narrowing(selection, self.catalog)
+        holds = [f"Holds {chosen}."] if chosen else []
+        description = {"description": " ".join([*holds, *sentences(self.stage.omissions.of(table))])}
+        shape = self.catalog.shape(table, staged.aggregation)
+        titles = header_titles(self.plan, shape, staged.columns)
+        if joinable and len(parts) > 1 and _lines_can_be_told(titles):
+            yield {
+                "name": table.replace("_", "-").lower(),
+                "path": [file.path for file, _ in parts],
+                **self._form(parts[0][0]),
+                **description,
+                **self._schema(shape, staged, titles, rows=staged.rows, several=True),
+            }
+            return
+        for number, (file, part) in enumerate(parts):
+            yield {
+                "name": _resource_name(file, part),
+                "path": file.path,
+                **self._form(file),
+                "bytes": file.size_bytes,
+                "hash": f"sha256:{file.sha256}",
+                **(description if number == 0 else {}),
+                **self._schema(shape, staged, titles, rows=part.rows, several=False),
+            }
+
+    def _form(self, file: ExportFile) -> dict[str, Any]:
+        codec = CODECS.get(self.plan.compression) if self.plan.format == "csv" else None
+        return {
             "mediatype": file.media_type,
-            "format": plan.format,
-            "bytes": file.size_bytes,
-            "hash": f"sha256:{file.sha256}",
+            "format": self.plan.format,
             "encoding": "utf-8",
+            **({"compression": codec.descriptor} if codec else {}),
         }
-        holds = [f"Holds {chosen[part.table]}."] if chosen[part.table] else []
-        resource["description"] = " ".join([*holds, *sentences(stage.omissions.of(part.table))])
-        if plan.format == "csv":
-            schema = table_schema(table, staged[part.table])
-            resource |= {"type": "table", "schema": schema}
-            titles = header_titles(plan, table, staged[part.table].columns)
-            if part.rows == 0:  # without rows there is nothing but titles to tell the columns by
-                resource["schema"] = _renamed(schema, dict(zip(staged[part.table].columns, titles, strict=True)))
-            elif dialect := _dialect(table, staged[part.table], titles):
-                resource["dialect"] = dialect
-            if plan.compression in CODECS:
-                resource["compression"] = CODECS[plan.compression].descriptor
-        yield resource
+
+    def _schema(
+        self, table: Table | Figures, staged: StagedTable, titles: list[str], *, rows: int, several: bool
+    ) -> dict[str, Any]:
+        """The columns of a CSV file. Of several files, and of one without rows, titles are what tells columns apart."""
+        if self.plan.format != "csv":
+            return {}
+        schema, dialect = table_schema(table, staged), _dialect(table, staged, titles)
+        if several:
+            dialect = {name: value for name, value in dialect.items() if name == "skipBlankRows"}
+        if rows == 0 or several:
+            schema = _renamed(schema, dict(zip(staged.columns, titles, strict=True)))
+        if rows == 0:
+            dialect = {}
+        return {"type": "table", "schema": schema, **({"dialect": dialect} if dialect else {})}
+
+
+def _lines_can_be_told(titles: Sequence[str]) -> bool:
+    """Whether the first line of a file is its header, and tells all columns apart."""
+    return len(set(titles)) == len(titles) and not any(set(title) & {"\n", "\r"} or not title for title in titles)
 
 
 def _resource_name(file: ExportFile, part: FilePart) -> str:
@@ -122,23 +177,6 @@ def _may_be_blank(table: Table | Figures, staged: StagedTable) -> bool:
     )
 
 
-def _blank_lines(plan: ExportPlan, stage: Stage) -> list[str]:
-    """Of tables with one column, where a row without a value is a line without anything."""
-    if plan.format != "csv":
-        return []
-    found = [(table.table, table.rows - _values(table)) for table in stage.tables if len(table.columns) == 1]
-    return [
-        f"`{name}` has {blank:,} empty lines, which are rows whose only value is NULL. Ask readers to count them: "
-        "pandas with `skip_blank_lines=False`, pyarrow with `ignore_empty_lines=False`."
-        for name, blank in found
-        if blank
-    ]
-
-
-def _values(table: StagedTable) -> int:
-    return sum(table.aggregates.columns[name].non_null for name in table.columns)
-
-
 def table_schema(table: Table | Figures, staged: StagedTable) -> dict[str, Any]:
     """A Frictionless Table Schema."""
     fields = []
@@ -156,90 +194,3 @@ def table_schema(table: Table | Figures, staged: StagedTable) -> dict[str, Any]:
     if table.primary_key and set(table.primary_key) <= set(staged.columns):
         schema["primaryKey"] = list(table.primary_key)
     return schema
-
-
-def readme(plan: ExportPlan, catalog: Catalog, stage: Stage, files: tuple[ExportFile, ...]) -> bytes:
-    """What is here, how it was made and how to check it, for people."""
-    lines = [
-        f"# {plan.name}",
-        "",
-        f"Export {plan.request_id} for tenant {plan.scope.tenant_id}, from {catalog.title or catalog.name}.",
-        _moment(plan, stage),
-        "",
-        "| File | Rows | Bytes | Holds |",
-        "|---|---:|---:|---|",
-    ]
-    for file in files:
-        held = ", ".join(f"{part.table} ({part.rows:,})" for part in file.parts)
-        lines.append(f"| {file.path} | {file.rows:,} | {file.size_bytes:,} | {held} |")
-    lines += ["", "## Tables", ""]
-    for selection in plan.selections:
-        table = catalog.shape(selection.table, selection.aggregation)
-        lines += [f"### {selection.table}", "", table.description or "", ""]
-        if chosen := narrowing(selection, catalog):
-            lines += [f"Holds {chosen}.", ""]
-        lines += ["What is left out:", "", *_bullets(sentences(stage.omissions.of(selection.table))), ""]
-        lines += ["Columns:", ""]
-        lines += [
-            f"- `{name}` ({table.columns[name].type}) {table.columns[name].description or ''}".rstrip()
-            for name in selection.columns
-        ]
-        lines.append("")
-    beside = list(sentences_beside(stage.omissions))
-    lines += ["## Tables that are not in it", "", *_bullets(beside or [_EVERY_TABLE]), ""]
-    if stage.migration is not None:
-        lines += _loading(plan, stage.migration)
-    lines += [
-        "## Values",
-        "",
-        "Instants are UTC. In text files NULL and the empty text differ: see the format's notes in the documentation.",
-        "Columns that the format has no exact value for are listed in `manifest.json`, under `fidelity` of a table.",
-        *_blank_lines(plan, stage),
-        "",
-        "## Check it",
-        "",
-        "- `sha256sum -c SHA256SUMS` checks every file.",
-        "- `export-pipelines verify .` also counts and re-reads every row.",
-        "- `manifest.json` says where each row came from and, under `left_out`, what is not here; `datapackage.json`",
-        "  describes the files to tools.",
-        "",
-    ]
-    return "\n".join(lines).encode()
-
-
-def _bullets(lines: Iterable[str]) -> Iterable[str]:
-    return (f"- {line}" for line in lines)
-
-
-def _moment(plan: ExportPlan, stage: Stage) -> str:
-    if not stage.parts:
-        return f"All tables show the database as it was at {stage.snapshot.taken_at:%Y-%m-%d %H:%M:%S} UTC."
-    first, last = (find(part.snapshot.taken_at for part in stage.parts) for find in (min, max))
-    return (
-        f"Tables show the database as it was materialised at or before {plan.point_in_time:%Y-%m-%d %H:%M:%S} UTC, "
-        f"each part at its own moment between {first:%Y-%m-%d %H:%M:%S} and {last:%Y-%m-%d %H:%M:%S} UTC: not one "
-        "consistent state. `manifest.json` lists every part under `source`."
-    )
-
-
-def _loading(plan: ExportPlan, scripts: MigrationScripts) -> list[str]:
-    lines = [
-        "## Into another database",
-        "",
-        "- `export-pipelines restore . --url postgresql://… --keys keys.json` makes the tables, loads and compares.",
-    ]
-    if plan.format == "csv" and has_load_script(scripts):
-        lines.append(
-            f"- `psql -X -d database -f {LOAD_FILE}` in this folder does so without this program. It runs whatever the "
-            "scripts say: check the signature first, and use a login that is no superuser."
-        )
-    if scripts.extensions:
-        lines.append(f"- The database needs the extensions {', '.join(scripts.extensions)}.")
-    lines += [
-        f"- {optional.table}: {optional.what} comes with the extensions {', '.join(optional.extensions)} alone."
-        for optional in scripts.optional
-    ]
-    if scripts.left_out:
-        lines += ["", "Left out:", ""]
-        lines += [f"- {f'{left.table}: ' if left.table else ''}{left.what}, {left.reason}" for left in scripts.left_out]
-    return [*lines, ""]

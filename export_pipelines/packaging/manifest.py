@@ -48,6 +48,8 @@ def build_manifest(
     """
     staged = {table.table: table for table in stage.tables}
     found = {verdict.table: verdict for verdict in verdicts}
+    files = tuple(files)
+    settled = {part.table: dict(part.settled) for file in files for part in file.parts}
     return {
         "manifest_version": MANIFEST_VERSION,
         "export": {
@@ -82,6 +84,7 @@ def build_manifest(
                     plan.format_options,
                     catalog.shape(selection.table, selection.aggregation),
                     staged[selection.table],
+                    settled.get(selection.table, {}),
                 )
             }
             for selection in plan.selections

@@ -85,7 +85,10 @@ def _grouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[p
 
 
 def read_canonical(store: ObjectStore, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of several objects in order, in batches of at most `READ_ROWS`."""
+    """The rows of several objects in order, in batches of at most `READ_ROWS`.
+
+    ``schema`` may leave columns of theirs out; no others are then decoded.
+    """
     for key in keys:
         with store.reading(key) as stream:
             yield from _batches(stream, schema)
@@ -93,5 +96,6 @@ def read_canonical(store: ObjectStore, keys: Iterable[str], schema: pa.Schema) -
 
 def _batches(stream: BinaryIO, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(stream, pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=READ_ROWS, use_threads=False):
+        columns = None if len(schema) == len(file.schema_arrow) else schema.names
+        for batch in file.iter_batches(batch_size=READ_ROWS, columns=columns, use_threads=False):
             yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)

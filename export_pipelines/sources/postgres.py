@@ -23,6 +23,7 @@ from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.model import PlannerGuess, SharedSnapshot, TableAggregates, TableSelection, TenantScope
 from export_pipelines.core.omissions import NotInCatalog, OtherRows
 from export_pipelines.core.resolution import Resolution
+from export_pipelines.core.windows import Period
 from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.canary import count_marked, is_canary
 from export_pipelines.sources.ddl import read_ddl
@@ -30,6 +31,7 @@ from export_pipelines.sources.encoding import Unencodable, locate
 from export_pipelines.sources.engines import Engine, choose_engine
 from export_pipelines.sources.labels import require_labels
 from export_pipelines.sources.omitted import count_other_rows, expect_other_rows
+from export_pipelines.sources.period_counts import expect_periods
 from export_pipelines.sources.query import explain, select_beyond, was_analysed
 from export_pipelines.sources.reading import read_selection
 from export_pipelines.sources.relation import agreement, from_where
@@ -270,13 +272,19 @@ class PostgresSnapshot:
         columns, query = select_beyond(self._catalog, selection, self._scope)
         return tuple(name for name, found in zip(columns, self._one(query), strict=True) if found)
 
-    def guess(self, selection: TableSelection) -> PlannerGuess:
-        """Rows and width by the server's planner; a millisecond, whatever the table's size."""
+    def guess(self, selection: TableSelection, *, period: Period | None = None) -> PlannerGuess:
+        """Rows and width by the server's planner; a millisecond, whatever the table's size.
+
+        Periods are counted where the planner expects that to take some milliseconds.
+        """
         self._require_asked(selection)
         explained = self._one(explain(self._catalog, selection, self._scope))
         (analysed,) = self._one(was_analysed(self._catalog, selection.table))
         found = explained[0][0]["Plan"]
-        return PlannerGuess(rows=int(found["Plan Rows"]), width_bytes=int(found["Plan Width"]), analysed=analysed)
+        periods = expect_periods(self._catalog, selection, self._scope, self._one, period) if period else None
+        return PlannerGuess(
+            rows=int(found["Plan Rows"]), width_bytes=int(found["Plan Width"]), analysed=analysed, periods=periods
+        )
 
     def ddl(self, selections: Iterable[TableSelection]) -> MigrationScripts:
         """From the system catalogs, which show the schema as it is now; rows that it counts are the snapshot's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -58,21 +59,25 @@ def test_a_run_that_lost_its_lock_leaves_its_successors_package_alone(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request_id = workshop.order(PETS)
-    prefix, move, moved = prefix_of(workshop, request_id), LocalStore.move, []
+    prefix, move_all, moved = prefix_of(workshop, request_id), LocalStore.move_all, []
 
-    def taken_over(self: LocalStore, source: str, target: str) -> None:
-        move(self, source, target)
-        if not target.startswith(prefix):
-            return
-        moved.append(target)
-        if len(moved) == 1:
-            requests = workshop.services.requests
-            fail_over(workshop)
-            run_id = requests.get(request_id).run_id
-            assert requests.requeue(request_id, attempt=1, run_id=run_id, error_type="lost", message="silent")
-            published_by(workshop, request_id, "successor")
+    def taken_over(self: LocalStore, moves: Iterable[tuple[str, str]]) -> None:
+        move_all(self, watched(moves))
 
-    monkeypatch.setattr(LocalStore, "move", taken_over)
+    def watched(moves: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for source, target in moves:
+            yield source, target  # and moved when the next one is asked for
+            if not target.startswith(prefix):
+                continue
+            moved.append(target)
+            if len(moved) == 1:
+                requests = workshop.services.requests
+                fail_over(workshop)
+                run_id = requests.get(request_id).run_id
+                assert requests.requeue(request_id, attempt=1, run_id=run_id, error_type="lost", message="silent")
+                published_by(workshop, request_id, "successor")
+
+    monkeypatch.setattr(LocalStore, "move_all", taken_over)
     workshop.run(request_id)
     assert len(moved) == 1
     request = workshop.services.requests.get(request_id)
@@ -96,14 +101,18 @@ def test_a_package_whose_completion_was_not_answered_stays(workshop: Workshop, m
 
 
 def test_what_a_failed_move_leaves_is_taken_away(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    move = LocalStore.move
+    move_all = LocalStore.move_all
 
-    def full(self: LocalStore, source: str, target: str) -> None:
-        if target.endswith("manifest.json"):
-            raise Unavailable("the store is full")
-        move(self, source, target)
+    def full(self: LocalStore, moves: Iterable[tuple[str, str]]) -> None:
+        move_all(self, until_full(moves))
 
-    monkeypatch.setattr(LocalStore, "move", full)
+    def until_full(moves: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        for source, target in moves:
+            if target.endswith("manifest.json"):
+                raise Unavailable("the store is full")
+            yield source, target
+
+    monkeypatch.setattr(LocalStore, "move_all", full)
     request_id = workshop.order(PETS)
     workshop.run(request_id)
     assert workshop.services.requests.get(request_id).status is RequestStatus.QUEUED

@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines.pipeline.publish import package as package_step
 from export_pipelines.pipeline.verification.verify import verify_package
 from export_pipelines.stores.requests import ExportRequest
+from export_pipelines_tests.host import Host
 from export_pipelines_tests.lanes import every_pair
 from export_pipelines_tests.workshop import TENANTS, ClinicSource, FinishedExports, Workshop, open_workshop
 
@@ -157,14 +159,47 @@ def test_a_workbook_a_month_holds_all_tables_of_that_month(workshop: Workshop) -
     book.close()
 
 
+def frictionless_report(folder: Path) -> Any:
+    from frictionless import Package, system
+
+    with system.use_context(trusted=True):
+        return Package(str(folder / "datapackage.json")).validate()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Frictionless leaves .gz files open
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"compression": "gzip"},
+        {"options": {"headers": "labels"}},
+        {"options": {"csv_profile": "excel"}},
+        {"options": {"headers": "labels", "csv_profile": "excel"}, "compression": "zstd"},
+        {"format": "ndjson"},
+        {"format": "parquet"},
+    ],
+    ids=json.dumps,
+)
+def test_frictionless_validates_every_kind_of_split(workshop: Workshop, more: dict[str, Any]) -> None:
+    config = {"tables": ["appointments"], "filters": SPRING, "format": "csv", "split_files": MONTH, **more}
+    request, data = export(workshop, **config)
+    resources = json.loads((data.parent / "datapackage.json").read_text())["resources"]
+    assert len(resources) == (len(list(data.iterdir())) if config["format"] == "parquet" else 1)
+    assert ["description" in resource for resource in resources] == [True] + [False] * (len(resources) - 1)
+    if config["format"] == "csv" and config.get("compression") != "zstd":  # which Frictionless does not know
+        report = frictionless_report(data.parent)
+        assert report.valid, report.flatten(["rowNumber", "fieldName", "type", "message"])[:5]
+        assert sum(task.stats["rows"] for task in report.tasks) == request.package_rows
+
+
 def test_frictionless_tools_know_every_part(workshop: Workshop) -> None:
     split = {"split_by": "month", "max_size_mb": 0.01}
     _, data = export(workshop, tables=["appointments"], filters=SPRING, format="csv", split_files=split)
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=data.parent, check=True, capture_output=True)
     descriptor = json.loads((data.parent / "datapackage.json").read_text())
-    names = [resource["name"] for resource in descriptor["resources"]]
-    assert len(set(names)) == len(names) == len(list(data.iterdir()))
-    assert all(re.fullmatch(r"[a-z0-9._/-]+", name) for name in names)
+    (resource,) = descriptor["resources"]
+    assert (resource["name"], len(resource["schema"]["fields"])) == ("appointments", 13)
+    assert {Path(path).name for path in resource["path"]} == {path.name for path in data.iterdir()}
+    assert frictionless_report(data.parent).valid
     with duckdb.connect() as session:
         (rows,) = session.sql(f"SELECT count(*) FROM read_csv('{data}/*.csv', all_varchar=true)").fetchall()
     assert rows[0] == sum(file["rows"] for file in json.loads((data.parent / "manifest.json").read_text())["files"])
@@ -260,14 +295,44 @@ print(store.list(""))
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_the_package_documents_count_as_files_of_the_package() -> None:
+def test_documents_never_count_against_the_limit_and_data_files_and_archives_do() -> None:
     from export_pipelines.core.errors import RequestRejected
     from export_pipelines.core.model import ExportFile
 
     readme = ExportFile(
         key="k", path="README.md", format="document", media_type="text/markdown", rows=0, size_bytes=11, sha256="0"
     )
-    package_step._require_within([readme], 11)
-    package_step._require_within([readme], None)
-    with pytest.raises(RequestRejected, match=r"README\.md would have 11 bytes, more than the 10 "):
-        package_step._require_within([readme], 10)
+    archive = replace(readme, path="export.zip", format="zip")
+    package_step._require_within([readme, archive], 11)
+    package_step._require_within([readme, archive], None)
+    package_step._require_within([readme], 10)
+    with pytest.raises(RequestRejected, match=r"export\.zip would have 11 bytes, more than the 10 "):
+        package_step._require_within([readme, archive], 10)
+
+
+@pytest.fixture
+def weekly(case_host: Callable[..., Host]) -> Host:
+    """2,429 rows over 893 weeks."""
+    made = case_host("many_weeks")
+    made.propose_catalog("weeks", "--tenant-table", "public.firms")
+    made.apply_policies()
+    return made
+
+
+def test_a_split_into_hundreds_of_files_is_refused_until_it_is_confirmed(weekly: Host) -> None:
+    weeks = ("--tenant", "1", "--tables", "events", "--format", "csv", "--split", "week")
+    assert json.loads(weekly.run("estimate", *weeks, "--json").stdout)["files"] == 893
+    refused = weekly.run("export", *weeks, code=2).stderr
+    assert "would make at least 893 files, more than 500; choose months or a shorter date range" in refused
+    assert "--many-files" in refused
+    weekly.run("export", *weeks, "--many-files", "--output", "weeks")
+    folder = weekly.folder / "weeks"
+    data = list((folder / "data").iterdir())
+    assert len(data) == 893
+    (resource,) = json.loads((folder / "datapackage.json").read_text())["resources"]
+    assert [Path(path).name for path in resource["path"]] == sorted(path.name for path in data)
+    documents = [folder / name for name in ("datapackage.json", "README.md")]
+    assert sum(path.stat().st_size for path in documents) < sum(path.stat().st_size for path in data)
+    report = frictionless_report(folder)
+    assert report.valid, report.flatten(["rowNumber", "fieldName", "type", "message"])[:5]
+    assert report.tasks[0].stats["rows"] == 2_429

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import openpyxl
 import psycopg
 import pyarrow.parquet as pq
 import pytest
@@ -57,14 +58,50 @@ def test_libreoffice_opens_what_was_exported(
     config = {"tables": ["invoices"], "format": format_name, "options": {"csv_profile": "excel"}}
     folder = workshop.package(workshop.export(config)) / "data"
     header, *rows = by_office(next(folder.iterdir()), tmp_path)
-    assert [title.removeprefix("\ufeff") for title in header] == list(
-        workshop.catalog.tables["invoices"].exported_columns
-    )
+    header = [title.removeprefix("\ufeff").removesuffix(" (UTC)") for title in header]
+    assert header == list(workshop.catalog.tables["invoices"].exported_columns)
     shown = sorted((row[header.index("number")], Decimal(row[header.index("total")])) for row in rows)
     stored = in_database(
         clinic, "SELECT number::text, total FROM clinic.invoices WHERE clinic_id = %s AND deleted_at IS NULL"
     )
     assert shown == sorted(stored)
+
+
+ASKED = {  # column → the same in SQL; of dates and times the days since Excel's day 0
+    "total": "total",
+    "due_on": "due_on - date '1899-12-30'",
+    "created_at (UTC)": "extract(epoch FROM created_at - timestamptz '1899-12-30 00:00Z') / 86400",
+}
+
+
+@needs_office
+def test_libreoffice_adds_up_and_orders_the_columns_of_a_workbook(
+    workshop: Workshop, clinic: ClinicSource, tmp_path: Path
+) -> None:
+    """COUNT and SUM pass over texts, and SMALL orders numbers and dates alone: a text among them would show."""
+    (path,) = (workshop.package(workshop.export({"tables": ["invoices"], "format": "xlsx"})) / "data").iterdir()
+    book = openpyxl.load_workbook(path)
+    sheet, asked = book["invoices"], book.create_sheet("asked", 0)
+    for letter in (cell.column_letter for cell in sheet[1] if cell.value in ASKED):
+        cells = f"invoices!{letter}2:{letter}{sheet.max_row}"
+        figures = f"COUNT({cells})", f"SUM({cells})", f"SMALL({cells},2)", f"MAX({cells})"
+        asked.append([f'=TEXT({figure},"0.00000000")' for figure in figures])  # or it would be shown as a date
+    book.save(tmp_path / "asked.xlsx")
+    order = [cell.value for cell in sheet[1] if cell.value in ASKED]
+    answers = [[Decimal(answer) for answer in row] for row in by_office(tmp_path / "asked.xlsx", tmp_path)]
+    stored = [
+        in_database(
+            clinic,
+            f"SELECT count(v), sum(v), (array_agg(v ORDER BY v))[2], max(v) FROM (SELECT {ASKED[title]} AS v "
+            "FROM clinic.invoices WHERE clinic_id = %s AND deleted_at IS NULL)",
+        )[0]
+        for title in order
+    ]
+    assert len(order) == len(ASKED)
+    for row, (count, *figures) in zip(answers, stored, strict=True):
+        assert row[0] == count > 0
+        for answer, figure in zip(row[1:], figures, strict=True):
+            assert answer == pytest.approx(Decimal(figure), rel=Decimal("1e-12"))
 
 
 @pytest.mark.parametrize("codec", ["snappy", "zstd", "gzip", "none"])

@@ -12,6 +12,7 @@ import datetime as dt
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import field_of
+from export_pipelines.formats.column_facts import column_facts
 from export_pipelines.formats.registry import all_formats, find_format
 from export_pipelines_tests.lanes import EXHAUSTIVE, examples
 
@@ -61,7 +63,13 @@ VALUES: dict[str, list[Any]] = {
     "double precision": [0.1, 1e16, 5e-324, 1.7976931348623157e308, float("nan"), float("-inf"), -0.0, 1 / 3, None],
     "date": [dt.date(1, 1, 1), dt.date(1899, 12, 31), dt.date(1900, 2, 28), dt.date(9999, 12, 31), None],
     "time": [dt.time(0, 0), dt.time(23, 59, 59, 999999), dt.time(12, 0, 0, 1), None],
-    "timestamp": [dt.datetime(1, 1, 1), dt.datetime(1969, 12, 31, 23, 59, 59, 999999), dt.datetime(9999, 12, 31), None],
+    "timestamp": [
+        dt.datetime(1900, 3, 1, 0, 0, 0, 1),
+        dt.datetime(1, 1, 1),
+        dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
+        dt.datetime(9999, 12, 31),
+        None,
+    ],
     "timestamptz": [
         dt.datetime(1, 1, 1, tzinfo=UTC),
         dt.datetime(2024, 3, 31, 1, 30, 0, 123456, tzinfo=UTC),
@@ -99,11 +107,19 @@ def batch_of(head: TableHead, columns: Iterable[Sequence[Any]]) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(arrays, schema=head.schema)
 
 
+def with_facts(head: TableHead, batches: Iterable[pa.RecordBatch], spec: FormatSpec, options: Any) -> TableHead:
+    """The head as an export hands it over, with facts of the columns that the format is undecided about."""
+    schema = pa.schema([field for field in head.schema if spec.undecided and spec.undecided(field, options)])
+    places = [head.schema.names.index(name) for name in schema.names]
+    chosen = (pa.RecordBatch.from_arrays([batch.column(i) for i in places], schema=schema) for batch in batches)
+    return replace(head, facts=column_facts(chosen, schema) if places else {})
+
+
 def write(path: Path, spec: FormatSpec, options: dict[str, Any], tables: dict[str, tuple[TableHead, Any]]) -> None:
     with path.open("wb") as sink:
         writer = spec.open(sink, options)
         for head, batches in tables.values():
-            writer.begin(head)
+            writer.begin(with_facts(head, batches, spec, options))
             for batch in batches:
                 writer.write(batch)
         writer.close()
@@ -174,6 +190,14 @@ def test_every_text_survives(tmp_path: Path, spec: FormatSpec, options: dict[str
 @every_variant
 def test_every_text_survives_in_a_file_of_its_own(tmp_path: Path, spec: FormatSpec, options: dict[str, Any]) -> None:
     assert changed_texts(tmp_path, spec, options) == []
+
+
+@every_variant
+def test_every_value_survives_in_a_column_of_its_own(tmp_path: Path, spec: FormatSpec, options: dict[str, Any]) -> None:
+    """Where a format chooses one form for a column, the neighbours of a value decide about it."""
+    cases = [(pg_type, value) for pg_type, values in VALUES.items() for value in values if value is not None]
+    head = head_of({f"c{i}": pg_type for i, (pg_type, _) in enumerate(cases)})
+    assert_round_trip(tmp_path, spec, options, head, [batch_of(head, [[value, None] for _, value in cases])])
 
 
 @every_variant

@@ -280,6 +280,22 @@ def test_a_move_renames_and_replaces(store: ObjectStore, size: int) -> None:
     assert get(store, "public/x/1") == content
 
 
+def test_many_objects_move_in_their_order_and_none_that_comes_after_a_failure(store: ObjectStore) -> None:
+    def moves() -> Iterator[tuple[str, str]]:
+        for number in range(3):
+            if number == 2:
+                raise Unavailable("no longer ours")
+            yield f"stage/r/{number}", f"public/r/{number}"
+
+    for number in range(3):
+        put(store, f"stage/r/{number}", bytes([number]))
+    with pytest.raises(Unavailable, match="no longer ours"):
+        store.move_all(moves())
+    assert [key for key, _ in store.list("")] == ["public/r/0", "public/r/1", "stage/r/2"]
+    store.move_all([("stage/r/2", "public/r/2")])
+    assert [get(store, key) for key, _ in store.list("public")] == [b"\x00", b"\x01", b"\x02"]
+
+
 def test_a_move_onto_itself_keeps_the_object(store: ObjectStore) -> None:
     put(store, "a/b", b"kept")
     store.move("a/b", "a/b")

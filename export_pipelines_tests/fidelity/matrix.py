@@ -37,6 +37,7 @@ VARIANTS = (
     Variant(title="JSON", format="json"),
     Variant(title="NDJSON", format="ndjson"),
     Variant(title="XLSX", format="xlsx"),
+    Variant(title="XLSX exact", format="xlsx", options={"excel_values": "exact"}),
     Variant(title="XML", format="xml"),
     Variant(title="Parquet", format="parquet"),
 )

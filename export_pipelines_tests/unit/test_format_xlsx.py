@@ -10,6 +10,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,22 @@ from typing import Any
 import openpyxl
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lxml import etree
 from openpyxl.utils.escape import unescape
 from python_calamine import CalamineWorkbook
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
+from export_pipelines.core.fidelity import Carried
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, field_of
-from export_pipelines.formats import xlsx, xlsx_reading, xlsx_sheets
-from export_pipelines.formats.xlsx_cutting import Malformed, cell_contents
-from export_pipelines.formats.xlsx_parts import SheetNames
+from export_pipelines.formats import xlsx
+from export_pipelines.formats.column_facts import column_facts
+from export_pipelines.formats.xlsx import reading, sheets
+from export_pipelines.formats.xlsx.columns import settled
+from export_pipelines.formats.xlsx.cutting import Malformed, cell_contents
+from export_pipelines.formats.xlsx.parts import SheetNames
 
 UTC = dt.UTC
 Tables = Mapping[str, tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]]
@@ -48,8 +55,22 @@ def workbook(path: Path, tables: Tables, **options: Any) -> Path:
     return path
 
 
-def one_column(path: Path, pg_type: str, values: Sequence[Any]) -> Path:
-    return workbook(path, {"things": ({"value": pg_type}, {"value": values})})
+def one_column(path: Path, pg_type: str, values: Sequence[Any], **options: Any) -> Path:
+    return workbook(path, {"things": ({"value": pg_type}, {"value": values})}, **options)
+
+
+def settled_column(path: Path, pg_type: str, values: Sequence[Any]) -> Path:
+    """A column as exports write it: its form chosen for all of its values."""
+    head = head_of("things", {"value": pg_type})
+    batches = [pa.RecordBatch.from_pydict({"value": [value]}, schema=head.schema) for value in values]
+    with path.open("wb") as sink:
+        writer = xlsx.SPEC.open(sink, {})
+        writer.begin(replace(head, facts=column_facts(batches, head.schema)))
+        for batch in batches:
+            writer.write(batch)
+        writer.close()
+    assert [row["value"] for batch in xlsx.SPEC.read(path, head) for row in batch.to_pylist()] == list(values)
+    return path
 
 
 def cells(path: Path) -> list[Any]:
@@ -107,7 +128,7 @@ def book(tmp_path: Path) -> Path:
     ],
 )
 def test_a_cell_is_typed_only_where_nothing_is_lost(book: Path, pg_type: str, value: Any, expected: Any) -> None:
-    [cell] = cells(one_column(book, pg_type, [value]))
+    [cell] = cells(one_column(book, pg_type, [value], excel_values="exact"))
     assert cell.value == pytest.approx(expected, rel=1e-6) if pg_type == "real" else cell.value == expected
     assert isinstance(cell.value, type(expected))
 
@@ -129,6 +150,131 @@ def test_a_cell_is_typed_only_where_nothing_is_lost(book: Path, pg_type: str, va
 def test_numbers_show_all_that_they_hold(book: Path, pg_type: str, value: Any, number_format: str) -> None:
     [cell] = cells(one_column(book, pg_type, [value]))
     assert cell.number_format == number_format
+
+
+NOON, FINE = dt.datetime(2024, 1, 31, 12), dt.datetime(2024, 1, 31, 12, 0, 0, 123_456)
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "values", "number_format"),
+    [
+        ("bigint", [7, 123_456_789_012, -1], "0"),
+        ("numeric(12,2)", [Decimal("1.50"), Decimal("-0.01")], "0.00"),
+        ("numeric(38,10)", [Decimal("1.5"), Decimal("1234567890.1234567891")], "0.0000000000"),
+        ("numeric", ["1136.4500000000000000", "12.0000000000000000", "-3"], "0.00"),
+        ("numeric", ["0.33333333333333333333", "1136.4500000000000000"], "0.00"),
+        ("numeric", ["0.33333333333333333333", "1.5000000000000000"], "0.0000"),
+        ("numeric", ["0.00000033333333333333", "0.5"], "General"),
+        ("numeric", ["4711", "12"], "0"),
+        ("double precision", [1.5, 0.1 + 0.2], "General"),
+        ("date", [dt.date(1900, 3, 1), dt.date(9999, 12, 31)], "yyyy-mm-dd"),
+        ("timestamp", [NOON, FINE, dt.datetime(2024, 1, 31, 12, 0, 0, 5000)], "yyyy-mm-dd hh:mm:ss"),
+        ("timestamp", [dt.datetime(9999, 12, 31, 23, 59, 59, 999_000)], "yyyy-mm-dd hh:mm:ss"),
+        ("timestamptz", [NOON.replace(tzinfo=UTC), FINE.replace(tzinfo=UTC)], "yyyy-mm-dd hh:mm:ss"),
+        ("time", [dt.time(0), dt.time(0, 0, 0, 1), dt.time(12), dt.time(23, 59, 59, 999_499)], "hh:mm:ss"),
+    ],
+)
+def test_a_column_of_numbers_or_times_has_one_type_and_one_format(
+    book: Path, pg_type: str, values: list[Any], number_format: str
+) -> None:
+    found = cells(settled_column(book, pg_type, values))
+    assert {(cell.data_type in "nd", cell.number_format) for cell in found} == {(True, number_format)}
+    for cell, value in zip(found, values, strict=True):
+        if pg_type in ("time", "timestamp", "timestamptz"):  # openpyxl knows milliseconds
+            assert cell.is_date
+            since, there = (_micros(moment) for moment in (value, cell.value))
+            assert abs(since - there) <= 1_000
+        elif pg_type == "date":
+            assert cell.value.date() == value
+        else:
+            assert cell.value == float(value)
+
+
+def _micros(moment: dt.datetime | dt.time) -> int:
+    plain = moment if isinstance(moment, dt.datetime) else dt.datetime.combine(dt.date(2000, 1, 1), moment)
+    return (plain.replace(tzinfo=None) - dt.datetime(2000, 1, 1)) // dt.timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "values", "reason"),
+    [
+        ("bigint", [7, 10**15], "more than 15 digits"),
+        ("bigint", [7, -(2**63)], "more than 15 digits"),
+        ("numeric(38,10)", [Decimal(1), Decimal(10**15)], "15 digits before the point"),
+        ("numeric", ["1.5", "NaN"], "no finite number"),
+        ("numeric", ["1.5", "-Infinity"], "no finite number"),
+        ("numeric", ["1.5", "1" * 16], "15 digits before the point"),
+        ("numeric", ["1.5", "0." + "0" * 100 + "1"], "100 decimals"),
+        ("double precision", [1.5, math.inf], "no finite number"),
+        ("double precision", [1.5, 5e-324], "below 2.2e-308"),
+        ("date", [dt.date(2024, 1, 31), dt.date(1900, 2, 28)], "before 1 March 1900"),
+        ("timestamp", [NOON, dt.datetime(1, 1, 1)], "before 1 March 1900"),
+        ("timestamp", [NOON, dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)], "year 9999"),
+        ("time", [dt.time(12), dt.time(23, 59, 59, 999_999)], "last millisecond of the day"),
+        ("timestamptz", [NOON.replace(tzinfo=UTC), dt.datetime(1899, 1, 1, tzinfo=UTC)], "before 1 March 1900"),
+    ],
+)
+def test_one_value_that_excel_cannot_hold_makes_its_whole_column_text(
+    book: Path, pg_type: str, values: list[Any], reason: str
+) -> None:
+    head = head_of("things", {"value": pg_type})
+    found = cells(settled_column(book, pg_type, values))
+    assert {cell.data_type in ("s", "inlineStr") for cell in found} == {True}
+    facts = column_facts([pa.RecordBatch.from_pydict({"value": values}, schema=head.schema)], head.schema)
+    carriage = settled(head.schema.field(0), facts["value"])
+    assert carriage.carried is Carried.TEXT
+    assert reason in carriage.note
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "value", "kept"),
+    [
+        ("numeric", "0.33333333333333333333", "spreadsheets keep 15"),
+        ("numeric(38,10)", Decimal("123456789012.1234567891"), "spreadsheets keep 15"),
+        ("timestamp", FINE, "spreadsheets keep milliseconds"),
+        ("timestamptz", FINE.replace(tzinfo=UTC), "spreadsheets keep milliseconds"),
+        ("time", dt.time(0, 0, 0, 1), "spreadsheets keep milliseconds"),
+    ],
+)
+def test_what_a_spreadsheet_rounds_is_said_and_the_file_has_all_of_it(
+    book: Path, pg_type: str, value: Any, kept: str
+) -> None:
+    head = head_of("things", {"value": pg_type})
+    facts = column_facts([pa.RecordBatch.from_pydict({"value": [value]}, schema=head.schema)], head.schema)
+    carriage = settled(head.schema.field(0), facts["value"])
+    assert carriage.carried is Carried.ROUNDED_WHEN_OPENED
+    assert kept in carriage.note
+    settled_column(book, pg_type, [value])  # which reads it back, exactly
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "first", "second"),
+    [
+        ("timestamp", dt.datetime(9999, 12, 31, 12, 0, 0, 1), dt.datetime(9999, 12, 31, 12, 0, 0, 2)),
+        ("timestamp", dt.datetime(1900, 3, 1), dt.datetime(1900, 3, 1, 0, 0, 0, 1)),
+        ("numeric", "1.0000000000000000000001", "1.0000000000000000000002"),
+        ("numeric", "1.50", "1.500"),
+    ],
+)
+def test_values_that_a_spreadsheet_takes_for_one_differ_in_the_file(
+    book: Path, pg_type: str, first: Any, second: Any
+) -> None:
+    settled_column(book, pg_type, [first, second])
+
+
+@given(st.datetimes(dt.datetime(1900, 3, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999_499)))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_microsecond_is_told_from_its_neighbours(book: Path, moment: dt.datetime) -> None:
+    settled_column(book, "timestamp", [moment, moment.replace(microsecond=0)])
+
+
+def test_the_header_says_that_instants_are_utc(book: Path) -> None:
+    types = {"id": "bigint", "at": "timestamptz", "local": "timestamp"}
+    columns = {"id": [1], "at": [NOON.replace(tzinfo=UTC)], "local": [NOON]}
+    for options, title in (({}, "at (UTC)"), ({"excel_values": "exact"}, "at")):
+        workbook(book, {"things": (types, columns)}, **options)
+        assert [cell.value for cell in openpyxl.load_workbook(book).worksheets[0][1]] == ["id", title, "local"]
+        assert sum(batch.num_rows for batch in xlsx.SPEC.read(book, head_of("things", types))) == 1
 
 
 HOSTILE = [
@@ -202,7 +348,7 @@ def test_a_text_longer_than_a_cell_is_whole_in_a_sheet_of_its_own(book: Path, pg
 
 
 def test_long_texts_of_several_tables_and_sheets_find_their_cells(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_sheets, "MAX_ROWS", 4)
+    monkeypatch.setattr(sheets, "MAX_ROWS", 4)
     texts = [f"{number} " + "é" * 40_000 if number % 2 else f"{number}" for number in range(9)]
     types = {"id": "bigint", "note": "text", "json": "json"}
     columns = {"id": list(range(9)), "note": texts, "json": [f'"{text}"' for text in reversed(texts)]}
@@ -215,7 +361,7 @@ def test_long_texts_of_several_tables_and_sheets_find_their_cells(book: Path, mo
 
 
 def test_long_texts_are_read_a_few_at_a_time(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xlsx_reading, "_CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(reading, "_CHUNK_BYTES", 1 << 16)
     texts = [f"{number} " + "x" * 100_000 for number in range(6)]
     one_column(book, "text", texts)
     batches = list(xlsx.SPEC.read(book, head_of("things", {"value": "text"})))
@@ -407,7 +553,7 @@ def sheets_of(path: Path) -> Iterator[str]:
 
 
 def test_a_sheet_of_too_much_xml_continues_in_the_next(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export_pipelines.formats.xlsx_sheets.MAX_XML_BYTES", 10_000)
+    monkeypatch.setattr("export_pipelines.formats.xlsx.sheets.MAX_XML_BYTES", 10_000)
     head = head_of("things", {"value": "text"})
     with book.open("wb") as sink:
         writer = xlsx.SPEC.open(sink, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.estimating import (
@@ -17,6 +18,7 @@ from export_pipelines.core.estimating import (
     History,
     Measure,
     PastError,
+    TableEstimate,
     built_in,
     documents_bytes,
     estimate_table,
@@ -80,7 +82,8 @@ def planned_rows(plan: ExportPlan, source: Source) -> ExpectedRows:
     """By the source's planner, in a session like the one that would read the rows."""
     with source.snapshot(plan.scope) as snapshot:
         snapshot.require_sound(selection.table for selection in plan.selections)
-        guesses = {selection.table: snapshot.guess(selection) for selection in plan.selections}
+        period = plan.split.period
+        guesses = {selection.table: snapshot.guess(selection, period=period) for selection in plan.selections}
         others = {selection.table: snapshot.expect_other_rows(selection) for selection in plan.selections}
         if plan.point_in_time is None:
             return ExpectedRows(guesses=guesses, others=others, unknown=snapshot.not_in_catalog())
@@ -135,7 +138,24 @@ def weigh(plan: ExportPlan, catalog: Catalog, grounds: Grounds, expected: Expect
         basis=weakest(table.basis for table in tables),
         past_error=grounds.past_error,
         omissions=omissions,
+        files=files_of(plan, tables, guesses),
     )
+
+
+def files_of(plan: ExportPlan, tables: Iterable[TableEstimate], guesses: Mapping[str, PlannerGuess]) -> int | None:
+    """How many data files there will be; None where that cannot be told before the rows are read.
+
+    A table has a file for each period, and as many more as its size wants; a workbook holds the period of all tables.
+    """
+    spec, split = find_format(plan.format), plan.split
+    sizes = {table.table: ceil(table.size_bytes / split.max_bytes) if split.max_bytes else 1 for table in tables}
+    periods = {table: guess.periods if split.period else 1 for table, guess in guesses.items()}
+    known = {table: max(sizes[table], count) for table, count in periods.items() if count is not None}
+    if len(known) < len(periods):
+        return None
+    if spec.many_tables and plan.format_options.get(spec.together_option or "", True):
+        return max(known.values(), default=None)
+    return sum(known.values())
 
 
 def made_by(plan: ExportPlan) -> str:

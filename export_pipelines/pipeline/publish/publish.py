@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import structlog
 
 from export_pipelines.core.errors import Cancelled, IntegrityViolation, Unavailable
-from export_pipelines.core.model import ExportPlan, Package, Stage
+from export_pipelines.core.model import ExportFile, ExportPlan, Package, Stage
 from export_pipelines.core.naming import export_prefix, stage_prefix
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.pipeline.extract.retained_stage import retain_stage
@@ -69,10 +69,15 @@ def _move(
         raise Cancelled("cancelled on request, or taken over by another run, before publishing")
     lock.prove()
     clear_package(package.prefix, services.store)
-    for file in staged.files:
-        lock.prove()
-        services.store.move(file.key, f"{package.prefix}/{file.path}")
+    services.store.move_all(_proved(staged.files[:-1], package, lock))
+    services.store.move_all(_proved(staged.files[-1:], package, lock))  # the manifest, once all else is durable
     _require_whole(services.store, package)
+
+
+def _proved(files: Iterable[ExportFile], package: Package, lock: Lock) -> Iterator[tuple[str, str]]:
+    for file in files:
+        lock.prove()
+        yield file.key, f"{package.prefix}/{file.path}"
 
 
 def _take_back(plan: ExportPlan, prefix: str, services: ExportServices, *, run_id: str) -> None:

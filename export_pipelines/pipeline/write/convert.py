@@ -10,17 +10,18 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from export_pipelines.core.catalog import Catalog
+from export_pipelines.core.fidelity import Carriage
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Split, Stage, StagedTable
 from export_pipelines.core.naming import part_name, slug, stage_prefix
-from export_pipelines.core.packing import period_column
-from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress
+from export_pipelines.core.packing import period_column, require_few_files
+from export_pipelines.core.ports import DocumentWriter, FormatSpec, Progress, TableHead
 from export_pipelines.packaging.codecs import CODECS, Codec
 from export_pipelines.packaging.sinks import DigestSink, HandingSink, compressed
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.overlap import ahead, behind
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.pipeline.write.fitting import SizeLimit
-from export_pipelines.pipeline.write.heads import TableRows, table_head
+from export_pipelines.pipeline.write.heads import TableRows, facts_of, table_head
 from export_pipelines.pipeline.write.nested import nested_documents
 from export_pipelines.pipeline.write.spill import spilling
 from export_pipelines.pipeline.write.splitting import Periods, split_files
@@ -58,7 +59,9 @@ def convert_tables(
     files: list[ExportFile] = []
     with _documents(order, stage) as documents:
         for name, tables in documents:
-            files += _files(order, name, tables)
+            for file in _files(order, name, tables, made=len(files)):
+                files.append(file)
+                require_few_files(plan.split, len(files), about="at least ")
     return tuple(files)
 
 
@@ -91,18 +94,28 @@ def _documents(order: _Order, stage: Stage) -> Iterator[Iterator[tuple[str, Sequ
 
 
 def _flat(staged: StagedTable, order: _Order) -> TableRows:
+    spec, options = order.spec, order.plan.format_options
     head = table_head(staged, order.services)
+    facts = facts_of(staged, head, spec, options, order.services)
+    head = replace(head, facts=facts)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in ahead(read_canonical(order.services.store, staged.keys, head.schema)):
             order.progress.advance(table=staged.table, rows=batch.num_rows)
             yield batch
 
-    part = FilePart(table=staged.table, rows=staged.rows, columns=staged.columns)
+    part = FilePart(table=staged.table, rows=staged.rows, columns=staged.columns, settled=_settled(spec, head))
     return TableRows(head=head, batches=batches(), parts=lambda: (part,))
 
 
-def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[ExportFile]:
+def _settled(spec: FormatSpec, head: TableHead) -> tuple[tuple[str, Carriage], ...]:
+    """How the columns that the format had been undecided about sit in every file."""
+    if spec.settles is None:
+        return ()
+    return tuple((name, spec.settles(head.schema.field(name), facts)) for name, facts in head.facts.items())
+
+
+def _files(order: _Order, name: str, tables: Sequence[TableRows], *, made: int) -> Iterator[ExportFile]:
     split, spec = order.split, order.spec
     if split == Split() and spec.max_rows is None:
         yield _write(order, part_name(name, 1, spec.extension), tables, _NO_LIMIT)
@@ -111,8 +124,11 @@ def _files(order: _Order, name: str, tables: Sequence[TableRows]) -> Iterator[Ex
     def write(period: str | None, number: int, held: Sequence[TableRows], limit: SizeLimit) -> ExportFile:
         return _write(order, part_name(name, number, spec.extension, period=period), held, limit)
 
+    def expect(files: int) -> None:
+        require_few_files(order.plan.split, made + files, about="at least ")
+
     with spilling(order.services.settings.scratch) as spill:
-        yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows)
+        yield from split_files(tables, split, order.periods, spill, write, max_rows=spec.max_rows, expect=expect)
 
 
 def _write(order: _Order, filename: str, tables: Sequence[TableRows], limit: SizeLimit) -> ExportFile:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
+from export_pipelines.core.fidelity import ColumnFacts
 from export_pipelines.core.model import FilePart, StagedTable
-from export_pipelines.core.ports import TableHead
+from export_pipelines.core.ports import FormatSpec, TableHead
+from export_pipelines.formats.column_facts import column_facts
+from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.services import ExportServices
 
 
@@ -19,6 +23,17 @@ class TableRows:
     head: TableHead
     batches: Iterable[pa.RecordBatch]
     parts: Callable[[], tuple[FilePart, ...]]
+
+
+def facts_of(
+    staged: StagedTable, head: TableHead, spec: FormatSpec, options: Mapping[str, Any], services: ExportServices
+) -> Mapping[str, ColumnFacts]:
+    """Facts about the columns that the format is undecided about, from the stage; only those columns are read."""
+    wanted = [field for field in head.schema if spec.undecided is not None and spec.undecided(field, options)]
+    if not wanted:
+        return {}
+    schema = pa.schema(wanted)
+    return column_facts(read_canonical(services.store, staged.keys, schema), schema)
 
 
 def table_head(staged: StagedTable, services: ExportServices) -> TableHead:

@@ -57,11 +57,23 @@ class Periods:
 
 
 def split_files(
-    tables: Sequence[TableRows], split: Split, periods: Periods, spill: Spill, write: WriteFile, *, max_rows: int | None
+    tables: Sequence[TableRows],
+    split: Split,
+    periods: Periods,
+    spill: Spill,
+    write: WriteFile,
+    *,
+    max_rows: int | None,
+    expect: Callable[[int], None],
 ) -> Iterator[ExportFile]:
-    """The files of one document, by period and size; tables without a time and without rows are in a file, too."""
+    """The files of one document, by period and size; tables without a time and without rows are in a file, too.
+
+    ``expect`` hears, before the first, how many there will be at least.
+    """
     with nested_counting() as count:
-        for volume in _volumes(tables, split, periods, spill):
+        volumes = _volumes(tables, split, periods, spill)
+        expect(len(volumes))
+        for volume in volumes:
             yield from fitted(
                 volume.rows,
                 _writing(volume, spill, count, write),

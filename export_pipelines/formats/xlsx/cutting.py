@@ -1,7 +1,8 @@
 """Cuts ``<row>`` elements of our own workbooks into the contents of their cells, with Arrow's kernels.
 
 Only the shapes of row and cell that we write are accepted; every other byte is `Malformed`. That makes up for not
-using an XML parser, which needs twice to four times as long. Types and sheets belong to `xlsx_reading`.
+using an XML parser, which needs twice to four times as long. Types and sheets belong to
+`export_pipelines.formats.xlsx.reading`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import field_of
-from export_pipelines.formats.xlsx_cells import (
+from export_pipelines.formats.xlsx.cells import (
     GOES_ON,
     SHOWN_CHARACTERS,
     CellRule,

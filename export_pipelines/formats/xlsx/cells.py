@@ -10,26 +10,32 @@
 | time | exact to the millisecond | finer |
 | text, json, bytes | never | always an inline string, so nothing is a formula |
 
+That is the choice of each value by itself. Where `ColumnFacts` are known, the choice is one for the whole column and
+`export_pipelines.formats.xlsx.columns` makes it: a column then holds numbers with more digits and times finer than
+Excel keeps, too. Their cells have all digits, which programs round when they open the file.
+
 Text is the canonical one of `export_pipelines.formats.rendering`. NULL is no cell, the empty string an empty inline
 string. Characters that XML cannot hold, and CR, are written ``_xHHHH_``, and text that looks like such an escape has
 its underscore escaped (ECMA-376 part 1, 22.9.2.19). A text too long for a cell is shown up to a mark; the whole of it
-goes elsewhere (`export_pipelines.formats.xlsx_long_texts`). Sheets, styles and the workbook belong elsewhere.
+goes elsewhere (`export_pipelines.formats.xlsx.long_texts`). Sheets, styles and the workbook belong elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from export_pipelines.core.fidelity import Carried, ColumnFacts
 from export_pipelines.core.types import Kind, kind_of
+from export_pipelines.formats.column_facts import SMALLEST_NORMAL
 from export_pipelines.formats.rendering import text_of
+from export_pipelines.formats.xlsx.columns import EXACT_DIGITS, decimal_format, number_format, settled
 
 MAX_TEXT_UNITS = 32_767  # UTF-16 code units in one cell
-EXACT_DIGITS = 15
 
 SHOWN_CHARACTERS = 16_000  # of a text too long, at most twice as many units
 GOES_ON = ' … [the whole text is in the sheet "Long texts"]'
@@ -40,8 +46,8 @@ StyleIndex = Callable[[str], int]
 
 _FIRST_SERIAL, _LAST_SERIAL = 61, 2_958_465  # 1900-03-01, 9999-12-31
 _EPOCH_SERIAL = 25_569  # 1970-01-01
-_DAY_MS = 86_400_000
-_SMALLEST_NORMAL = 2.2250738585072014e-308
+_DAY_MS, _DAY_US = 86_400_000, 86_400_000_000
+_SERIAL_DECIMALS = 12  # of a day: 86 nanoseconds, so that every microsecond can be told
 _LONGEST_NUMERIC = 40  # characters; keeps the exponent far from the limits of a double
 
 _NEEDS_ESCAPE = r"[\x00-\x08\x0B-\x1F\x{FFFE}\x{FFFF}&<>]|_x[0-9A-Fa-f]{4}"
@@ -66,8 +72,20 @@ class CellRule:
     bounded: bool = True  # its text is short and holds no character to escape
 
 
-def cell_rule(field: pa.Field, style: StyleIndex) -> CellRule:
-    """The rule of a column; asks ``style`` for the number formats it needs."""
+def cell_rule(field: pa.Field, style: StyleIndex, facts: ColumnFacts | None = None) -> CellRule:
+    """The rule of a column; asks ``style`` for the number formats it needs.
+
+    With ``facts`` all cells of the column are of one type.
+    """
+    if facts is None:
+        return _rule_of_each(field, style)
+    if settled(field, facts).carried is Carried.TEXT:
+        return replace(_rule_of_each(field, lambda _: 0), number=None, fits=None)
+    return replace(_rule_of_each(field, lambda _: 0), opening=_opening(style(number_format(field, facts))), fits=None)
+
+
+def _rule_of_each(field: pa.Field, style: StyleIndex) -> CellRule:
+    """Each value by itself: a number cell where nothing is lost even when the file is opened."""
     column, text, kind = pl.col(field.name), text_of(field), kind_of(field)
     number: pl.Expr | None = text
     fits: pl.Expr | None = None
@@ -81,12 +99,12 @@ def cell_rule(field: pa.Field, style: StyleIndex) -> CellRule:
             opening = _opening(style("0"))
         case Kind.DECIMAL:
             fits = _short(text) if field.type.precision > EXACT_DIGITS else None
-            opening = _opening(style(f"0.{'0' * field.type.scale}".rstrip(".")))
+            opening = _opening(style(decimal_format(field.type.scale)))
         case Kind.NUMERIC:
             fits, bounded = _short(text), False
         case Kind.FLOAT:
             number = column.cast(pl.String)
-            fits = column.is_finite() & ((column == 0) | (column.cast(pl.Float64).abs() >= _SMALLEST_NORMAL))
+            fits = column.is_finite() & ((column == 0) | (column.cast(pl.Float64).abs() >= SMALLEST_NORMAL))
         case Kind.DATE:
             serial = column.cast(pl.Int32) + _EPOCH_SERIAL
             number, fits = serial.cast(pl.String), serial.is_between(_FIRST_SERIAL, _LAST_SERIAL)
@@ -94,13 +112,13 @@ def cell_rule(field: pa.Field, style: StyleIndex) -> CellRule:
         case Kind.TIMESTAMP | Kind.INSTANT:
             micros = column.cast(pl.Int64)
             zone = '"Z"' if kind is Kind.INSTANT else ""
-            millis = micros // 1000 + _EPOCH_SERIAL * _DAY_MS  # since the day 0 of serials
-            in_range = millis.is_between(_FIRST_SERIAL * _DAY_MS, (_LAST_SERIAL + 1) * _DAY_MS, closed="left")
+            since = micros + _EPOCH_SERIAL * _DAY_US  # the day 0 of serials
+            in_range = since.is_between(_FIRST_SERIAL * _DAY_US, (_LAST_SERIAL + 1) * _DAY_US, closed="left")
             fits = (micros % 1000 == 0) & in_range
-            number, opening = _day_fraction(millis), _clock_opening(micros, style, "yyyy-mm-dd hh:mm:ss", zone)
+            number, opening = _serial(since), _clock_opening(micros, style, "yyyy-mm-dd hh:mm:ss", zone)
         case Kind.TIME:
             micros = column.cast(pl.Int64) // 1000  # polars keeps times in nanoseconds
-            number, fits = _day_fraction(micros // 1000), micros % 1000 == 0
+            number, fits = _serial(micros), micros % 1000 == 0
             opening = _clock_opening(micros, style, "hh:mm:ss", "")
         case Kind.TEXT | Kind.JSON | Kind.BYTES:
             number, bounded = None, False
@@ -117,9 +135,11 @@ def _clock_opening(micros: pl.Expr, style: StyleIndex, format_code: str, zone: s
     return pl.when(micros % 1_000_000 == 0).then(whole).otherwise(_opening(style(f"{format_code}.000{zone}")))
 
 
-def _day_fraction(millis: pl.Expr) -> pl.Expr:
-    # One division of two exact doubles: the error stays far below half a millisecond up to the year 9999.
-    return (millis.cast(pl.Float64) / float(_DAY_MS)).cast(pl.String)
+def _serial(micros: pl.Expr) -> pl.Expr:
+    """Microseconds as days with decimals; a double has not enough digits for both."""
+    fraction = ((micros % _DAY_US).cast(pl.Float64) * (10**_SERIAL_DECIMALS / _DAY_US)).round().cast(pl.Int64)
+    decimals = fraction.cast(pl.String).str.zfill(_SERIAL_DECIMALS)
+    return pl.concat_str((micros // _DAY_US).cast(pl.String), pl.lit("."), decimals)
 
 
 def _short(text: pl.Expr) -> pl.Expr:

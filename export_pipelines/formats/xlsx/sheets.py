@@ -1,6 +1,6 @@
 """The XML of one worksheet, streamed: frozen bold header, column widths, rows, filter.
 
-Rows arrive ready made from `export_pipelines.formats.xlsx_cells`.
+Rows arrive ready made from `export_pipelines.formats.xlsx.cells`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import polars as pl
 
 from export_pipelines.archives.zip_stream import ZipEntryStream
 from export_pipelines.formats.text_buffers import concatenated
-from export_pipelines.formats.xlsx_cells import column_letters, escaped
-from export_pipelines.formats.xlsx_parts import HEADER_STYLE
+from export_pipelines.formats.xlsx.cells import column_letters, escaped
+from export_pipelines.formats.xlsx.parts import HEADER_STYLE
 
 MAX_ROWS = 1_048_576  # of a sheet, its header included
 MAX_COLUMNS = 16_384

@@ -24,18 +24,20 @@ from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.ports import TableHead
 from export_pipelines.core.types import Kind, kind_of
 from export_pipelines.formats.parsing import allow, conformed, reading_session, typed, unreadable
-from export_pipelines.formats.xlsx_cells import GOES_ON
-from export_pipelines.formats.xlsx_cutting import Contents, Malformed, cell_contents, expect, unescaped
-from export_pipelines.formats.xlsx_long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
+from export_pipelines.formats.xlsx.cells import GOES_ON
+from export_pipelines.formats.xlsx.cutting import Contents, Malformed, cell_contents, expect, unescaped
+from export_pipelines.formats.xlsx.long_texts import LONG_TEXTS, LongCells, Place, place_of, shown
 
 _MOST_PART_BYTES = 16 << 20  # of what describes the sheets; it is read as a whole
 _CHUNK_BYTES = 4 << 20  # of XML; the pieces of a chunk take about ten times as much
-_EPOCH_MS = 25_569 * 86_400_000  # 1970-01-01 as a serial in milliseconds
+_EPOCH_US = 25_569 * 86_400_000_000  # 1970-01-01 as a serial in microseconds
+# Decimals, since a double does not tell the microseconds of today.
+_MICROS = "CAST(round(CAST({cell} AS DECIMAL(20, 12)) * 86400000000::DECIMAL(11, 0)) AS BIGINT)"
 _SERIALS = {
     Kind.DATE: "DATE '1899-12-30' + CAST({cell} AS INTEGER)",
-    Kind.TIME: "CAST(make_timestamp({millis} * 1000) AS TIME)",
-    Kind.TIMESTAMP: f"make_timestamp(({{millis}} - {_EPOCH_MS}) * 1000)",
-    Kind.INSTANT: f"make_timestamp(({{millis}} - {_EPOCH_MS}) * 1000)",
+    Kind.TIME: f"CAST(make_timestamp({_MICROS}) AS TIME)",
+    Kind.TIMESTAMP: f"make_timestamp({_MICROS} - {_EPOCH_US})",
+    Kind.INSTANT: f"make_timestamp({_MICROS} - {_EPOCH_US})",
 }
 
 
@@ -184,7 +186,10 @@ def _check_header(row: bytes, head: TableHead) -> None:
     titles = [unescaped(text) for text in texts]
     names = head.schema.names
     labels = [head.labels.get(name, name) for name in names]
-    expect(titles in (names, labels), f"a sheet's header of {len(titles)} columns is not the table's {len(names)}")
+    zones = [" (UTC)" if kind_of(field) is Kind.INSTANT else "" for field in head.schema]
+    known = [[*words] for words in (names, labels)]
+    known += [[word + zone for word, zone in zip(words, zones, strict=True)] for words in (names, labels)]
+    expect(titles in known, f"a sheet's header of {len(titles)} columns is not the table's {len(names)}")
 
 
 def _typed_batch(columns: Contents, schema: pa.Schema, session: duckdb.DuckDBPyConnection) -> pa.RecordBatch:
@@ -202,5 +207,4 @@ def _value(index: int, field: pa.Field) -> str:
     serial = _SERIALS.get(kind_of(field))
     if serial is None:
         return f"{typed(f'coalesce(n{index}, t{index})', field)} AS v{index}"
-    millis = f"CAST(round(CAST(n{index} AS DOUBLE) * 86400000) AS BIGINT)"
-    return f"coalesce({serial.format(cell=f'n{index}', millis=millis)}, {typed(f't{index}', field)}) AS v{index}"
+    return f"coalesce({serial.format(cell=f'n{index}')}, {typed(f't{index}', field)}) AS v{index}"
