@@ -72,7 +72,7 @@ def init(
                 tenant_column=tenant_column,
                 follow_names=follow_names,
             )
-        text = dump_catalog(reflection.catalog, suggested=reflection.suggested)
+        text = dump_catalog(reflection.catalog, suggested=reflection.suggested, remarks=reflection.remarks)
         if out is None:
             typer.echo(text)
         else:

@@ -13,6 +13,7 @@ import pytest
 from export_pipelines.catalog.load import dump_catalog, load_catalog
 from export_pipelines.catalog.reflect import Reflection, reflect
 from export_pipelines.core.catalog import Catalog, Relation
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines_tests.host import CASES, Host
 
 
@@ -203,9 +204,10 @@ def test_a_foreign_key_of_all_partitions_is_the_tables(
 
 
 def accepted(text: str) -> str:
-    """The file after a person took the suggestions: without comment signs, and without the excluded tables."""
-    lines = [line for line in text.splitlines() if not line.startswith("  # C") and not line.startswith("  # check")]
-    return "\n".join(re.sub(r"^( +)# ", r"\1", line) for line in lines if "rests on names" not in line)
+    """The file after a person took every suggestion: without comment signs, and with ``export: true``."""
+    lines = [line for line in text.splitlines() if not line.startswith("  # Commented out")]
+    taken = re.sub(r"^( +)# ", r"\1", "\n".join(lines), flags=re.MULTILINE)
+    return re.sub(r"export: false(?=\n    reason:.*rests on names)", "export: true", taken)
 
 
 def read(text: str, folder: Path) -> Catalog:
@@ -214,20 +216,83 @@ def read(text: str, folder: Path) -> Catalog:
     return load_catalog(path)
 
 
-def test_a_relation_by_name_is_a_comment_until_it_is_accepted(
-    connection: psycopg.Connection[Any], tmp_path: Path
-) -> None:
+PROJECT = Relation(columns=("project_id",), references="projects", referenced_columns=("id",), virtual=True)
+
+
+def without_rows(case: str) -> str:
+    """A case's tables, empty."""
+    return re.sub(r"insert into .*", "", (CASES / f"{case}.sql").read_text())
+
+
+def test_a_relation_by_name_is_taken_if_all_its_values_are_found(connection: psycopg.Connection[Any]) -> None:
     found = proposed(connection, "rails_nofk", tenant_table="accounts")
+    assert found.catalog.tables["builds"].tenant.through == "project"
+    assert found.catalog.tables["builds"].relations["project"] == PROJECT
+    assert any("cases.builds.project_id → cases.projects; check that they are right" in note for note in found.notes)
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
+    assert "virtual: true}  # by name; all 1 values are found" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "counted"),
+    [
+        ("", "no row has a value yet"),
+        ("INSERT INTO builds VALUES (1, 1, ''), (2, 9, ''), (3, 8, '')", "2 of 3 values refer to nothing"),
+    ],
+)
+def test_a_table_that_only_names_lead_from_is_withheld_and_one_word_takes_it_in(
+    connection: psycopg.Connection[Any], tmp_path: Path, rows: str, counted: str
+) -> None:
+    sql = without_rows("rails_nofk") + "INSERT INTO accounts VALUES (1); INSERT INTO projects VALUES (1, 1);" + rows
+    found = proposed(connection, sql, tenant_table="accounts")
     assert "builds" not in found.catalog.tables
-    assert "through project_id that rests on names" in found.catalog.excluded["builds"]
-    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert f"foreign keys ({counted})" in found.catalog.withheld["builds"].reason
+    assert found.catalog.excluded["builds"] == found.catalog.withheld["builds"].reason
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
     assert read(text, tmp_path) == found.catalog
     taken = read(accepted(text), tmp_path)
     assert taken.tables["builds"].tenant.through == "project"
-    assert taken.tables["builds"].relations["project"] == Relation(
-        columns=("project_id",), references="projects", referenced_columns=("id",), virtual=True
+    assert taken.tables["builds"].relations["project"] == PROJECT
+    followed = proposed(connection, sql, tenant_table="accounts", follow_names=True).catalog
+    assert taken.tables["builds"].model_copy(update={"reason": None}) == followed.tables["builds"]
+    assert (taken.withheld, taken.excluded) == (followed.withheld, followed.excluded) == ({}, {})
+
+
+def test_a_table_taken_in_before_what_it_refers_to_says_which_word_is_missing(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE projects (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE builds (id int PRIMARY KEY, project_id int NOT NULL);
+              CREATE TABLE steps (id int PRIMARY KEY, build_id int NOT NULL);"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    text = dump_catalog(found.catalog)
+    head, steps = text.split("\n  steps:\n")
+    with pytest.raises(RequestRejected, match=r"'builds' has `export: false`; set it to true as well"):
+        read(f"{head}\n  steps:\n{steps.replace('export: false', 'export: true')}", tmp_path)
+
+
+def test_only_lists_that_hold_nothing_of_anybody_are_proposed_as_shared(connection: psycopg.Connection[Any]) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE thing (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE currencies (code text PRIMARY KEY, made_by int);
+        CREATE TABLE countries (id int PRIMARY KEY, name text, currency text REFERENCES currencies);
+        CREATE TABLE people (id int PRIMARY KEY, email text);
+        CREATE TABLE badges (id int PRIMARY KEY, person_id int NOT NULL REFERENCES people);
+        CREATE TABLE uploads (id int PRIMARY KEY, path text, owner uuid);
+        CREATE TABLE visits (id int PRIMARY KEY, visitor_id uuid);
+        CREATE TABLE files (id int PRIMARY KEY, name text);
+        CREATE TABLE attachments (id int PRIMARY KEY, record_type text, record_id int, file_id int REFERENCES files);
+        """,
+        tenant_table="tenant",
     )
-    assert taken == proposed(connection, "rails_nofk", tenant_table="accounts", follow_names=True).catalog
+    assert {name for name, table in found.catalog.withheld.items() if (table.model_extra or {}).get("tenant")} == {
+        "currencies",
+        "countries",
+    }
+    assert "(record_type, record_id), which no relation can follow" in found.catalog.withheld["attachments"].reason
 
 
 def test_a_relation_beside_others_is_suggested_in_its_place(
@@ -279,6 +344,12 @@ def test_accepting_a_suggestion_renames_nothing(connection: psycopg.Connection[A
         ("project_id bigint", "projects (id bigint PRIMARY KEY", True),
         ("project_id int", "projects (id bigint PRIMARY KEY", True),
         ('"projectId" text', '"Project" (id text PRIMARY KEY', True),
+        ('"ProjectId" varchar(30)', '"Projects" ("Id" text PRIMARY KEY', True),
+        ("projectid int", "projects (id int PRIMARY KEY", True),
+        ("parent_project_id int", "projects (id int PRIMARY KEY", True),
+        ("external_project_id int", "projects (id int PRIMARY KEY", False),
+        ("made_in int, project_id int", "projects (id int, made_in int, PRIMARY KEY (made_in, id)", True),
+        ("project_id int", "projects (id int, made_in int, PRIMARY KEY (made_in, id)", False),
         ("project_id bigint", "project (id bigint PRIMARY KEY", True),
         ("project_uuid uuid", "projects (id int PRIMARY KEY, uuid uuid NOT NULL UNIQUE", True),
         ("project_id int", "projects (project_id int PRIMARY KEY", True),
@@ -298,8 +369,8 @@ def test_names_suggest_a_relation_only_where_types_and_keys_agree(
         f"{TENANT} CREATE TABLE {target}, tenant_id int NOT NULL REFERENCES tenant); CREATE TABLE x (no int, {column});"
     )
     found = proposed(connection, sql, tenant_table="tenant")
-    assert ("rests on names" in found.catalog.excluded["x"]) is follows
-    assert (found.suggested is not None) is follows
+    assert ("rests on names" in found.catalog.withheld["x"].reason) is follows
+    assert ("through" in (found.catalog.withheld["x"].model_extra or {}).get("tenant", ())) is follows
 
 
 def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection: psycopg.Connection[Any]) -> None:
@@ -315,9 +386,8 @@ def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection
         """,
         tenant_table="tenant",
     )
-    assert found.suggested is not None
-    assert "shop_review" in found.suggested.tables
-    assert "line" in found.suggested.excluded
+    assert found.catalog.withheld["shop_review"].model_extra["tenant"] == {"through": "product"}  # type: ignore[index]
+    assert "tenant" not in (found.catalog.withheld["line"].model_extra or {})
 
 
 # Classes ----------------------------------------------------------------------------------------------------------
