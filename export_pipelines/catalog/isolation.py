@@ -21,6 +21,7 @@ from export_pipelines.catalog.policies import (
     Policy,
     Role,
     RowSecurity,
+    membership,
     read_role,
     read_row_security,
 )
@@ -97,7 +98,8 @@ def static_isolation(
         evidence = gather_evidence(connection, catalog, names, role)
     except errors.InsufficientPrivilege:
         user = connection.info.user
-        return [*findings, error(f"{user!r} may not act as reader role {role!r}", f"GRANT {role} TO {user}")]
+        step = membership(connection, role, user)
+        return [*findings, error(f"{user!r} may not act as reader role {role!r}", step)]
     resolved = catalog.resolved(resolve(connection, catalog, names))
     findings.extend(check_comparisons(connection, resolved, names, role, APPLY))
     for name in names:

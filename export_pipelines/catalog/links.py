@@ -88,9 +88,9 @@ def named_links(tables: Tables) -> dict[int, list[Link]]:
 
     ``project_id``, ``projectId``, ``projectid`` or ``project_uuid`` mean the key of ``project`` or ``projects``, if
     there is one such table, its column is unique and NOT NULL, and the types agree; ``billing_address_id`` means
-    ``addresses`` where there are no ``billing_addresses``. Where the id is unique only together with columns that both tables have,
-    such as the tenant's, the link has those as well. Not where a ``project_type`` beside it says that the table differs
-    from row to row.
+    ``addresses`` where there are no ``billing_addresses``.
+    Where the id is unique only together with columns that both tables have, such as the tenant's, the link has those as
+    well. Not where a ``project_type`` beside it says that the table differs from row to row.
     """
     places: dict[tuple[str, str], list[LiveTable]] = {}
     for table in tables.values():

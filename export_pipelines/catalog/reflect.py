@@ -167,7 +167,7 @@ def _unowned(connection: psycopg.Connection[Any], survey: Survey) -> dict[int, s
     """By oid: of tables whose own tenant column is NULL in some rows, what that means and what else it could."""
     found = tables_with_nulls(connection, survey.tables, survey.paths.columns)
     return {
-        oid: f"rows with NULL in {column} are in no export; if they are defaults of every tenant, set null_is_shared: true"
+        oid: f"rows with NULL in {column} are in no export; if they are every tenant's, set null_is_shared: true"
         for oid, column in found.items()
     }
 

@@ -159,9 +159,9 @@ def _guessed(tables: Tables, column: str | None, named: Links) -> tuple[LiveTabl
             )
             raise RequestRejected(f"several tables could be the tenant: {listed}; name it", field="tenant_table")
     raise RequestRejected(
-        f"no column that refers to another table is called {column or ' or '.join((*_USUAL, *_POSSIBLE))}, so the "
-        f"tenant is not clear; {_most_referenced(tables, found)}name its table, and tenant_column where tables refer to it by "
-        "another name",
+        f"no column that refers to another table is called {column or ' or '.join((*_USUAL, *_POSSIBLE))}, "
+        f"so the tenant is not clear; {_most_referenced(tables, found)}"
+        "name its table, and tenant_column where tables refer to it by another name",
         field="tenant_table",
     )
 

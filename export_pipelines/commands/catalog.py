@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.table import Table as Grid
 
@@ -15,6 +16,7 @@ from export_pipelines.catalog.findings import Finding
 from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
+from export_pipelines.catalog.rls_removal import kept_roles, removal_sql, remove_rls
 from export_pipelines.commands import output
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
@@ -139,16 +141,24 @@ def rls(
     catalog: CatalogFile = None,
     admin_url: AdminUrl = None,
     apply: Annotated[bool, typer.Option("--apply", help="Run it, in one transaction.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Undo what --apply did: policies, rights, roles. With --apply, run that.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also FORCE, which forbids COPY FROM and pg_dump to a table's owner.")
     ] = False,
     login: Annotated[str | None, typer.Option(help="Also print the SQL for a login role of that name.")] = None,
 ) -> None:
-    """Print the SQL that makes the reader role and its policies; with --apply, run it."""
+    """Print the SQL that makes the reader role and its policies, or removes them; with --apply, run it."""
     with output.reported():
+        if remove and (force or login):
+            raise RequestRejected("--remove takes neither --force nor --login", field="--remove")
         settings = _settings(catalog)
         known = open_catalog(settings)
         with _admin(settings, admin_url) as url, administering(url) as connection:
+            if remove:
+                _remove(connection, known, apply=apply)
+                return
             if not apply:
                 statements = [*rls_sql(connection, known, force=force), *(login_sql(known, login) if login else [])]
                 typer.echo("\n".join(f"{statement};" for statement in statements))
@@ -157,6 +167,17 @@ def rls(
         output.say(f"{known.name}: policies are in place. The login of EXPORT_SOURCE_URL needs the two roles:")
         made = f"{login_sql(known, login)[0]} PASSWORD '…';" if login else ""
         typer.echo(made or f"GRANT {known.reader_role}, {known.directory_role} TO your_login;")
+
+
+def _remove(connection: psycopg.Connection[Any], catalog: Catalog, *, apply: bool) -> None:
+    kept = kept_roles(connection, catalog)
+    if apply:
+        statements = remove_rls(connection, catalog)
+        output.say(f"{catalog.name}: {len(statements)} statements run; the database is as it was before --apply")
+    else:
+        typer.echo("\n".join(f"{statement};" for statement in removal_sql(connection, catalog)))
+    for role, reason in kept.items():
+        output.err.print(output.plain(f"note: role {role} stays: {reason}"))
 
 
 @app.command()
