@@ -113,6 +113,11 @@ def load_catalog(path: Path) -> Catalog:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RequestRejected(f"catalog {path} cannot be read as UTF-8 text: {error}") from error
+    return parse_catalog(text, path)
+
+
+def parse_catalog(text: str, path: Path) -> Catalog:
+    """The catalog in this text, which is, or is to be, the file's; errors as of `load_catalog`."""
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -190,8 +195,13 @@ def table_entry(table: Table | Withheld) -> dict[str, Any]:
     for name in ("columns", "relations", "dimensions", "measures"):  # last, and an entry a line
         if name in entry:
             block = entry.pop(name)
-            entry[name] = {key: _Flow(value) for key, value in block.items()} if isinstance(block, dict) else block
+            entry[name] = in_lines(block) if isinstance(block, dict) else block
     return entry
+
+
+def in_lines(block: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns or relations as a file has them, a line each."""
+    return {key: _Flow(value) for key, value in block.items()}
 
 
 def _with_air(lines: Iterable[str]) -> Iterator[str]:

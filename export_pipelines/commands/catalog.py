@@ -1,7 +1,8 @@
-"""``catalog init|check|rls|show``: what can be exported."""
+"""``catalog init|update|check|rls|show``: what can be exported."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
 from export_pipelines.catalog.rls_removal import kept_roles, removal_sql, remove_rls
+from export_pipelines.catalog.update import replace_file, update_catalog
 from export_pipelines.commands import output
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
-from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.assembly import catalog_path, open_catalog
 from export_pipelines.pipeline.catalog_trial import try_exports
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.sources.engines import choose_engine
@@ -85,6 +87,34 @@ def init(
             )
         for note in reflection.notes:
             output.err.print(output.plain(f"note: {note}"))
+
+
+@app.command()
+def update(
+    catalog: CatalogFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes; leave the file as it is.")] = False,
+    tenant_column: Annotated[str | None, typer.Option(help="As for `init`.")] = None,
+    follow_names: Annotated[bool, typer.Option("--follow-names", help="As for `init`.")] = False,
+    admin_url: AdminUrl = None,
+) -> None:
+    """Add what is new in the database to the catalog; whatever the file says stays as it is written."""
+    with output.reported():
+        settings = _settings(catalog)
+        path = catalog_path(settings)
+        with administering(_admin_url(settings, admin_url)) as connection:
+            made = update_catalog(connection, path, tenant_column=tenant_column, follow_names=follow_names)
+        before = path.read_bytes().decode("utf-8")
+        if dry_run:
+            lines = (before.splitlines(keepends=True), made.text.splitlines(keepends=True))
+            typer.echo("".join(difflib.unified_diff(*lines, str(path), str(path))), nl=False)
+        elif made.text != before:
+            replace_file(path, made.text)
+        for line in made.added:
+            output.err.print(output.plain(f"{'would add' if dry_run else 'added'}: {line}"))
+        for line in (*made.findings, *(f"note: {note}" for note in made.notes)):
+            output.err.print(output.plain(str(line)))
+        if not made.added:
+            output.err.print("nothing is new")
 
 
 @app.command("check")
