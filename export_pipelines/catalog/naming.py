@@ -187,7 +187,8 @@ def _iso(column: LiveColumn, printed: str) -> str:
     """A time as `alive_when` wants it; PostgreSQL prints an instant as ``9999-12-31 00:00:00+00``."""
     if value_type(column.type).kind not in _TIME_KINDS:
         return printed
-    return re.sub(r"([+-]\d\d)$", r"\1:00", printed.replace(" ", "T", 1)).replace("+00:00", "Z")
+    moment = printed.replace(" ", "T", 1)
+    return re.sub(r"(T.*[+-]\d\d)$", r"\1:00", moment).replace("+00:00", "Z")
 
 
 def names_an_actor(column: str) -> bool:

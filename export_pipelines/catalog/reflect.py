@@ -118,6 +118,8 @@ def reflect(
             f"relations without a foreign key that names suggest: {count}; they are commented out, read and accept them"
         )
     notes.extend(_taken_by_name(survey))
+    if withheld:
+        notes.append(f"described and withheld, each with its reason and `export: false`: {', '.join(sorted(withheld))}")
     nulls = _unowned(connection, survey)
     notes.extend(f"{survey.tables[oid].label}: {text}" for oid, text in nulls.items())
     remarks: dict[Remarked, str] = {(survey.keys[oid], "tenant", ""): text for oid, text in nulls.items()}

@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from export_pipelines.catalog.check import check
 from export_pipelines.catalog.load import dump_catalog, load_catalog
 from export_pipelines.catalog.reflect import Reflection, reflect
+from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.core.catalog import Catalog, Relation
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines_tests.host import CASES, Host
@@ -271,7 +273,9 @@ def test_a_table_taken_in_before_what_it_refers_to_says_which_word_is_missing(
         read(f"{head}\n  steps:\n{steps.replace('export: false', 'export: true')}", tmp_path)
 
 
-def test_only_lists_that_hold_nothing_of_anybody_are_proposed_as_shared(connection: psycopg.Connection[Any]) -> None:
+def test_only_lists_that_hold_nothing_of_anybody_are_proposed_as_shared(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
     found = proposed(
         connection,
         TENANT
@@ -292,6 +296,11 @@ def test_only_lists_that_hold_nothing_of_anybody_are_proposed_as_shared(connecti
         "currencies",
         "countries",
     }
+    text = dump_catalog(found.catalog)
+    head, countries = text.split("  countries:\n    export: false")
+    head, currencies = (f"{head}  countries:\n    export: true{countries}").split("  currencies:\n    export: false")
+    taken = read(f"{head}  currencies:\n    export: true{currencies}", tmp_path)
+    assert {name for name, table in taken.tables.items() if table.tenant.shared} == {"currencies", "countries"}
     assert "(record_type, record_id), which no relation can follow" in found.catalog.withheld["attachments"].reason
 
 
@@ -388,6 +397,142 @@ def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection
     )
     assert found.catalog.withheld["shop_review"].model_extra["tenant"] == {"through": "product"}  # type: ignore[index]
     assert "tenant" not in (found.catalog.withheld["line"].model_extra or {})
+
+
+# The tenant -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["CustomerId", "customerid", "customer_id", "customerID", "Customer_Id"])
+@pytest.mark.parametrize("key", ["", " REFERENCES customers"])
+def test_a_tenant_column_is_recognised_in_every_spelling(
+    connection: psycopg.Connection[Any], column: str, key: str
+) -> None:
+    found = proposed(
+        connection,
+        f"""
+        CREATE TABLE customers (id bigint PRIMARY KEY);
+        CREATE TABLE a (id int PRIMARY KEY, "{column}" bigint NOT NULL{key});
+        CREATE TABLE b (id int PRIMARY KEY, customer_id int NOT NULL{key});
+        """,
+    )
+    assert found.catalog.tenant.table == "cases.customers"
+    assert {name: table.tenant.column for name, table in found.catalog.tables.items()} == {
+        "a": column,
+        "b": "customer_id",
+        "customers": "id",
+    }
+
+
+def test_a_british_spelling_is_a_tenant_too(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE "Organisation" (id uuid PRIMARY KEY); CREATE TABLE a ("organisationId" uuid NOT NULL);"""
+    assert proposed(connection, sql).catalog.tables["a"].tenant.column == "organisationId"
+
+
+def test_without_a_usual_name_the_most_referenced_tables_are_named(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE planets (id int PRIMARY KEY); CREATE TABLE moons (id int PRIMARY KEY, planet_id int NOT NULL);
+             CREATE TABLE craters (id int PRIMARY KEY, moon_id int REFERENCES moons, planet_id int);"""
+    named = r"referred to are cases\.planets \(2 times\), cases\.moons \(1 times\)"
+    with pytest.raises(RequestRejected, match=named):
+        proposed(connection, sql)
+
+
+def test_of_two_tables_by_a_usual_name_the_more_referenced_is_taken(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE accounts (id int PRIMARY KEY); CREATE TABLE organizations (id int PRIMARY KEY);
+             CREATE TABLE a (organization_id int NOT NULL); CREATE TABLE b (organization_id int NOT NULL, account_id int);
+          """
+    assert proposed(connection, sql).catalog.tenant.table == "cases.organizations"
+
+
+def test_rows_without_a_tenant_are_a_decision_in_the_file(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    found = proposed(connection, "shared_null", tenant_table="organizations")
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
+    assert "tenant: {column: organization_id, null_is_shared: false}  # rows with NULL in organization_id" in text
+    assert read(text, tmp_path) == found.catalog
+    assert read(text.replace("null_is_shared: false", "null_is_shared: true"), tmp_path).null_is_shared("roles")
+
+
+@pytest.mark.parametrize(
+    ("expression", "setting"),
+    [
+        ("tenant_id = current_setting('app.tenant_id')::int", "app.tenant_id"),
+        ("tenant_id = nullif(current_setting('app.current_tenant', true), '')::int", "app.current_tenant"),
+        ("tenant_id::text = (SELECT current_setting('rls.who', true))", "rls.who"),
+        ("owner = current_setting('app.user_id', true)", "export.tenant_id"),
+        ("current_setting('request.jwt.claims', true)::jsonb ->> 'sub' = owner", "export.tenant_id"),
+        ("true", "export.tenant_id"),
+    ],
+)
+def test_the_setting_of_the_applications_own_policies_is_the_catalogs(
+    connection: psycopg.Connection[Any], expression: str, setting: str
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant, owner text);
+              CREATE POLICY app ON x USING ({expression}); ALTER TABLE x ENABLE ROW LEVEL SECURITY;"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    assert found.catalog.tenant.setting == setting
+    assert any("`tenant.setting`" in note for note in found.notes) is (setting != "export.tenant_id")
+
+
+@pytest.mark.parametrize("mode", ["PERMISSIVE", "RESTRICTIVE"])
+def test_a_setting_that_policies_need_and_the_catalog_lacks_is_named(
+    connection: psycopg.Connection[Any], mode: str
+) -> None:
+    missing = ", true" if mode == "RESTRICTIVE" else ""
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            f"""CREATE SCHEMA cases; SET LOCAL search_path = cases; {TENANT}
+                CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant);
+                INSERT INTO tenant VALUES (1); INSERT INTO x VALUES (1);
+                CREATE POLICY app ON x AS {mode}
+                    USING (tenant_id = current_setting('app.firm_{mode.lower()}'{missing})::int);
+                ALTER TABLE x ENABLE ROW LEVEL SECURITY;""".encode()
+        )
+        catalog = reflect(connection, name="any", schemas=["cases"], tenant_table="tenant").catalog
+        tenant = catalog.tenant.model_copy(update={"setting": "export.tenant_id"})
+        catalog = catalog.model_copy(update={"tenant": tenant, "reader_role": "reader_of_settings"})
+        apply_rls(connection, catalog)
+        found = [str(finding) for finding in check(connection, catalog)]
+        assert any(f"set `tenant.setting: app.firm_{mode.lower()}` if it holds the tenant" in line for line in found)
+
+
+# Keys and deleted rows --------------------------------------------------------------------------------------------
+
+
+def test_of_two_unique_keys_the_one_that_foreign_keys_refer_to_is_the_primary_key(
+    connection: psycopg.Connection[Any],
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE x (code int NOT NULL UNIQUE, number int NOT NULL UNIQUE,
+                                       tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE y (x_number int NOT NULL REFERENCES x (number));"""
+    tables = proposed(connection, sql, tenant_table="tenant").catalog.tables
+    assert tables["x"].primary_key == ("number",)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("deleted_at timestamptz NOT NULL DEFAULT 'infinity'", "infinity"),
+        ("deleted_at timestamptz DEFAULT 'infinity'", "infinity"),
+        ("deleted_at timestamptz NOT NULL DEFAULT '9999-12-31 00:00:00+00'", "9999-12-31T00:00:00Z"),
+        ("deleted_at timestamp NOT NULL DEFAULT '9999-12-31'", "9999-12-31T00:00:00"),
+        ("deleted_on date NOT NULL DEFAULT '9999-12-31'", "9999-12-31"),
+        ("deleted_at bigint NOT NULL DEFAULT 0", 0),
+        ("deleted smallint NOT NULL DEFAULT 0", 0),
+        ("deleted char(1) NOT NULL DEFAULT 'N'", "N"),
+        ('"isDeleted" boolean NOT NULL DEFAULT false', False),
+        ("discarded_at timestamp", None),
+        ("deleted_at timestamptz NOT NULL DEFAULT now()", "none"),
+        ("deleted_at timestamptz NOT NULL", "none"),
+        ("removed int NOT NULL DEFAULT 0", "none"),
+    ],
+)
+def test_the_value_of_rows_that_are_not_deleted_is_the_columns_constant_default(
+    connection: psycopg.Connection[Any], column: str, expected: object
+) -> None:
+    sql = f"{TENANT} CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant, {column});"
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL timezone = 'UTC'")
+        table = proposed(connection, sql, tenant_table="tenant").catalog.tables["x"]
+    assert (table.alive_when if table.deleted_column else "none") == expected
 
 
 # Classes ----------------------------------------------------------------------------------------------------------
