@@ -111,8 +111,8 @@ def update(
             replace_file(path, made.text)
         for line in made.added:
             output.err.print(output.plain(f"{'would add' if dry_run else 'added'}: {line}"))
-        for line in (*made.findings, *(f"note: {note}" for note in made.notes)):
-            output.err.print(output.plain(str(line)))
+        for told in (*map(str, made.findings), *(f"note: {note}" for note in made.notes)):
+            output.err.print(output.plain(told))
         if not made.added:
             output.err.print("nothing is new")
 

@@ -438,7 +438,7 @@ def test_without_a_usual_name_the_most_referenced_tables_are_named(connection: p
 
 def test_of_two_tables_by_a_usual_name_the_more_referenced_is_taken(connection: psycopg.Connection[Any]) -> None:
     sql = """CREATE TABLE accounts (id int PRIMARY KEY); CREATE TABLE organizations (id int PRIMARY KEY);
-             CREATE TABLE a (organization_id int NOT NULL); CREATE TABLE b (organization_id int NOT NULL, account_id int);
+             CREATE TABLE a (organization_id int NOT NULL); CREATE TABLE b (organization_id int, account_id int);
           """
     assert proposed(connection, sql).catalog.tenant.table == "cases.organizations"
 
