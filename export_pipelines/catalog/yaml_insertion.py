@@ -110,7 +110,8 @@ def _last_line(node: yaml.Node) -> int:
     if isinstance(node, yaml.ScalarNode) and node.style is None and not node.value:
         return int(node.start_mark.line) - (node.start_mark.column == 0)
     ends_before = node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line
-    return int(node.end_mark.line) - int(ends_before)
+    last: int = node.end_mark.line - ends_before
+    return last
 
 
 def _shared(node: yaml.Node | None, seen: set[int] | None = None) -> Iterator[int]:
