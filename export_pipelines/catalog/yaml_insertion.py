@@ -106,12 +106,13 @@ def _last_line(node: yaml.Node) -> int:
         if not isinstance(last, tuple):
             return _last_line(last)
         key, value = last
-        return max(key.end_mark.line, _last_line(value))
+        return max(int(key.end_mark.line), _last_line(value))
     if isinstance(node, yaml.ScalarNode) and node.style is None and not node.value:
-        return int(node.start_mark.line) - (node.start_mark.column == 0)
+        start: int = node.start_mark.line
+        return start - 1 if node.start_mark.column == 0 else start
     ends_before = node.end_mark.column == 0 and node.end_mark.line > node.start_mark.line
-    last: int = node.end_mark.line - ends_before
-    return last
+    end: int = node.end_mark.line
+    return end - 1 if ends_before else end
 
 
 def _shared(node: yaml.Node | None, seen: set[int] | None = None) -> Iterator[int]:
