@@ -25,7 +25,16 @@ from pydantic.fields import FieldInfo
 
 from export_pipelines.cli import app
 from export_pipelines.core.access import Role
-from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.core.catalog import (
+    Canary,
+    Catalog,
+    Column,
+    Partition,
+    Relation,
+    Table,
+    TenantPath,
+    TenantRoot,
+)
 from export_pipelines.core.configuration import (
     DataSource,
     DateRange,
@@ -292,6 +301,7 @@ def _fields(models: Sequence[type[BaseModel]], meant: Mapping[str, str]) -> str:
         f"{model.__name__}.{field.alias or name}": field
         for model in models
         for name, field in model.model_fields.items()
+        if (model, name) != (Catalog, "withheld")  # in a file they are among the tables
     }
     described = _described(fields, meant)
     parts = []

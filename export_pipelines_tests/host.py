@@ -71,7 +71,7 @@ class Host:
 
     def export(self, tenant: str, *options: str, tables: str | None = None, to: str = "package") -> dict[str, Any]:
         """Export to the folder ``to`` and verify it; the manifest. All tables that are not shared by default."""
-        listed = self.document()["tables"].items()
+        listed = [(name, table) for name, table in self.document()["tables"].items() if table.get("export", True)]
         tables = tables or ",".join(name for name, table in listed if "shared" not in table["tenant"])
         self.run("export", "--tenant", tenant, "--tables", tables, "--output", to, *options)
         self.run("verify", to)

@@ -39,6 +39,7 @@ class LiveColumn:
     declared_type: str  # the domain's own name where it is one
     not_null: bool
     comment: str | None
+    default: str | None = None  # as PostgreSQL prints the expression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,10 @@ WITH RECURSIVE base AS (
 SELECT a.attrelid::bigint AS relation, a.attname AS name, a.attnotnull AS not_null,
        format_type(a.atttypid, a.atttypmod) AS declared_type,
        coalesce(format_type(d.type, d.typmod), format_type(a.atttypid, a.atttypmod)) AS type,
-       col_description(a.attrelid, a.attnum) AS comment
+       col_description(a.attrelid, a.attnum) AS comment,
+       CASE WHEN a.attgenerated = '' THEN pg_get_expr(x.adbin, x.adrelid) END AS default
 FROM pg_attribute a
+LEFT JOIN pg_attrdef x ON x.adrelid = a.attrelid AND x.adnum = a.attnum
 LEFT JOIN (SELECT base.* FROM base JOIN pg_type t ON t.oid = base.type WHERE t.typtype <> 'd') d
        ON d.declared = a.atttypid
 WHERE a.attrelid = ANY(%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped

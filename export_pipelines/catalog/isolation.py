@@ -21,6 +21,7 @@ from export_pipelines.catalog.policies import (
     Policy,
     Role,
     RowSecurity,
+    membership,
     read_role,
     read_row_security,
 )
@@ -33,6 +34,7 @@ from export_pipelines.catalog.predicate import (
     tenant_predicate,
 )
 from export_pipelines.catalog.resolving import resolve
+from export_pipelines.catalog.tenant_setting import settings_of
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 
@@ -97,7 +99,8 @@ def static_isolation(
         evidence = gather_evidence(connection, catalog, names, role)
     except errors.InsufficientPrivilege:
         user = connection.info.user
-        return [*findings, error(f"{user!r} may not act as reader role {role!r}", f"GRANT {role} TO {user}")]
+        step = membership(connection, role, user)
+        return [*findings, error(f"{user!r} may not act as reader role {role!r}", step)]
     resolved = catalog.resolved(resolve(connection, catalog, names))
     findings.extend(check_comparisons(connection, resolved, names, role, APPLY))
     for name in names:
@@ -170,6 +173,9 @@ def _protection_findings(catalog: Catalog, name: str, row: RowSecurity, evidence
     problem = _table_problem(row, evidence.active, catalog.tenant.setting) or _outdated(catalog, name, row)
     if problem:
         yield error(problem, APPLY, table=name)
+    if other := _other_setting(row, catalog.tenant.setting):
+        message = f"a restrictive policy of the application looks at {other}, and hides every row while it is not set"
+        yield warning(message, f"set `tenant.setting: {other}` if it holds the tenant", table=name)
 
 
 def _view_findings(catalog: Catalog, name: str, row: RowSecurity, evidence: Evidence) -> Iterator[Finding]:
@@ -210,6 +216,16 @@ def _table_problem(row: RowSecurity, active: set[int], setting: str) -> str | No
     if open_ones:
         listed = ", ".join(repr(name) for name in open_ones)
         return f"policy {listed} lets rows through without looking at {setting}, and no restrictive policy does"
+    return None
+
+
+def _other_setting(row: RowSecurity, setting: str) -> str | None:
+    """The setting of a restrictive policy of the application, which hides every row from a session that has another."""
+    for policy in row.policies:
+        if policy.filters_reads and not policy.permissive and not _mentions(policy, setting):
+            found = settings_of(policy.using)
+            if len(found) == 1:
+                return found.pop()
     return None
 
 

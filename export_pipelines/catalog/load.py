@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,32 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from export_pipelines.catalog.suggestions import comment_suggestions, starts_entry, with_suggestions
-from export_pipelines.core.catalog import Canary, Catalog, Column, Partition, Relation, Table, TenantPath, TenantRoot
+from export_pipelines.catalog.suggestions import (
+    Remarked,
+    comment_suggestions,
+    starts_entry,
+    with_remarks,
+    with_suggestions,
+)
+from export_pipelines.core.catalog import (
+    Canary,
+    Catalog,
+    Column,
+    Partition,
+    Relation,
+    Table,
+    TenantPath,
+    TenantRoot,
+    Withheld,
+)
 from export_pipelines.core.errors import RequestRejected
+from export_pipelines.core.grains import Grain
 
 Location = tuple[str | int, ...]  # keys and list positions from the top of the file
 
-_MODELS: tuple[type[BaseModel], ...] = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Partition)
+_MODELS: tuple[type[BaseModel], ...] = (
+    Catalog, TenantRoot, Canary, Table, Withheld, TenantPath, Column, Relation, Partition,
+)  # fmt: skip
 _BOOLEAN_TAG = "tag:yaml.org,2002:bool"
 _TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
 _BLOCKS = ("tables", "excluded", "tenant")  # start after an empty line
@@ -95,11 +114,12 @@ def load_catalog(path: Path) -> Catalog:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RequestRejected(f"catalog {path} cannot be read as UTF-8 text: {error}") from error
-    return _parsed(path, text)
+    return parse_catalog(text, path)
 
 
 @lru_cache(maxsize=4)  # a process asks for the same file several times, and a catalog does not change
-def _parsed(path: Path, text: str) -> Catalog:
+def parse_catalog(text: str, path: Path) -> Catalog:
+    """The catalog in this text, which is, or is to be, the file's; errors as of `load_catalog`."""
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
@@ -119,49 +139,71 @@ def _parsed(path: Path, text: str) -> Catalog:
         raise _rejected(path, [_problem(root, detail) for detail in error.errors(include_url=False)]) from error
 
 
-def dump_catalog(catalog: Catalog, *, suggested: Catalog | None = None) -> str:
+def dump_catalog(
+    catalog: Catalog, *, suggested: Catalog | None = None, remarks: Mapping[Remarked, str] | None = None
+) -> str:
     """The catalog as YAML for people: defaults left out, one line for each column; `load_catalog` gives it back.
 
-    Tables and relations that only ``suggested`` has are there as comments.
+    Relations that only ``suggested`` has are there as comments; ``remarks`` are comments at the end of lines.
     """
     content = catalog.model_dump(by_alias=True, exclude_defaults=True, mode="json")
     content.pop("tables")
+    content.pop("withheld", None)
     head: dict[str, Any] = {"version": catalog.version, **content}
     if "history_start" in head:
         head["history_start"] = catalog.history_start  # a plain YAML date, not quoted text
-    excluded = head.pop("excluded", None)
-    head["tables"] = {name: _table_entry(table) for name, table in catalog.tables.items()}
+    described = {catalog.withheld_as(name): table.reason for name, table in catalog.withheld.items()}
+    excluded = {name: reason for name, reason in head.pop("excluded", {}).items() if described.get(name) != reason}
+    tables: dict[str, Table | Withheld] = {**catalog.tables, **catalog.withheld}
+    head["tables"] = {name: table_entry(table) for name, table in sorted(tables.items())}
     if suggested is not None:
-        further = {name: _table_entry(table) for name, table in suggested.tables.items()}
+        further = {name: table_entry(table) for name, table in suggested.tables.items() if name in catalog.tables}
         head["tables"] = with_suggestions(head["tables"], further)
     if excluded:
         head["excluded"] = excluded
-    text = yaml.dump(
-        head, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_ONE_LINE, default_flow_style=False
+    lines: Iterable[str] = yaml_text(head).splitlines(keepends=True)
+    lines = comment_suggestions(lines) if suggested is not None else lines
+    return "".join(_with_air(with_remarks(lines, remarks or {})))
+
+
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """A mapping as block YAML in the order it has, entries of `table_entry` as a catalog spells them."""
+    return yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_ONE_LINE, default_flow_style=False
     )
-    lines = text.splitlines(keepends=True)
-    return "".join(_with_air(comment_suggestions(lines) if suggested is not None else lines))
 
 
 def catalog_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a catalog file, for editors and for documentation."""
     schema = Catalog.model_json_schema(by_alias=True)
+    del schema["properties"]["withheld"]  # in a file they are among the tables
+    either = {"anyOf": [{"$ref": "#/$defs/Table"}, {"$ref": "#/$defs/Withheld"}]}
+    schema["properties"]["tables"]["additionalProperties"] = either
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _table_entry(table: Table) -> dict[str, Any]:
+def table_entry(table: Table | Withheld) -> dict[str, Any]:
+    """A table as a file has it: defaults left out, a line for each column, relation and other part."""
     entry = table.model_dump(exclude_defaults=True, mode="json")
-    entry["tenant"] = _Flow(entry["tenant"])
+    if isinstance(table, Withheld):
+        entry = {"export": False, "reason": table.reason} | entry
+    if "tenant" in entry:
+        entry["tenant"] = _Flow(entry["tenant"])
     if "partition" in entry:  # a month is the partition's own default, but an empty mapping says nothing
-        entry["partition"] = _Flow({"grain": table.partition.grain.value, **entry["partition"]})
+        entry["partition"] = _Flow({"grain": Grain.MONTH.value, **entry["partition"]})
     for name in ("primary_key", "roles", "dimensions"):
         if name in entry:
             entry[name] = _Line(entry[name])
     for name in ("columns", "relations", "dimensions", "measures"):  # last, and an entry a line
         if name in entry:
             block = entry.pop(name)
-            entry[name] = {key: _Flow(value) for key, value in block.items()} if isinstance(block, dict) else block
+            entry[name] = in_lines(block) if isinstance(block, dict) else block
     return entry
+
+
+def in_lines(block: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns or relations as a file has them, a line each."""
+    return {key: _Flow(value) for key, value in block.items()}
 
 
 def _with_air(lines: Iterable[str]) -> Iterator[str]:

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 from export_pipelines.catalog.inventory import LiveColumn
+from export_pipelines.core.columns import Column
+from export_pipelines.core.soft_delete import alive_text
 from export_pipelines.core.types import Kind, value_type
 
 _LONGEST_NAME = 63
@@ -45,11 +47,22 @@ _SINGULARS = (
 )
 _TIME_NAMES = ("created_at", "inserted_at", "created_on", "created", "created_date", "creation_date", "create_date")
 _TIME_ENDINGS = ("_at", "_date", "_on", "_time", "_ts")
-_DELETED_NAMES = ("deleted_at", "deleted_on", "removed_at")
-_DELETED_FLAGS = ("is_deleted", "deleted", "is_removed", "removed", "soft_deleted", "is_soft_deleted")
+_DELETED_NAMES = ("deleted_at", "deleted_on", "deleted_date", "removed_at", "discarded_at")
+_DELETED_FLAGS = (
+    "is_deleted", "deleted", "is_removed", "removed", "soft_deleted", "is_soft_deleted", "discarded", "is_discarded",
+    "deleted_flag", "delete_flag", "del_flag",
+)  # fmt: skip
+_COUNTS = ("removed", "discarded")  # a number of that name is rather a count
+_LITERAL = re.compile(r"^'((?:[^']|'')*)'(?:::[\w .\"]+(?:\(\d+(?:,\d+)?\))?)?$")  # a default that is a constant
+_NUMBER = re.compile(r"^\(?(-?\d+)\)?(?:::\w+)?$")
 # Times that move, lie ahead or belong to somebody's life do not say when a row came to be.
 _OTHER_TIMES = re.compile(
     r"(^|_)(update[ds]?|modified|deleted|removed|expire[sd]?|expiry|due|birth|dob|last|next|until)(_|$)"
+)
+_ACTOR = re.compile(
+    r"(^|_)((create|write|update|delete|change|modify|edit|approve|upload|invite|assign|close|archive|review)[a-z]*|added"
+    r"|written|modified|sent|last_\w+)_(by|uid|user)(_id|_uuid|_user_id)?$"
+    r"|^(author|creator|editor|assignee|reviewer|approver|uploader|inviter|modifier)(_id|_uuid|_user_id)?$"
 )
 _TIME_KINDS = (Kind.INSTANT, Kind.TIMESTAMP, Kind.DATE)
 
@@ -65,6 +78,11 @@ def slug(name: str, *, taken: Collection[str] = ()) -> str:
         suffix = f"_{number}"
         candidate, number = key[: _LONGEST_NAME - len(suffix)] + suffix, number + 1
     return candidate
+
+
+def spelled_plainly(name: str) -> str:
+    """What all spellings of a name have in common: ``customer_id``, ``CustomerId`` and ``customerid`` → customerid."""
+    return slug(name).replace("_", "")
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -114,21 +132,54 @@ def time_column(columns: Iterable[LiveColumn]) -> LiveColumn | None:
 
 
 def deleted_column(columns: Mapping[str, LiveColumn]) -> str | None:
-    """The column that marks deleted rows: a time that is NULL in the others, or a boolean that is false in them.
+    """The column that marks deleted rows, if it is clear what it holds in the others.
 
-    A time that is NOT NULL says nothing without the value that means "not deleted", which only people know.
+    That is NULL in a time that may be, false in a boolean, and otherwise the constant that the column has by default.
     """
-    time = _first_time({name: column for name, column in columns.items() if not column.not_null}, _DELETED_NAMES)
-    if time is not None:
-        return time
     by_key = {slug(name): column for name, column in columns.items()}
-    flags = (by_key[name] for name in (*_DELETED_FLAGS, *_DELETED_NAMES) if name in by_key)
-    return next((column.name for column in flags if value_type(column.type).kind is Kind.BOOLEAN), None)
+    named = [by_key[name] for name in (*_DELETED_NAMES, *_DELETED_FLAGS) if name in by_key]
+    named = [c for c in named if slug(c.name) not in _COUNTS or value_type(c.type).kind is not Kind.INTEGER]
+    for meant in (_null_when_alive, lambda column: alive_when(column) is not None):
+        found = next((column.name for column in named if meant(column)), None)
+        if found is not None:
+            return found
+    return None
 
 
-def alive_when(column: LiveColumn) -> bool | None:
-    """What a `deleted_column` holds in rows that are not deleted, beside NULL."""
-    return False if value_type(column.type).kind is Kind.BOOLEAN else None
+def _null_when_alive(column: LiveColumn) -> bool:
+    return value_type(column.type).kind in _TIME_KINDS and not column.not_null and alive_when(column) is None
+
+
+def alive_when(column: LiveColumn) -> bool | int | str | None:
+    """What a `deleted_column` holds in rows that are not deleted, beside NULL: false, or its constant default."""
+    if value_type(column.type).kind is Kind.BOOLEAN:
+        return None if column.default == "true" else False
+    text = column.default or ""
+    value: int | str
+    if number := _NUMBER.match(text):
+        value = int(number[1])
+    elif literal := _LITERAL.match(text):
+        value = _iso(column, literal[1].replace("''", "'"))
+    else:
+        return None
+    try:
+        alive_text(Column(type=column.type), value)
+    except ValueError:
+        return None
+    return value
+
+
+def _iso(column: LiveColumn, printed: str) -> str:
+    """A time as `alive_when` wants it; PostgreSQL prints an instant as ``9999-12-31 00:00:00+00``."""
+    if value_type(column.type).kind not in _TIME_KINDS:
+        return printed
+    moment = printed.replace(" ", "T", 1)
+    return re.sub(r"(T.*[+-]\d\d)$", r"\1:00", moment).replace("+00:00", "Z")
+
+
+def names_an_actor(column: str) -> bool:
+    """Whether a reference tells who did something with the row, not whose it is: ``create_uid``, ``author_id``."""
+    return _ACTOR.search(slug(column)) is not None
 
 
 def relation_name(columns: tuple[str, ...], referenced: str, *, taken: Collection[str]) -> str:

@@ -10,13 +10,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
+from psycopg import sql
 
 from export_pipelines.catalog.inventory import Kind, pinned
 from export_pipelines.core.catalog import Catalog
 
 PUBLIC = "public"
+_INHERIT_BY_GRANT = 160000  # PostgreSQL 16 decides about inheritance for each grant, before that the member decides
 _READING = ("r", "*")  # policies FOR SELECT and FOR ALL
 
 
@@ -106,6 +109,24 @@ LEFT JOIN pg_roles r ON r.rolname = %(role)s
 WHERE p.polrelid = ANY(%(oids)s::oid[])
 ORDER BY p.polrelid, p.polname
 """
+
+
+def membership(connection: psycopg.Connection[Any], role: str, member: str) -> str:
+    """The step that lets ``member`` become a role without being narrowed by its policies.
+
+    Before PostgreSQL 16 a role inherits of all its roles or of none. One that inherits gets a login beside it, which
+    does not and acts as it: ``SET ROLE`` asks the login, policies the role.
+    """
+    granted, to = sql.Identifier(role).as_string(None), sql.Identifier(member).as_string(None)
+    facts = read_role(connection, member)
+    if facts is None or not facts.inherits:
+        return f"GRANT {granted} TO {to}"
+    if connection.info.server_version >= _INHERIT_BY_GRANT:
+        return f"GRANT {granted} TO {to} WITH INHERIT FALSE, SET TRUE"
+    return (
+        f"CREATE ROLE export_admin LOGIN NOINHERIT IN ROLE {to}, {granted}, give it a password and connect as it with "
+        f"?options=-crole%3D{quote(member)}"
+    )
 
 
 def read_role(connection: psycopg.Connection[Any], role: str) -> Role | None:

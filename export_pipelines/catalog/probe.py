@@ -5,6 +5,7 @@ Catches what reading policies cannot: a policy that mentions the tenant and lets
 
 from __future__ import annotations
 
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ _NO_TENANT_OF_THAT_TYPE = (
 )
 _LOWEST = {"smallint": -(2**15), "integer": -(2**31), "bigint": -(2**63)}
 _SPREAD = 10_000
+_PARAMETER = re.compile(r'configuration parameter "([a-z0-9_.]+)"')
 
 
 def probe_isolation(
@@ -75,7 +77,10 @@ def _look(
         return  # a policy that cannot even read the tenant shows nothing: closed, which is what was asked
     except psycopg.DatabaseError as problem:
         reason = problem.diag.message_primary or type(problem).__name__
-        yield error(f"cannot be read as the reader role: {reason}", "grant what it asks for, or exclude it", table=name)
+        step = "grant what it asks for, or exclude it"
+        if isinstance(problem, errors.UndefinedObject) and (setting := _PARAMETER.search(reason)):
+            step = f"a policy of the application asks for it: set `tenant.setting: {setting[1]}` if it holds the tenant"
+        yield error(f"cannot be read as the reader role: {reason}", step, table=name)
         return
     if row is not None:
         yield error(f"{who} sees rows", "correct its policies; until then nothing of it may be exported", table=name)

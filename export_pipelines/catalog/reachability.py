@@ -144,6 +144,8 @@ class _Counter:
         if count:
             message = f"{self._of(count, path.table, rows)} belong to no tenant by {path}, and are in no export"
             step = "give them a tenant, choose another path, or declare the table shared if it is the same for all"
+            if self._catalog.tables[path.table].tenant.column is not None:
+                step += "; if only they are, set `null_is_shared: true`"
             yield warning(message, step, table=path.table)
 
     def _ambiguous(self, path: Path, rows: float) -> Iterator[Finding]:

@@ -8,29 +8,36 @@ and corrected; what had to be guessed is in the notes. Reading the database is `
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from export_pipelines.catalog.inventory import LiveTable, pinned, read_inventory
-from export_pipelines.catalog.links import Link, named_links
+from export_pipelines.catalog.inventory import Key, LiveTable, pinned, read_inventory
+from export_pipelines.catalog.links import Basis, Link, Tables, declared_links, named_links
 from export_pipelines.catalog.naming import alive_when, deleted_column, time_column
+from export_pipelines.catalog.orphans import Orphans, count_orphans, tables_with_nulls
 from export_pipelines.catalog.relations import Nests, find_nests, relation_names, relations_of
 from export_pipelines.catalog.sensitivity import CREDENTIAL, classify, is_credential
+from export_pipelines.catalog.suggestions import Remarked
 from export_pipelines.catalog.survey import (
+    REFERENCE,
     UNREACHABLE,
     Survey,
     excluded_key,
     home_schema,
     only_by_name,
+    reference_tables,
     survey_tables,
     usable_tables,
+    why_unreachable,
 )
-from export_pipelines.catalog.tenancy import Paths, Root, find_paths, find_root
-from export_pipelines.core.catalog import Catalog, Column, Grain, Partition, Table, TenantPath, TenantRoot
+from export_pipelines.catalog.tenancy import Links, Paths, Root, find_paths, find_root
+from export_pipelines.catalog.tenant_setting import application_setting
+from export_pipelines.core.catalog import Catalog, Column, Grain, Partition, Table, TenantPath, TenantRoot, Withheld
 
 _SMALL_ROWS = 100_000  # reading all of so few rows for their earliest time is cheap without an index
 _EARLIEST_HISTORY = dt.date(1970, 1, 1)  # older rows are in the first period, which is open to the past
@@ -44,6 +51,7 @@ class Reflection:
     catalog: Catalog
     notes: tuple[str, ...]
     suggested: Catalog | None = None  # the same with every relation that names alone suggest; None: there is none
+    remarks: Mapping[Remarked, str] = field(default_factory=dict)  # comments for lines of the file
 
 
 def reflect(
@@ -58,8 +66,9 @@ def reflect(
 ) -> Reflection:
     """A catalog of everything in these schemas (default: all of the application's).
 
-    Relations that only the names of columns suggest are in ``suggested``; with ``follow_names`` they are taken at their
-    word. Changes nothing. Raises `RequestRejected` naming the candidates when the tenant is not clear.
+    Relations that only the names of columns suggest are taken if each of their values is found, or with
+    ``follow_names``; the others are in ``suggested``. Tables that are not exported are described all the same, among
+    the withheld ones. Changes nothing. Raises `RequestRejected` naming the candidates when the tenant is not clear.
     """
     everything = read_inventory(connection, schema="public")
     schema = home_schema(everything, schemas)
@@ -72,62 +81,109 @@ def reflect(
     }
     usable, unusable = usable_tables(chosen)
     candidates = {table.oid: table for table in usable}
-    root = find_root(candidates, table=tenant_table, key=tenant_key, column=tenant_column)
+    named = named_links(candidates)
+    root = find_root(candidates, table=tenant_table, key=tenant_key, column=tenant_column, named=named)
+    named = {oid: [link for link in links if link.references != root.table.oid] for oid, links in named.items()}
+    orphans = count_orphans(connection, candidates, named)
     named = {
-        oid: [link for link in links if link.references != root.table.oid]
-        for oid, links in named_links(candidates).items()
+        oid: [replace(link, proven=(oid, link) in orphans and orphans[oid, link].none) for link in links]
+        for oid, links in named.items()
     }
-    draft = _Draft(name=name, schema=schema, root=root, usable=usable, unusable=unusable, excluded=excluded)
+    orphans = {(oid, replace(link, proven=found.none)): found for (oid, link), found in orphans.items()}
+    taken = {oid: [link for link in links if link.proven or follow_names] for oid, links in named.items()}
     followed = find_paths(candidates, root, named=named)
-    paths = followed if follow_names else find_paths(candidates, root)
-    further, further_left_out = survey_tables(schema, usable, root, followed)
+    paths = find_paths(candidates, root, named=taken)
+    further, _ = survey_tables(schema, usable, root, followed)
     survey, left_out = survey_tables(schema, usable, root, paths)
-    survey = replace(survey, keys=further.keys)  # a table is called the same, whatever is accepted later
-    tables, notes = _tables(survey, named if follow_names else {})
-    catalog = draft.catalog(left_out, tables, followed)
-    catalog = catalog.model_copy(update={"history_start": _history_start(connection, survey, tables)})
-    suggested = None
-    if not follow_names:
-        suggested = draft.catalog(further_left_out, _tables(further, named)[0], followed)
-    count = _relations(suggested) - _relations(catalog)
+    tables, notes = _tables(survey, taken)
+    withheld = {
+        survey.keys[table.oid]: _withheld(table, reason, further, named)
+        for table, reason in _explained(left_out, followed, candidates, named, orphans)
+    }
+    for table, reason in unusable:
+        excluded[excluded_key(table, schema)] = reason
+    catalog = Catalog(
+        name=name,
+        schema=schema,
+        tenant=_tenant_root(connection, root, usable, paths),
+        tables=tables,
+        withheld=dict(sorted(withheld.items())),
+        excluded=dict(sorted(excluded.items())),
+        history_start=_history_start(connection, survey, tables),
+    )
+    shown = {key: table for key, table in _tables(further, named)[0].items() if key in tables}
+    count = sum(len(shown[key].relations) - len(table.relations) for key, table in tables.items())
     if count:
         notes.append(
             f"relations without a foreign key that names suggest: {count}; they are commented out, read and accept them"
         )
+    notes.extend(_taken_by_name(survey))
+    if withheld:
+        notes.append(f"described and withheld, each with its reason and `export: false`: {', '.join(sorted(withheld))}")
+    nulls = _unowned(connection, survey)
+    notes.extend(f"{survey.tables[oid].label}: {text}" for oid, text in nulls.items())
+    remarks: dict[Remarked, str] = {(survey.keys[oid], "tenant", ""): text for oid, text in nulls.items()}
+    for (oid, link), found in orphans.items():
+        remarks[survey.keys[oid], ", ".join(link.columns), survey.keys[link.references]] = f"by name; {found}"
     return Reflection(
         catalog=catalog,
-        notes=(*_root_notes(root), *paths.notes, *notes),
-        suggested=suggested if count else None,
+        notes=(*_root_notes(root), *_setting_notes(catalog), *paths.notes, *notes),
+        suggested=catalog.model_copy(update={"tables": shown}) if count else None,
+        remarks=remarks,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Draft:
-    """What a catalog and the one with further relations have in common."""
-
-    name: str
-    schema: str
-    root: Root
-    usable: Sequence[LiveTable]
-    unusable: Sequence[tuple[LiveTable, str]]
-    excluded: dict[str, str]
-
-    def catalog(self, left_out: Sequence[tuple[LiveTable, str]], tables: dict[str, Table], followed: Paths) -> Catalog:
-        excluded = dict(self.excluded)
-        for table, reason in (*self.unusable, *left_out):
-            link = followed.through.get(table.oid) if reason == UNREACHABLE else None
-            excluded[excluded_key(table, self.schema)] = reason if link is None else only_by_name(link)
-        return Catalog(
-            name=self.name,
-            schema=self.schema,
-            tenant=_tenant_root(self.root),
-            tables=tables,
-            excluded=dict(sorted(excluded.items())),
-        )
+Counted = Mapping[tuple[int, Link], Orphans]
 
 
-def _relations(catalog: Catalog | None) -> int:
-    return sum(len(table.relations) for table in catalog.tables.values()) if catalog else 0
+def _explained(
+    left_out: Sequence[tuple[LiveTable, str]], followed: Paths, tables: Tables, named: Links, orphans: Counted
+) -> Iterator[tuple[LiveTable, str]]:
+    """Each table that is left out with the reason that helps."""
+    unreachable = [table for table, reason in left_out if reason == UNREACHABLE and table.oid not in followed.through]
+    links = {oid: [*declared_links(table), *named.get(oid, ())] for oid, table in tables.items()}
+    reference = reference_tables(unreachable, links)
+    for table, reason in left_out:
+        link = followed.through.get(table.oid)
+        if reason != UNREACHABLE:
+            yield table, reason
+        elif link is not None:
+            yield table, only_by_name(link, orphans.get((table.oid, link)))
+        else:
+            yield table, why_unreachable(table, reference=table.oid in reference)
+
+
+def _withheld(table: LiveTable, reason: str, further: Survey, named: Links) -> Withheld:
+    """The table as it would be exported, so that a word takes it in; without a tenant where nobody could guess it."""
+    known = table.oid in further.paths.columns or table.oid in further.paths.through
+    tenant = None if known else TenantPath(shared="Reference data, the same for every tenant")
+    entry = _table(table, further, {}, named.get(table.oid, ()), [], tenant).model_dump(
+        exclude_defaults=True, mode="json"
+    )
+    if not known and reason != REFERENCE:
+        del entry["tenant"]
+    return Withheld.model_validate({"export": False, "reason": reason, **entry})
+
+
+def _unowned(connection: psycopg.Connection[Any], survey: Survey) -> dict[int, str]:
+    """By oid: of tables whose own tenant column is NULL in some rows, what that means and what else it could."""
+    found = tables_with_nulls(connection, survey.tables, survey.paths.columns)
+    return {
+        oid: f"rows with NULL in {column} are in no export; if they are every tenant's, set null_is_shared: true"
+        for oid, column in found.items()
+    }
+
+
+def _taken_by_name(survey: Survey) -> Iterator[str]:
+    """A line for all paths to the tenant that rest on names, and on rows where there are any."""
+    found = sorted(
+        f"{survey.tables[oid].label}.{', '.join(link.columns)} → {survey.tables[link.references].label}"
+        for oid, link in survey.paths.through.items()
+        if link.basis is Basis.NAMED and oid in survey.tables and link.references in survey.tables
+    )
+    if found:
+        listed = "; ".join(found)
+        yield f"without a foreign key, taken for the way to the tenant: {listed}; check that they are right"
 
 
 def _tables(survey: Survey, named: Mapping[int, Sequence[Link]]) -> tuple[dict[str, Table], list[str]]:
@@ -140,13 +196,20 @@ def _tables(survey: Survey, named: Mapping[int, Sequence[Link]]) -> tuple[dict[s
     return dict(sorted(tables.items())), notes
 
 
-def _table(table: LiveTable, survey: Survey, nests: Nests, named: Sequence[Link], notes: list[str]) -> Table:
+def _table(
+    table: LiveTable,
+    survey: Survey,
+    nests: Nests,
+    named: Sequence[Link],
+    notes: list[str],
+    tenant: TenantPath | None = None,
+) -> Table:
     key = survey.keys[table.oid]
     linked = _linked(table, survey, named)
     columns = {name: _column(table, name, linked) for name in table.columns}
     offered = {name: table.columns[name] for name, column in columns.items() if column.exported}
     moment = time_column(offered.values())
-    primary = table.primary_key or (table.unique_keys[0] if table.unique_keys else ())
+    primary = table.primary_key or _referenced_key(table, survey)
     if any(not columns[name].exported for name in primary):
         notes.append(f"{table.label}: its primary key holds a credential and is left out")
         primary = ()
@@ -154,11 +217,13 @@ def _table(table: LiveTable, survey: Survey, nests: Nests, named: Sequence[Link]
     deleted = deleted_column(offered)
     through = survey.paths.through.get(table.oid)
     column = survey.paths.columns.get(table.oid)
+    if tenant is None:
+        tenant = TenantPath(through=names[through]) if through else TenantPath(column=column)
     return Table(
         source=None if (table.schema, table.name) == (survey.schema, key) else f"{table.schema}.{table.name}",
         description=table.comment,
         primary_key=primary,
-        tenant=TenantPath(through=names[through]) if through else TenantPath(column=column),
+        tenant=tenant,
         time_column=moment.name if moment else None,
         deleted_column=deleted,
         alive_when=alive_when(offered[deleted]) if deleted else None,
@@ -166,6 +231,17 @@ def _table(table: LiveTable, survey: Survey, nests: Nests, named: Sequence[Link]
         columns=columns,
         relations=relations_of(table, survey, names, nests),
     )
+
+
+def _referenced_key(table: LiveTable, survey: Survey) -> Key:
+    """Of several unique keys, the one that most foreign keys refer to, and then the shortest."""
+    counts = Counter(
+        tuple(sorted(key.referenced_columns))
+        for other in survey.tables.values()
+        for key in other.foreign_keys
+        if key.references == table.oid
+    )
+    return max(table.unique_keys, key=lambda key: counts[tuple(sorted(key))], default=())
 
 
 def _linked(table: LiveTable, survey: Survey, named: Sequence[Link]) -> set[str]:
@@ -188,16 +264,30 @@ def _column(table: LiveTable, name: str, linked: set[str]) -> Column:
     )
 
 
-def _tenant_root(root: Root) -> TenantRoot:
+def _tenant_root(
+    connection: psycopg.Connection[Any], root: Root, tables: Sequence[LiveTable], paths: Paths
+) -> TenantRoot:
     columns = root.table.columns
     label = next((name for name in _LABELS if name in columns and name != root.key), None)
-    return TenantRoot(table=root.table.label, key=root.key, label=label, type=columns[root.key].type)
+    setting = application_setting(connection, tables, root, paths.columns)
+    return TenantRoot(
+        table=root.table.label,
+        key=root.key,
+        label=label,
+        type=columns[root.key].type,
+        **({"setting": setting} if setting else {}),
+    )
 
 
 def _root_notes(root: Root) -> list[str]:
     if not root.guessed:
         return []
     return [f"the tenant was taken to be {root.table.label} by {root.column}; name tenant_table if it is another"]
+
+
+def _setting_notes(catalog: Catalog) -> Iterator[str]:
+    if catalog.tenant.setting != TenantRoot.model_fields["setting"].default:
+        yield f"policies of the application compare {catalog.tenant.setting}, so exports set it too (`tenant.setting`)"
 
 
 def _history_start(connection: psycopg.Connection[Any], survey: Survey, tables: dict[str, Table]) -> dt.date:

@@ -11,7 +11,7 @@ the owner and every extraction checks that (docs/adr/0005).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from psycopg import errors, sql
 
 from export_pipelines.catalog.access import needed_columns
 from export_pipelines.catalog.inventory import Kind, pinned
-from export_pipelines.catalog.policies import RowSecurity, read_role, read_row_security
+from export_pipelines.catalog.policies import RowSecurity, membership, read_role, read_row_security
 from export_pipelines.catalog.predicate import TENANT_ONLY, TENANT_READ, current_tenant, mark_of, tenant_predicate
 from export_pipelines.catalog.resolving import resolve, tenant_place
 from export_pipelines.core.catalog import Catalog
@@ -34,7 +34,10 @@ OWN_POLICIES = frozenset({KEEP_ACCESS, KEEP_OWNER, TENANT_READ, TENANT_ONLY, SHA
 
 LOCK_TIMEOUT_SECONDS = 10  # switching policies waits for every open query on the table; the application comes first
 
-_KEEP_COMMENT = "Access as it was before the export policies. Drop it when the application gets policies of its own."
+# What `rls_removal` takes for ours. The policy says what was switched on along with it, so that it can be undone.
+KEEP_COMMENT = "Access as it was before the export policies. Drop it when the application gets policies of its own."
+KEEP_COMMENT_FORCED = f"{KEEP_COMMENT} FORCE ROW LEVEL SECURITY was set along with it."
+ROLE_COMMENT = "Made by `export-pipelines catalog rls`, which removes it with `--remove`."
 
 _GRANTED = """
 SELECT n.nspname AS schema, c.relname AS name
@@ -83,14 +86,19 @@ def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: b
 
     Raises `RequestRejected` when this role may not, `Unavailable` when the tables are too busy to be locked.
     """
+    return run_once(connection, lambda: rls_sql(connection, catalog, force=force))
+
+
+def run_once(connection: psycopg.Connection[Any], make: Callable[[], list[str]]) -> list[str]:
+    """Make statements and run them, in one transaction; errors as of `apply_rls`."""
     try:
         with connection.transaction(), _settings(connection):
-            statements = rls_sql(connection, catalog, force=force)
+            statements = make()
             for statement in statements:
                 connection.execute(statement.encode())
     except errors.InsufficientPrivilege as error:
         raise RequestRejected(
-            f"{connection.info.user!r} may not set up row-level security: {error.diag.message_primary}; "
+            f"{connection.info.user!r} may not set up or remove row-level security: {error.diag.message_primary}; "
             "connect as the owner of the tables with CREATEROLE, or as a superuser"
         ) from error
     except psycopg.ProgrammingError as error:
@@ -99,7 +107,7 @@ def apply_rls(connection: psycopg.Connection[Any], catalog: Catalog, *, force: b
         ) from error
     except psycopg.OperationalError as error:
         raise Unavailable(
-            f"row-level security could not be set up, waiting at most {LOCK_TIMEOUT_SECONDS} s for each lock; "
+            f"row-level security could not be changed, waiting at most {LOCK_TIMEOUT_SECONDS} s for each lock; "
             f"nothing was changed, try again at a quieter time: {error.diag.message_primary or error}"
         ) from error
     return statements
@@ -158,9 +166,9 @@ def _refuse_unsafe(
         cursor.execute(_INHERITORS, {"role": catalog.reader_role, "owners": owners})
         bound = [row["name"] for row in cursor.fetchall()]
     if bound:
-        listed = ", ".join(bound)
+        steps = [membership(connection, catalog.reader_role, owner) for owner in bound]
         problems.append(
-            f"owner {listed} inherits {catalog.reader_role!r} and would be narrowed too; grant WITH INHERIT FALSE"
+            f"owner {', '.join(bound)} inherits {catalog.reader_role!r} and would be narrowed too; {'; '.join(steps)}"
         )
     if problems:
         raise RequestRejected("\n".join(["row-level security cannot be set up:", *(f"  {p}" for p in problems)]))
@@ -170,7 +178,7 @@ def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql
     """The role and its schemas; what it was once granted on tables that the catalog no longer has is taken back."""
     role = sql.Identifier(catalog.reader_role)
     if read_role(connection, catalog.reader_role) is None:
-        yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
+        yield from _created(role)
     exported = {catalog.relation_name(name) for name in catalog.tables}
     with pinned(connection) as cursor:
         granted = cursor.execute(_GRANTED, {"role": catalog.reader_role}).fetchall()
@@ -179,6 +187,11 @@ def _role(connection: psycopg.Connection[Any], catalog: Catalog) -> Iterator[sql
             yield sql.SQL("REVOKE ALL ON {} FROM {}").format(sql.Identifier(row["schema"], row["name"]), role)
     for schema in sorted({schema for schema, _ in exported} | catalog.resolution.schemas):  # those of key types, too
         yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)
+
+
+def _created(role: sql.Identifier) -> Iterator[sql.Composed]:
+    yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
+    yield sql.SQL("COMMENT ON ROLE {} IS {}").format(role, sql.Literal(ROLE_COMMENT))
 
 
 def _grants(catalog: Catalog, name: str, place: Place) -> Iterator[sql.Composed]:
@@ -191,26 +204,39 @@ def _grants(catalog: Catalog, name: str, place: Place) -> Iterator[sql.Composed]
 def _switch_on(place: Place, row: RowSecurity, *, force: bool) -> Iterator[sql.Composed]:
     """Row-level security on, with nobody's rows changed by it."""
     table = sql.Identifier(*place)
-    if not row.enabled:
-        yield from _keep(KEEP_ACCESS, place, row, sql.SQL("PUBLIC"))
-        yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table)
-    if row.forced or not force:
-        return
+    forcing = force and not row.forced
     if row.enabled and any(not policy.permissive for policy in _foreign_policies(row)):
-        return  # FORCE would bind the owner to restrictive policies that never were meant for it
+        forcing = False  # FORCE would bind the owner to restrictive policies that never were meant for it
+    if not row.enabled:
+        yield from _keep(KEEP_ACCESS, place, row, sql.SQL("PUBLIC"), forced=forcing)
+        yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table)
+    if not forcing:
+        return
     if row.enabled and row.policy(KEEP_ACCESS) is None:
-        yield from _keep(KEEP_OWNER, place, row, sql.Identifier(row.owner))
+        yield from _keep(KEEP_OWNER, place, row, sql.Identifier(row.owner), forced=True)
+    elif row.enabled:
+        yield _comment(KEEP_ACCESS, place, KEEP_COMMENT_FORCED)
     yield sql.SQL("ALTER TABLE {} FORCE ROW LEVEL SECURITY").format(table)
 
 
-def _keep(name: str, place: Place, row: RowSecurity, audience: sql.Composable) -> Iterator[sql.Composed]:
+def _keep(
+    name: str, place: Place, row: RowSecurity, audience: sql.Composable, *, forced: bool
+) -> Iterator[sql.Composed]:
     policy, table = sql.Identifier(name), sql.Identifier(*place)
+    before = row.policy(name)
+    forced = forced or (before is not None and before.comment == KEEP_COMMENT_FORCED)
     if row.policy(name) is not None:
         yield sql.SQL("DROP POLICY {} ON {}").format(policy, table)
     yield sql.SQL("CREATE POLICY {} ON {} AS PERMISSIVE FOR ALL TO {} USING (true) WITH CHECK (true)").format(
         policy, table, audience
     )
-    yield sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(policy, table, sql.Literal(_KEEP_COMMENT))
+    yield _comment(name, place, KEEP_COMMENT_FORCED if forced else KEEP_COMMENT)
+
+
+def _comment(policy: str, place: Place, text: str) -> sql.Composed:
+    return sql.SQL("COMMENT ON POLICY {} ON {} IS {}").format(
+        sql.Identifier(policy), sql.Identifier(*place), sql.Literal(text)
+    )
 
 
 def _isolate(catalog: Catalog, place: Place, row: RowSecurity, predicate: sql.Composed) -> Iterator[sql.Composed]:
@@ -248,7 +274,7 @@ def _tenant_list(catalog: Catalog, connection: psycopg.Connection[Any]) -> Itera
     place = tenant_place(catalog)
     role, table = sql.Identifier(catalog.directory_role), sql.Identifier(*place)
     if read_role(connection, catalog.directory_role) is None:
-        yield sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE").format(role)
+        yield from _created(role)
     of_key = catalog.resolution.key.schemas if catalog.resolution.key else frozenset()
     for schema in sorted({place[0]} | of_key):
         yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role)

@@ -57,10 +57,11 @@ _HASHES_OF_THINGS = _terms(
 # Words that say nothing by themselves; in a table of credentials they are one.
 _CREDENTIAL_TABLES = _terms(
     "api key, access key, private key, ssh key, deploy key, signing key, encryption key, token, secret",
-    "credential, password, passcode, otp, recovery code, backup code, access code",
+    "credential, password, passcode, otp, recovery code, backup code, access code, vault, env var",
+    "environment variable, push subscription",
 )
 _CARRIERS = _terms(
-    "value, key, code, data, content, body, payload, digest, hash, raw, ciphertext, plaintext, material",
+    "value, key, code, data, content, body, payload, digest, hash, raw, ciphertext, plaintext, material, auth, p256 dh",
 )
 _CARRIER_WORDS = 2  # `value`, `encrypted_value`; a longer name says what it is by itself
 _SESSION_STORES = {(("session",), ("data",)), (("session",), ("payload",))}  # (table, column) of Rails and Laravel
@@ -74,7 +75,7 @@ _PEOPLE = _terms(
     "profile, staff, driver, passenger, resident, visitor, buyer, seller, borrower, donor, volunteer, recipient",
     "sender, payer, payee, beneficiary, spouse, guardian, friend, holder, cardholder, signer, actor, artist",
     "admin, administrator, agent, manager, worker, player, citizen, witness, caller, invitee, collaborator",
-    "reporter, assignee",
+    "reporter, assignee, partner",
 )
 _SAYS_NOTHING = _terms(
     "display, legal, public, real, short, long, official, common, sort, search, print, new, old, original",
@@ -141,9 +142,20 @@ _RULES = (
         terms=_NAMES_OF_PEOPLE
         | _terms(
             "email, e mail, mail, bcc, address, street, city, photo, picture, avatar, selfie, biography, bio",
-            "login, user agent",
+            "login, user agent, user meta data, user data, personal data, person data, profile data",
         ),
     ),
+)
+# Whole names that mean something by the table they are in: (class, tables, columns).
+_BY_TABLE = (
+    (_IDENTIFIER, _terms("payment, charge, transaction, credit card, debit card, payment card"), _terms("card, pan")),
+    (
+        _IDENTIFIER,
+        _terms("card, bank account, passport, identity document, identity card, insurance, driver license"),
+        _terms("number, no, pan"),
+    ),
+    (_PERSONAL, _terms("card, bank account, payment method"), _terms("holder, owner, owner name, holder name")),
+    (_PERSONAL, _terms("identity, profile"), _terms("data, identity data, meta data, raw data")),
 )
 # Names that hold a term above and mean another thing.
 _OTHERWISE = _terms(
@@ -180,6 +192,13 @@ def classify(table: str, column: LiveColumn) -> Classification:
     for rule in _RULES:
         if kind in rule.kinds and _fits(words, rule):
             return rule.classification
+    for classification, tables, columns in _BY_TABLE:
+        if (
+            kind in _TEXT | _NUMBERS
+            and _says(words_of(table), tables)
+            and (words in columns or ("".join(words),) in columns)
+        ):
+            return classification
     if words[-1:] == ("name",) and kind in _TEXT and _of_people(words[:-1], words_of(table)):
         return Classification.PERSONAL
     return Classification.INTERNAL

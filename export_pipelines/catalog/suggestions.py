@@ -1,4 +1,4 @@
-"""Tables and relations that `reflect` only suggests, as comments in the catalog's YAML; without ``# `` they count.
+"""Relations that `reflect` only suggests, as comments in the catalog's YAML; without ``# `` they count.
 
 They go through the YAML writer under a key with a mark, which no name of a catalog can have, and become comments in its
 lines; so they are spelled as everything else in the file.
@@ -12,17 +12,16 @@ from typing import Any
 
 from export_pipelines.catalog.naming import slug
 
+Remarked = tuple[str, str, str]  # table, its columns, the other table; or table, "tenant", ""
 _MARK = "SUGGESTED-"  # keys of tables and relations that `reflect` makes up are in lower case
-_HEADING = (
-    '  # Commented out is what only the names of columns suggest. To accept a table or relation, delete its "# ";\n'
-    "  # check first that the column refers to what its name says, since rows belong to a tenant by it.\n\n"
-)
+_HEADING = '  # Commented out are relations that only the names of columns suggest. To accept one, delete its "# ".\n\n'
 
 
 def with_suggestions(entries: Mapping[str, Any], suggested: Mapping[str, Any]) -> dict[str, Any]:
-    """The catalog's entries of tables together with what only the suggested ones have, marked."""
-    merged = dict(entries) | {_MARK + name: entry for name, entry in suggested.items() if name not in entries}
-    for name, entry in entries.items():
+    """The catalog's entries of tables together with the relations that only the suggested ones have, marked."""
+    merged = dict(entries)
+    for name in suggested:
+        entry = entries[name]
         known = entry.get("relations", {})
         further = _further(known, suggested[name].get("relations", {}))
         if further and known:
@@ -55,6 +54,22 @@ def comment_suggestions(lines: Iterable[str]) -> Iterator[str]:
             line = line.replace(_MARK, "", 1)  # noqa: PLW2901
         commented = line if inside is None else f"{line[:inside]}# {line[inside:]}"
         yield commented + _HEADING if line.startswith("tables:") else commented
+
+
+def with_remarks(lines: Iterable[str], remarks: Mapping[Remarked, str]) -> Iterator[str]:
+    """The lines with comments behind tenants and relations, be they commented out or not."""
+    table = ""
+    for line in lines:
+        if found := re.match(r"  ([a-z_][a-z0-9_]*):", line):
+            table = found[1]
+        named = re.match(r" +(?:# )?[a-z0-9_]+: \{columns: \[(.*?)\], references: ([a-z0-9_]+), ", line)
+        owner = re.match(r"    tenant: \{column: .*(?=\}$)", line)
+        if named and (remark := remarks.get((table, named[1], named[2]))):
+            yield f"{line.rstrip()}  # {remark}\n"
+        elif owner and (remark := remarks.get((table, "tenant", ""))):
+            yield f"{owner[0]}, null_is_shared: false}}  # {remark}\n"
+        else:
+            yield line
 
 
 def starts_entry(line: str) -> bool:

@@ -6,20 +6,25 @@ The decisions span tables; what is said about one table's columns is `reflect`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from export_pipelines.catalog.inventory import Kind, LiveTable
+from export_pipelines.catalog.inventory import Kind, LiveColumn, LiveTable
 from export_pipelines.catalog.links import Link
 from export_pipelines.catalog.naming import slug
-from export_pipelines.catalog.sensitivity import is_credential
+from export_pipelines.catalog.orphans import Orphans
+from export_pipelines.catalog.sensitivity import classify, is_credential
 from export_pipelines.catalog.tenancy import Paths, Root
+from export_pipelines.core.catalog import Classification
 from export_pipelines.core.errors import RequestRejected
 
 UNREACHABLE = (
-    "no path to the tenant; add `tenant: {shared: reason}` if it is reference data the same for all, "
-    "or a virtual relation"
+    "no path to the tenant; name its `tenant` (a column, through a virtual relation, or shared with a reason), then "
+    "set `export: true`"
 )
+REFERENCE = "no path to the tenant; if its rows are the same for every tenant, set `export: true`"
+_OWNERS = ("owner", "user", "tenant", "account", "customer")
+_REFERENCES = ("_id", "_uuid", "_uid", "_guid")
 _OWNERS_VIEW = (
     "the row-level security of its tables would not apply to the exporter; ALTER VIEW … SET (security_invoker = true)"
 )
@@ -35,7 +40,7 @@ class Survey:
 
     schema: str
     tables: dict[int, LiveTable]  # that will be exported, by oid, in order
-    keys: dict[int, str]  # their catalog keys
+    keys: dict[int, str]  # catalog keys, also of the tables left out
     root: Root
     paths: Paths
 
@@ -75,7 +80,7 @@ def survey_tables(
     schema: str, usable: Iterable[LiveTable], root: Root, paths: Paths
 ) -> tuple[Survey, list[tuple[LiveTable, str]]]:
     """The tables to export with their catalog keys, and those left out with the reason."""
-    tables: dict[int, LiveTable] = {}
+    usable, tables = list(usable), {}
     left_out = []
     for table in usable:
         if table.oid not in paths.columns and table.oid not in paths.through:
@@ -86,7 +91,7 @@ def survey_tables(
             tables[table.oid] = table
     keys: dict[int, str] = {}
     # Plain names of the home schema keep their name whatever else wants it.
-    for table in sorted(tables.values(), key=lambda t: (t.schema != schema, slug(t.name) != t.name, t.schema, t.name)):
+    for table in sorted(usable, key=lambda t: (t.schema != schema, slug(t.name) != t.name, t.schema, t.name)):
         wanted = slug(table.name)
         if wanted in keys.values() and table.schema != schema:
             wanted = slug(f"{table.schema}_{table.name}")
@@ -94,12 +99,75 @@ def survey_tables(
     return Survey(schema=schema, tables=tables, keys=keys, root=root, paths=paths), left_out
 
 
-def only_by_name(link: Link) -> str:
+def only_by_name(link: Link, orphans: Orphans | None) -> str:
     """Why a table is left out that the tenant reaches, if names are to be believed."""
+    counted = f" ({orphans})" if orphans else ""
     return (
-        f"no path to the tenant but one through {', '.join(link.columns)} that rests on names, not on foreign keys; if "
-        "it is right, delete this line and the # of the table above, or run `catalog init --follow-names`"
+        f"no path to the tenant but one through {', '.join(link.columns)} that rests on names, not on foreign "
+        f"keys{counted}; if it is right, set `export: true`"
     )
+
+
+def why_unreachable(table: LiveTable, *, reference: bool) -> str:
+    """Why a table is left out that nothing leads from to the tenant, and the step that takes it in."""
+    pair = polymorphic_pair(table)
+    if reference:
+        return REFERENCE
+    if pair is None:
+        return UNREACHABLE
+    return (
+        f"its rows belong to records of several tables ({', '.join(pair)}), which no relation can follow; name a "
+        "tenant column of its own, or export a view that has one"
+    )
+
+
+def polymorphic_pair(table: LiveTable) -> tuple[str, str] | None:
+    """(column with the name of a table, column with its id) of rows that belong to records of several tables."""
+    names = {slug(name): name for name in table.columns}
+    for plain, name in names.items():
+        base = plain.removesuffix("_type").removesuffix("_model").removesuffix("model")
+        other = next((names[key] for key in (f"{base}_id", f"{base}res_id") if key in names), None)
+        if base != plain and other is not None:
+            return name, other
+    return None
+
+
+def reference_tables(tables: Sequence[LiveTable], links: Mapping[int, Sequence[Link]]) -> set[int]:
+    """Oids of those that could be lists which are the same for everybody.
+
+    They hold nothing delicate, refer to nothing but each other, belong to no record whose table differs by row, and no
+    such row refers to them.
+    """
+    scattered = {table.oid for table in tables if polymorphic_pair(table)}
+    scattered |= {link.references for oid in scattered for link in links.get(oid, ())}
+    found = {
+        table.oid
+        for table in tables
+        if table.oid not in scattered
+        and not any(_delicate(table.name, column) for column in table.columns.values())
+        and not _refers_to_others(table, links.get(table.oid, ()))
+    }
+    while True:
+        referring = {
+            oid for oid in found for link in links.get(oid, ()) if link.references not in found and not link.by_actor
+        }
+        if not referring:
+            return found
+        found -= referring
+
+
+def _refers_to_others(table: LiveTable, links: Iterable[Link]) -> bool:
+    """Whether a column looks like a reference, and nothing tells to what."""
+    known = {column for link in links for column in link.columns} | {*table.primary_key}
+    return any(
+        name not in known
+        and (slug(name) in _OWNERS or (slug(name).endswith(_REFERENCES) and slug(name) != "parent_id"))
+        for name in table.columns
+    )
+
+
+def _delicate(table: str, column: LiveColumn) -> bool:
+    return is_credential(table, column) or classify(table, column) is not Classification.INTERNAL
 
 
 def excluded_key(table: LiveTable, schema: str) -> str:

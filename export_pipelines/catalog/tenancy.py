@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from export_pipelines.catalog.inventory import Kind, LiveTable
-from export_pipelines.catalog.links import Basis, Link, Tables, declared_links, reverse_links
-from export_pipelines.catalog.naming import slug
+from export_pipelines.catalog.links import Basis, Link, Tables, comparable, declared_links, reverse_links
+from export_pipelines.catalog.naming import spelled_plainly
 from export_pipelines.core.errors import RequestRejected
 
 # Names under which applications usually keep a tenant; a customer or a store is one only where nothing else is.
@@ -25,13 +25,19 @@ _USUAL = (
     "account_id",
     "clinic_id",
     "company_id",
+    "team_id",
+    "firm_id",
+    "practice_id",
+    "school_id",
 )
-_POSSIBLE = ("customer_id", "store_id")
+_POSSIBLE = ("customer_id", "client_id", "store_id", "shop_id", "site_id", "group_id", "project_id")
+_CANDIDATES = 5  # tables that are named where the tenant is not clear
 
 Links = Mapping[int, Sequence[Link]]  # by oid of the table they start from
-# Of a path, the worst first: links that names suggest, that may be NULL, that are read backwards; all links.
-Price = tuple[int, int, int, int]
-_NO_GAPS = (0, 0, 0)
+# Of a path, the worst first: links that only names suggest, that lead to who did something, that may be NULL, that are
+# read backwards, that rows but no constraint bear out; all links.
+Price = tuple[int, int, int, int, int, int]
+_NO_GAPS = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +60,12 @@ class Paths:
     notes: tuple[str, ...]
 
 
-def find_root(tables: Tables, *, table: str | None, key: str | None, column: str | None) -> Root:
+def find_root(
+    tables: Tables, *, table: str | None, key: str | None, column: str | None, named: Links | None = None
+) -> Root:
     """The tenant's table: named by the caller, or the one that most tables refer to under a usual name.
+
+    ``named`` are links without a constraint, which count as well.
 
     Raises `RequestRejected` listing the candidates where that is not clear.
     """
@@ -63,8 +73,8 @@ def find_root(tables: Tables, *, table: str | None, key: str | None, column: str
     if table is not None:
         root, guessed = _named(tables, table), False
     else:
-        root, column, guessed = *_guessed(tables, column), True
-    common, referenced = _commonest(tables, root)
+        root, column, guessed = *_guessed(tables, column, named or {}), True
+    common, referenced = _commonest(tables, root, named or {})
     key = key or referenced or (root.primary_key[0] if len(root.primary_key) == 1 else None)
     if key is None or key not in root.columns:
         listed = ", ".join(root.columns)
@@ -90,7 +100,7 @@ def find_paths(tables: Tables, root: Root, *, named: Links | None = None) -> Pat
     gaps = {oid for oid, column in columns.items() if _may_be_null(tables[oid], column)}
     replaceable = set() if root.column_named else gaps - {root.table.oid}
     links = _all_links(tables, named or {})
-    through = _nearest(tables, {oid: (0, int(oid in gaps), 0, 0) for oid in columns}, replaceable, links, notes)
+    through = _nearest(tables, {oid: (0, 0, int(oid in gaps), 0, 0, 0) for oid in columns}, replaceable, links, notes)
     notes.extend(_gap(tables[oid], column, through.get(oid), tables) for oid, column in columns.items() if oid in gaps)
     columns = {oid: column for oid, column in columns.items() if oid not in through}
     return Paths(columns=columns, through=through, notes=tuple(notes))
@@ -120,54 +130,79 @@ def _named(tables: Tables, name: str) -> LiveTable:
     raise RequestRejected(f"{name!r} is not a table of this database; there are: {labels}", field="tenant_table")
 
 
-def _guessed(tables: Tables, column: str | None) -> tuple[LiveTable, str]:
-    """(table, column) that most other tables refer to by a column of the same usual name."""
-    counts = Counter(
-        (foreign_key.columns[0], foreign_key.references)
+def _references(tables: Tables, named: Links) -> Counter[tuple[str, int, str]]:
+    """How many tables refer to another one: by (column, oid of the other, its column), each by one column alone."""
+    return Counter(
+        (link.columns[-1], link.references, link.referenced_columns[-1])
         for table in tables.values()
-        for foreign_key in table.foreign_keys
-        if len(foreign_key.columns) == 1 and foreign_key.references in tables and foreign_key.references != table.oid
+        for link in (*declared_links(table), *named.get(table.oid, ()))
+        if len(link.columns) == 1 and link.references in tables and link.references != table.oid
     )
+
+
+def _guessed(tables: Tables, column: str | None, named: Links) -> tuple[LiveTable, str]:
+    """(table, column) that most other tables refer to by a column of the same usual name, in any spelling."""
+    found = _references(tables, named)
+    spellings: dict[tuple[str, int], Counter[str]] = {}
+    for (name, oid, _), count in found.items():
+        spellings.setdefault((spelled_plainly(name), oid), Counter())[name] += count
     for names in [(column,)] if column is not None else [_USUAL, _POSSIBLE]:
-        found = {pair: count for pair, count in counts.items() if pair[0] in names or slug(pair[0]) in names}
-        best = sorted(pair for pair, count in found.items() if count == max(found.values()))
+        plain = {spelled_plainly(name) for name in names}
+        counts = {place: spelled.total() for place, spelled in spellings.items() if place[0] in plain}
+        best = [place for place, count in counts.items() if count == max(counts.values())]
+        usual = {place: min(spellings[place], key=lambda n, p=place: (-spellings[p][n], n)) for place in best}  # type: ignore[misc]
         if len(best) == 1:
-            return tables[best[0][1]], best[0][0]
+            return tables[best[0][1]], usual[best[0]]
         if best:
-            listed = "; ".join(f"{tables[oid].label} by {name} ({counts[name, oid]} tables)" for name, oid in best)
+            listed = "; ".join(
+                sorted(f"{tables[place[1]].label} by {usual[place]} ({counts[place]} tables)" for place in best)
+            )
             raise RequestRejected(f"several tables could be the tenant: {listed}; name it", field="tenant_table")
     raise RequestRejected(
-        f"no foreign key is called {column or ' or '.join((*_USUAL, *_POSSIBLE))}, so the tenant is not clear; "
-        "name its table, and tenant_column where tables refer to it without a foreign key",
+        f"no column that refers to another table is called {column or ' or '.join((*_USUAL, *_POSSIBLE))}, "
+        f"so the tenant is not clear; {_most_referenced(tables, found)}"
+        "name its table, and tenant_column where tables refer to it by another name",
         field="tenant_table",
     )
 
 
-def _commonest(tables: Tables, root: LiveTable) -> tuple[str | None, str | None]:
-    """(column, key it refers to) by which most other tables refer to the tenant; a usual name settles a tie."""
-    counts = Counter(
-        (foreign_key.columns[0], foreign_key.referenced_columns[0])
-        for other in tables.values()
-        for foreign_key in other.foreign_keys
-        if foreign_key.references == root.oid and len(foreign_key.columns) == 1 and other.oid != root.oid
-    )
+def _most_referenced(tables: Tables, found: Counter[tuple[str, int, str]]) -> str:
+    """The tables that could be the tenant's, as words."""
+    counts: Counter[int] = Counter()
+    for (_, oid, _), count in found.items():
+        counts[oid] += count
     if not counts:
-        return None, None
-    return min(counts, key=lambda pair: (-counts[pair], pair[0] not in _USUAL + _POSSIBLE, pair))
+        return ""
+    order = sorted(counts, key=lambda oid: (-counts[oid], tables[oid].label))[:_CANDIDATES]
+    return f"most referred to are {', '.join(f'{tables[oid].label} ({counts[oid]} times)' for oid in order)}; "
+
+
+def _commonest(tables: Tables, root: LiveTable, named: Links) -> tuple[str | None, str | None]:
+    """(column, key it refers to) by which most other tables refer to the tenant; a usual name settles a tie."""
+    usual = {spelled_plainly(name) for name in _USUAL + _POSSIBLE}
+    for links in ({}, named):  # constraints first
+        counts: Counter[tuple[str, str]] = Counter()
+        for (column, oid, key), count in _references(tables, links).items():
+            if oid == root.oid:
+                counts[column, key] += count
+        if counts:
+            return min(counts, key=lambda pair: (-counts[pair], spelled_plainly(pair[0]) not in usual, pair))
+    return None, None
 
 
 def _own_column(table: LiveTable, root: Root, notes: list[str]) -> str | None:
     """The table's own tenant column: of the usual name, or else a foreign key to the tenant."""
-    wanted = root.table.columns[root.key].type
+    key = root.table.columns[root.key]
     same_name = table.columns.get(root.column) or next(
-        (column for name, column in table.columns.items() if slug(name) == slug(root.column)), None
+        (column for name, column in table.columns.items() if spelled_plainly(name) == spelled_plainly(root.column)),
+        None,
     )
-    elsewhere = {key.columns for key in table.foreign_keys if key.references != root.table.oid}
+    elsewhere = {foreign.columns for foreign in table.foreign_keys if foreign.references != root.table.oid}
     if same_name is not None and (same_name.name,) not in elsewhere:
-        if same_name.type == wanted:
+        if comparable(same_name, key):
             return same_name.name
         notes.append(
-            f"{table.label}.{same_name.name} is {same_name.type}, the tenant's key is {wanted}; "
+            f"{table.label}.{same_name.name} is {same_name.type}, the tenant's key is {key.type}; "
             "not taken for the tenant"
         )
     keys = sorted(
@@ -203,8 +238,9 @@ def _nearest(
 
     ``own`` are the tables with one; those ``replaceable`` get a path all the same if it has no gaps.
 
-    Best is: the fewest links that names alone suggest; then the fewest that may be NULL, since those lose rows; then
-    the fewest that are read backwards, since nothing makes every row have one; then the fewest links; then by name.
+    Best is: the fewest links that names alone suggest; then the fewest to who did something with the row, none of which
+    may be NULL; then the fewest that may be NULL, since those lose rows; then the fewest that are read backwards,
+    since nothing makes every row have one; then the fewest without a constraint; then the fewest links; then by name.
     """
     arriving: dict[int, list[tuple[int, Link]]] = {}
     for oid, leaving in links.items():
@@ -218,8 +254,10 @@ def _nearest(
         if cost[oid] != price:
             continue
         for start, link in arriving.get(oid, []):
+            if link.by_actor and link.optional:
+                continue
             longer = _price(link, price)
-            if start in own and (start not in replaceable or longer[:3] != _NO_GAPS):
+            if start in own and (start not in replaceable or longer[:5] != _NO_GAPS):
                 continue
             if start not in cost or longer < cost[start]:
                 cost[start] = longer
@@ -229,11 +267,13 @@ def _nearest(
 
 
 def _price(link: Link, rest: Price) -> Price:
-    named, optional, reverse, length = rest
+    guessed, by_actor, optional, reverse, named, length = rest
     return (
-        named + (link.basis is Basis.NAMED),
+        guessed + link.guessed,
+        by_actor + link.by_actor,
         optional + link.optional,
         reverse + (link.basis is Basis.REVERSE),
+        named + (link.basis is Basis.NAMED),
         length + 1,
     )
 
@@ -245,7 +285,7 @@ def _first_link(
         (
             (_price(link, cost[link.references]), _spelled(link, tables), link)
             for link in links
-            if link.references in cost
+            if link.references in cost and not (link.by_actor and link.optional)
         ),
         key=lambda step: step[:2],
     )
@@ -256,6 +296,11 @@ def _first_link(
             f"{table.label} reaches the tenant through {'; '.join(rivals)}; took {taken}, check that they agree"
         )
     if price[1]:
+        notes.append(
+            f"{table.label} reaches the tenant only by who did something with the row (by way of {taken}); check that "
+            "everybody who may belongs to the tenant of the row"
+        )
+    if price[2] and not price[0]:
         notes.append(
             f"{table.label} reaches the tenant only through a column that may be NULL (by way of {taken}); "
             "such rows are never exported"

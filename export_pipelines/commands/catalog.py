@@ -1,12 +1,14 @@
-"""``catalog init|check|rls|show``: what can be exported."""
+"""``catalog init|update|check|rls|show``: what can be exported."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.table import Table as Grid
 
@@ -15,11 +17,13 @@ from export_pipelines.catalog.findings import Finding
 from export_pipelines.catalog.load import dump_catalog
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
+from export_pipelines.catalog.rls_removal import kept_roles, removal_sql, remove_rls
+from export_pipelines.catalog.update import replace_file, update_catalog
 from export_pipelines.commands import output
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.embedded.workplace import prepared
-from export_pipelines.pipeline.assembly import open_catalog
+from export_pipelines.pipeline.assembly import catalog_path, open_catalog
 from export_pipelines.pipeline.extract.catalog_trial import try_exports
 from export_pipelines.settings import Settings, load_settings
 from export_pipelines.sources.engines import choose_engine
@@ -72,7 +76,7 @@ def init(
                 tenant_column=tenant_column,
                 follow_names=follow_names,
             )
-        text = dump_catalog(reflection.catalog, suggested=reflection.suggested)
+        text = dump_catalog(reflection.catalog, suggested=reflection.suggested, remarks=reflection.remarks)
         if out is None:
             typer.echo(text)
         else:
@@ -83,6 +87,34 @@ def init(
             )
         for note in reflection.notes:
             output.err.print(output.plain(f"note: {note}"))
+
+
+@app.command()
+def update(
+    catalog: CatalogFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes; leave the file as it is.")] = False,
+    tenant_column: Annotated[str | None, typer.Option(help="As for `init`.")] = None,
+    follow_names: Annotated[bool, typer.Option("--follow-names", help="As for `init`.")] = False,
+    admin_url: AdminUrl = None,
+) -> None:
+    """Add what is new in the database to the catalog; whatever the file says stays as it is written."""
+    with output.reported():
+        settings = _settings(catalog)
+        path = catalog_path(settings)
+        with administering(_admin_url(settings, admin_url)) as connection:
+            made = update_catalog(connection, path, tenant_column=tenant_column, follow_names=follow_names)
+        before = path.read_bytes().decode("utf-8")
+        if dry_run:
+            lines = (before.splitlines(keepends=True), made.text.splitlines(keepends=True))
+            typer.echo("".join(difflib.unified_diff(*lines, str(path), str(path))), nl=False)
+        elif made.text != before:
+            replace_file(path, made.text)
+        for line in made.added:
+            output.err.print(output.plain(f"{'would add' if dry_run else 'added'}: {line}"))
+        for told in (*map(str, made.findings), *(f"note: {note}" for note in made.notes)):
+            output.err.print(output.plain(told))
+        if not made.added:
+            output.err.print("nothing is new")
 
 
 @app.command("check")
@@ -139,16 +171,24 @@ def rls(
     catalog: CatalogFile = None,
     admin_url: AdminUrl = None,
     apply: Annotated[bool, typer.Option("--apply", help="Run it, in one transaction.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Undo what --apply did: policies, rights, roles. With --apply, run that.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Also FORCE, which forbids COPY FROM and pg_dump to a table's owner.")
     ] = False,
     login: Annotated[str | None, typer.Option(help="Also print the SQL for a login role of that name.")] = None,
 ) -> None:
-    """Print the SQL that makes the reader role and its policies; with --apply, run it."""
+    """Print the SQL that makes the reader role and its policies, or removes them; with --apply, run it."""
     with output.reported():
+        if remove and (force or login):
+            raise RequestRejected("--remove takes neither --force nor --login", field="--remove")
         settings = _settings(catalog)
         known = open_catalog(settings)
         with _admin(settings, admin_url) as url, administering(url) as connection:
+            if remove:
+                _remove(connection, known, apply=apply)
+                return
             if not apply:
                 statements = [*rls_sql(connection, known, force=force), *(login_sql(known, login) if login else [])]
                 typer.echo("\n".join(f"{statement};" for statement in statements))
@@ -157,6 +197,17 @@ def rls(
         output.say(f"{known.name}: policies are in place. The login of EXPORT_SOURCE_URL needs the two roles:")
         made = f"{login_sql(known, login)[0]} PASSWORD '…';" if login else ""
         typer.echo(made or f"GRANT {known.reader_role}, {known.directory_role} TO your_login;")
+
+
+def _remove(connection: psycopg.Connection[Any], catalog: Catalog, *, apply: bool) -> None:
+    kept = kept_roles(connection, catalog)
+    if apply:
+        statements = remove_rls(connection, catalog)
+        output.say(f"{catalog.name}: {len(statements)} statements run; the database is as it was before --apply")
+    else:
+        typer.echo("\n".join(f"{statement};" for statement in removal_sql(connection, catalog)))
+    for role, reason in kept.items():
+        output.err.print(output.plain(f"note: role {role} stays: {reason}"))
 
 
 @app.command()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from export_pipelines.core.buckets import MAX_BUCKETS
 from export_pipelines.core.columns import Classification, Column, Reason, Shape, Spec
@@ -33,6 +33,7 @@ __all__ = [
     "Table",
     "TenantPath",
     "TenantRoot",
+    "Withheld",
 ]
 
 _NAME = r"^[a-z_][a-z0-9_]{0,62}$"
@@ -80,9 +81,26 @@ class Partition(Spec):
     column: str | None = None
 
 
+class Withheld(Shape):
+    """A table that is never exported, described as if it were: `export: true` is all that takes it in.
+
+    What else is said of it is kept as it is written, and read when it is taken in.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    export: Literal[False]
+    reason: Reason = Field(description="Why the table is not exported.")
+    source: str | None = Field(default=None, description="schema.name in PostgreSQL; default: catalog schema + key.")
+
+
 class Table(Shape):
     """One exportable table or view."""
 
+    export: Literal[True] = Field(
+        default=True, description="`false`: it is never exported, for the `reason` beside it."
+    )
+    reason: Reason | None = Field(default=None, description="Why the table was not exported, while `export` was false.")
     source: str | None = Field(default=None, description="schema.name in PostgreSQL; default: catalog schema + key.")
     description: str | None = None
     module: str | None = None
@@ -215,12 +233,32 @@ class Catalog(Spec):
     tenant_buckets: Annotated[int, Field(ge=1, le=MAX_BUCKETS)] | None = None
     canary: Canary | None = None
     tables: dict[str, Table] = Field(min_length=1)
+    withheld: dict[str, Withheld] = Field(default_factory=dict, description="Those of `tables` with `export: false`.")
     excluded: dict[str, Reason] = Field(default_factory=dict, description="Tables that are never exported.")
     _resolution: Resolution = PrivateAttr(default_factory=Resolution)
 
-    @field_validator("tables")
+    @model_validator(mode="before")
     @classmethod
-    def _table_names(cls, tables: dict[str, Table]) -> dict[str, Table]:
+    def _split_tables(cls, content: Any) -> Any:
+        """A file has exported and withheld tables in one block; here each kind has its own."""
+        tables = content.get("tables") if isinstance(content, dict) else None
+        if not isinstance(tables, dict):
+            return content
+        apart = {
+            name: entry for name, entry in tables.items() if isinstance(entry, dict) and entry.get("export") is False
+        }
+        withheld = content.get("withheld", {}) | apart
+        return {**content, "tables": {k: v for k, v in tables.items() if k not in apart}, "withheld": withheld}
+
+    @model_validator(mode="after")
+    def _exclude_withheld(self) -> Self:
+        for name in self.withheld:
+            self.excluded.setdefault(self.withheld_as(name), self.withheld[name].reason)
+        return self
+
+    @field_validator("tables", "withheld")
+    @classmethod
+    def _table_names(cls, tables: dict[str, Any]) -> dict[str, Any]:
         for name in tables:
             if not re.fullmatch(_NAME, name):
                 raise ValueError(f"table key {name!r}: use lower-case letters, digits and underscores")
@@ -232,7 +270,9 @@ class Catalog(Spec):
             for key, relation in table.relations.items():
                 target = self.tables.get(relation.references)
                 if target is None:
-                    raise ValueError(f"tables.{name}.relations.{key}: {relation.references!r} is not in the catalog")
+                    kept = relation.references in self.withheld
+                    why = "has `export: false`; set it to true as well" if kept else "is not in the catalog"
+                    raise ValueError(f"tables.{name}.relations.{key}: {relation.references!r} {why}")
                 for column in relation.referenced_columns:
                     if column not in target.columns:
                         raise ValueError(
@@ -265,10 +305,16 @@ class Catalog(Spec):
         """The role that may list tenants and nothing else."""
         return f"{self.reader_role}_directory"
 
+    def withheld_as(self, name: str) -> str:
+        """What a withheld table is called under `excluded`: its name in PostgreSQL, with another schema's in front."""
+        source = self.withheld[name].source or name
+        schema, _, relation = source.rpartition(".")
+        return relation if schema in ("", self.schema_) else source
+
     def table(self, name: str) -> Table:
         """The table, or `RequestRejected` naming what there is."""
         if name not in self.tables:
-            reason = self.excluded.get(name)
+            reason = self.withheld[name].reason if name in self.withheld else self.excluded.get(name)
             why = f"is excluded from export: {reason}" if reason else "is not in the catalog"
             raise RequestRejected(f"table {name!r} {why}; choose from {', '.join(self.tables)}", field="tables")
         return self.tables[name]

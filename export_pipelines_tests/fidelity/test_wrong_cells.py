@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from export_pipelines.core.configuration import Configuration
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import TenantScope
 from export_pipelines.pipeline.extract.stage import stage_tables
-from export_pipelines.pipeline.planning.plan import check_order
+from export_pipelines.pipeline.planning.orders import Order, plan_order
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.verification.validate import validate_files
 from export_pipelines.pipeline.write.convert import convert_tables
@@ -63,7 +64,8 @@ def test_a_cell_that_is_wrong_in_its_last_digit_is_found(
 ) -> None:
     services = workshop.services
     config = {"data_sources": [source], "format": "xlsx"}
-    plan = check_order(config, TenantScope(tenant_id=TENANTS[0]), workshop.catalog)
+    order = Order(configuration=Configuration.of(config), scope=TenantScope(tenant_id=TENANTS[0]))
+    plan = plan_order(order, workshop.catalog).plan
     stage = stage_tables(plan, services, Unwatched())
     files = convert_tables(plan, stage, services, Unwatched())
     assert all(verdict.valid for verdict in validate_files(plan, stage, files, services, Unwatched()))

@@ -35,7 +35,6 @@ def test_a_tenant_column_of_another_type_is_found_before_an_export_fails(case_ho
         "tenant": {"column": "tenant_id"},
         "columns": {"id": {"type": "integer"}, "tenant_id": {"type": "text"}, "v": {"type": "text"}},
     }
-    del document["excluded"]
     host.save(document)
     host.apply_policies()
     checked = host.run("catalog", "check", "--admin-url", host.admin_url, "--json", code=3)

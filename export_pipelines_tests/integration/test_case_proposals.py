@@ -10,9 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from export_pipelines.catalog.check import check
 from export_pipelines.catalog.load import dump_catalog, load_catalog
 from export_pipelines.catalog.reflect import Reflection, reflect
+from export_pipelines.catalog.rls import apply_rls
 from export_pipelines.core.catalog import Catalog, Relation
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines_tests.host import CASES, Host
 
 
@@ -203,9 +206,10 @@ def test_a_foreign_key_of_all_partitions_is_the_tables(
 
 
 def accepted(text: str) -> str:
-    """The file after a person took the suggestions: without comment signs, and without the excluded tables."""
-    lines = [line for line in text.splitlines() if not line.startswith("  # C") and not line.startswith("  # check")]
-    return "\n".join(re.sub(r"^( +)# ", r"\1", line) for line in lines if "rests on names" not in line)
+    """The file after a person took every suggestion: without comment signs, and with ``export: true``."""
+    lines = [line for line in text.splitlines() if not line.startswith("  # Commented out")]
+    taken = re.sub(r"^( +)# ", r"\1", "\n".join(lines), flags=re.MULTILINE)
+    return re.sub(r"export: false(?=\n    reason:.*rests on names)", "export: true", taken)
 
 
 def read(text: str, folder: Path) -> Catalog:
@@ -214,20 +218,90 @@ def read(text: str, folder: Path) -> Catalog:
     return load_catalog(path)
 
 
-def test_a_relation_by_name_is_a_comment_until_it_is_accepted(
-    connection: psycopg.Connection[Any], tmp_path: Path
-) -> None:
+PROJECT = Relation(columns=("project_id",), references="projects", referenced_columns=("id",), virtual=True)
+
+
+def without_rows(case: str) -> str:
+    """A case's tables, empty."""
+    return re.sub(r"insert into .*", "", (CASES / f"{case}.sql").read_text())
+
+
+def test_a_relation_by_name_is_taken_if_all_its_values_are_found(connection: psycopg.Connection[Any]) -> None:
     found = proposed(connection, "rails_nofk", tenant_table="accounts")
+    assert found.catalog.tables["builds"].tenant.through == "project"
+    assert found.catalog.tables["builds"].relations["project"] == PROJECT
+    assert any("cases.builds.project_id → cases.projects; check that they are right" in note for note in found.notes)
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
+    assert "virtual: true}  # by name; all 1 values are found" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "counted"),
+    [
+        ("", "no row has a value yet"),
+        ("INSERT INTO builds VALUES (1, 1, ''), (2, 9, ''), (3, 8, '')", "2 of 3 values refer to nothing"),
+    ],
+)
+def test_a_table_that_only_names_lead_from_is_withheld_and_one_word_takes_it_in(
+    connection: psycopg.Connection[Any], tmp_path: Path, rows: str, counted: str
+) -> None:
+    sql = without_rows("rails_nofk") + "INSERT INTO accounts VALUES (1); INSERT INTO projects VALUES (1, 1);" + rows
+    found = proposed(connection, sql, tenant_table="accounts")
     assert "builds" not in found.catalog.tables
-    assert "through project_id that rests on names" in found.catalog.excluded["builds"]
-    text = dump_catalog(found.catalog, suggested=found.suggested)
+    assert f"foreign keys ({counted})" in found.catalog.withheld["builds"].reason
+    assert found.catalog.excluded["builds"] == found.catalog.withheld["builds"].reason
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
     assert read(text, tmp_path) == found.catalog
     taken = read(accepted(text), tmp_path)
     assert taken.tables["builds"].tenant.through == "project"
-    assert taken.tables["builds"].relations["project"] == Relation(
-        columns=("project_id",), references="projects", referenced_columns=("id",), virtual=True
+    assert taken.tables["builds"].relations["project"] == PROJECT
+    followed = proposed(connection, sql, tenant_table="accounts", follow_names=True).catalog
+    assert taken.tables["builds"].model_copy(update={"reason": None}) == followed.tables["builds"]
+    assert (taken.withheld, taken.excluded) == (followed.withheld, followed.excluded) == ({}, {})
+
+
+def test_a_table_taken_in_before_what_it_refers_to_says_which_word_is_missing(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE projects (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE builds (id int PRIMARY KEY, project_id int NOT NULL);
+              CREATE TABLE steps (id int PRIMARY KEY, build_id int NOT NULL);"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    text = dump_catalog(found.catalog)
+    head, steps = text.split("\n  steps:\n")
+    with pytest.raises(RequestRejected, match=r"'builds' has `export: false`; set it to true as well"):
+        read(f"{head}\n  steps:\n{steps.replace('export: false', 'export: true')}", tmp_path)
+
+
+def test_only_lists_that_hold_nothing_of_anybody_are_proposed_as_shared(
+    connection: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    found = proposed(
+        connection,
+        TENANT
+        + """
+        CREATE TABLE thing (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant);
+        CREATE TABLE currencies (code text PRIMARY KEY, made_by int);
+        CREATE TABLE countries (id int PRIMARY KEY, name text, currency text REFERENCES currencies);
+        CREATE TABLE people (id int PRIMARY KEY, email text);
+        CREATE TABLE badges (id int PRIMARY KEY, person_id int NOT NULL REFERENCES people);
+        CREATE TABLE uploads (id int PRIMARY KEY, path text, owner uuid);
+        CREATE TABLE visits (id int PRIMARY KEY, visitor_id uuid);
+        CREATE TABLE files (id int PRIMARY KEY, name text);
+        CREATE TABLE attachments (id int PRIMARY KEY, record_type text, record_id int, file_id int REFERENCES files);
+        """,
+        tenant_table="tenant",
     )
-    assert taken == proposed(connection, "rails_nofk", tenant_table="accounts", follow_names=True).catalog
+    assert {name for name, table in found.catalog.withheld.items() if (table.model_extra or {}).get("tenant")} == {
+        "currencies",
+        "countries",
+    }
+    text = dump_catalog(found.catalog)
+    head, countries = text.split("  countries:\n    export: false")
+    head, currencies = (f"{head}  countries:\n    export: true{countries}").split("  currencies:\n    export: false")
+    taken = read(f"{head}  currencies:\n    export: true{currencies}", tmp_path)
+    assert {name for name, table in taken.tables.items() if table.tenant.shared} == {"currencies", "countries"}
+    assert "(record_type, record_id), which no relation can follow" in found.catalog.withheld["attachments"].reason
 
 
 def test_a_relation_beside_others_is_suggested_in_its_place(
@@ -279,6 +353,12 @@ def test_accepting_a_suggestion_renames_nothing(connection: psycopg.Connection[A
         ("project_id bigint", "projects (id bigint PRIMARY KEY", True),
         ("project_id int", "projects (id bigint PRIMARY KEY", True),
         ('"projectId" text', '"Project" (id text PRIMARY KEY', True),
+        ('"ProjectId" varchar(30)', '"Projects" ("Id" text PRIMARY KEY', True),
+        ("projectid int", "projects (id int PRIMARY KEY", True),
+        ("parent_project_id int", "projects (id int PRIMARY KEY", True),
+        ("external_project_id int", "projects (id int PRIMARY KEY", False),
+        ("made_in int, project_id int", "projects (id int, made_in int, PRIMARY KEY (made_in, id)", True),
+        ("project_id int", "projects (id int, made_in int, PRIMARY KEY (made_in, id)", False),
         ("project_id bigint", "project (id bigint PRIMARY KEY", True),
         ("project_uuid uuid", "projects (id int PRIMARY KEY, uuid uuid NOT NULL UNIQUE", True),
         ("project_id int", "projects (project_id int PRIMARY KEY", True),
@@ -298,8 +378,8 @@ def test_names_suggest_a_relation_only_where_types_and_keys_agree(
         f"{TENANT} CREATE TABLE {target}, tenant_id int NOT NULL REFERENCES tenant); CREATE TABLE x (no int, {column});"
     )
     found = proposed(connection, sql, tenant_table="tenant")
-    assert ("rests on names" in found.catalog.excluded["x"]) is follows
-    assert (found.suggested is not None) is follows
+    assert ("rests on names" in found.catalog.withheld["x"].reason) is follows
+    assert ("through" in (found.catalog.withheld["x"].model_extra or {}).get("tenant", ())) is follows
 
 
 def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection: psycopg.Connection[Any]) -> None:
@@ -315,9 +395,144 @@ def test_a_django_table_is_found_by_its_app_and_two_of_a_name_are_not(connection
         """,
         tenant_table="tenant",
     )
-    assert found.suggested is not None
-    assert "shop_review" in found.suggested.tables
-    assert "line" in found.suggested.excluded
+    assert found.catalog.withheld["shop_review"].model_extra["tenant"] == {"through": "product"}  # type: ignore[index]
+    assert "tenant" not in (found.catalog.withheld["line"].model_extra or {})
+
+
+# The tenant -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["CustomerId", "customerid", "customer_id", "customerID", "Customer_Id"])
+@pytest.mark.parametrize("key", ["", " REFERENCES customers"])
+def test_a_tenant_column_is_recognised_in_every_spelling(
+    connection: psycopg.Connection[Any], column: str, key: str
+) -> None:
+    found = proposed(
+        connection,
+        f"""
+        CREATE TABLE customers (id bigint PRIMARY KEY);
+        CREATE TABLE a (id int PRIMARY KEY, "{column}" bigint NOT NULL{key});
+        CREATE TABLE b (id int PRIMARY KEY, customer_id int NOT NULL{key});
+        """,
+    )
+    assert found.catalog.tenant.table == "cases.customers"
+    assert {name: table.tenant.column for name, table in found.catalog.tables.items()} == {
+        "a": column,
+        "b": "customer_id",
+        "customers": "id",
+    }
+
+
+def test_a_british_spelling_is_a_tenant_too(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE "Organisation" (id uuid PRIMARY KEY); CREATE TABLE a ("organisationId" uuid NOT NULL);"""
+    assert proposed(connection, sql).catalog.tables["a"].tenant.column == "organisationId"
+
+
+def test_without_a_usual_name_the_most_referenced_tables_are_named(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE planets (id int PRIMARY KEY); CREATE TABLE moons (id int PRIMARY KEY, planet_id int NOT NULL);
+             CREATE TABLE craters (id int PRIMARY KEY, moon_id int REFERENCES moons, planet_id int);"""
+    named = r"referred to are cases\.planets \(2 times\), cases\.moons \(1 times\)"
+    with pytest.raises(RequestRejected, match=named):
+        proposed(connection, sql)
+
+
+def test_of_two_tables_by_a_usual_name_the_more_referenced_is_taken(connection: psycopg.Connection[Any]) -> None:
+    sql = """CREATE TABLE accounts (id int PRIMARY KEY); CREATE TABLE organizations (id int PRIMARY KEY);
+             CREATE TABLE a (organization_id int NOT NULL); CREATE TABLE b (organization_id int, account_id int);
+          """
+    assert proposed(connection, sql).catalog.tenant.table == "cases.organizations"
+
+
+def test_rows_without_a_tenant_are_a_decision_in_the_file(connection: psycopg.Connection[Any], tmp_path: Path) -> None:
+    found = proposed(connection, "shared_null", tenant_table="organizations")
+    text = dump_catalog(found.catalog, suggested=found.suggested, remarks=found.remarks)
+    assert "tenant: {column: organization_id, null_is_shared: false}  # rows with NULL in organization_id" in text
+    assert read(text, tmp_path) == found.catalog
+    assert read(text.replace("null_is_shared: false", "null_is_shared: true"), tmp_path).null_is_shared("roles")
+
+
+@pytest.mark.parametrize(
+    ("expression", "setting"),
+    [
+        ("tenant_id = current_setting('app.tenant_id')::int", "app.tenant_id"),
+        ("tenant_id = nullif(current_setting('app.current_tenant', true), '')::int", "app.current_tenant"),
+        ("tenant_id::text = (SELECT current_setting('rls.who', true))", "rls.who"),
+        ("owner = current_setting('app.user_id', true)", "export.tenant_id"),
+        ("current_setting('request.jwt.claims', true)::jsonb ->> 'sub' = owner", "export.tenant_id"),
+        ("true", "export.tenant_id"),
+    ],
+)
+def test_the_setting_of_the_applications_own_policies_is_the_catalogs(
+    connection: psycopg.Connection[Any], expression: str, setting: str
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant, owner text);
+              CREATE POLICY app ON x USING ({expression}); ALTER TABLE x ENABLE ROW LEVEL SECURITY;"""
+    found = proposed(connection, sql, tenant_table="tenant")
+    assert found.catalog.tenant.setting == setting
+    assert any("`tenant.setting`" in note for note in found.notes) is (setting != "export.tenant_id")
+
+
+@pytest.mark.parametrize("mode", ["PERMISSIVE", "RESTRICTIVE"])
+def test_a_setting_that_policies_need_and_the_catalog_lacks_is_named(
+    connection: psycopg.Connection[Any], mode: str
+) -> None:
+    missing = ", true" if mode == "RESTRICTIVE" else ""
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            f"""CREATE SCHEMA cases; SET LOCAL search_path = cases; {TENANT}
+                CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant);
+                INSERT INTO tenant VALUES (1); INSERT INTO x VALUES (1);
+                CREATE POLICY app ON x AS {mode}
+                    USING (tenant_id = current_setting('app.firm_{mode.lower()}'{missing})::int);
+                ALTER TABLE x ENABLE ROW LEVEL SECURITY;""".encode()
+        )
+        catalog = reflect(connection, name="any", schemas=["cases"], tenant_table="tenant").catalog
+        tenant = catalog.tenant.model_copy(update={"setting": "export.tenant_id"})
+        catalog = catalog.model_copy(update={"tenant": tenant, "reader_role": "reader_of_settings"})
+        apply_rls(connection, catalog)
+        found = [str(finding) for finding in check(connection, catalog)]
+        assert any(f"set `tenant.setting: app.firm_{mode.lower()}` if it holds the tenant" in line for line in found)
+
+
+# Keys and deleted rows --------------------------------------------------------------------------------------------
+
+
+def test_of_two_unique_keys_the_one_that_foreign_keys_refer_to_is_the_primary_key(
+    connection: psycopg.Connection[Any],
+) -> None:
+    sql = f"""{TENANT} CREATE TABLE x (code int NOT NULL UNIQUE, number int NOT NULL UNIQUE,
+                                       tenant_id int NOT NULL REFERENCES tenant);
+              CREATE TABLE y (x_number int NOT NULL REFERENCES x (number));"""
+    tables = proposed(connection, sql, tenant_table="tenant").catalog.tables
+    assert tables["x"].primary_key == ("number",)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("deleted_at timestamptz NOT NULL DEFAULT 'infinity'", "infinity"),
+        ("deleted_at timestamptz DEFAULT 'infinity'", "infinity"),
+        ("deleted_at timestamptz NOT NULL DEFAULT '9999-12-31 00:00:00+00'", "9999-12-31T00:00:00Z"),
+        ("deleted_at timestamp NOT NULL DEFAULT '9999-12-31'", "9999-12-31T00:00:00"),
+        ("deleted_on date NOT NULL DEFAULT '9999-12-31'", "9999-12-31"),
+        ("deleted_at bigint NOT NULL DEFAULT 0", 0),
+        ("deleted smallint NOT NULL DEFAULT 0", 0),
+        ("deleted char(1) NOT NULL DEFAULT 'N'", "N"),
+        ('"isDeleted" boolean NOT NULL DEFAULT false', False),
+        ("discarded_at timestamp", None),
+        ("deleted_at timestamptz NOT NULL DEFAULT now()", "none"),
+        ("deleted_at timestamptz NOT NULL", "none"),
+        ("removed int NOT NULL DEFAULT 0", "none"),
+    ],
+)
+def test_the_value_of_rows_that_are_not_deleted_is_the_columns_constant_default(
+    connection: psycopg.Connection[Any], column: str, expected: object
+) -> None:
+    sql = f"{TENANT} CREATE TABLE x (tenant_id int NOT NULL REFERENCES tenant, {column});"
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL timezone = 'UTC'")
+        table = proposed(connection, sql, tenant_table="tenant").catalog.tables["x"]
+    assert (table.alive_when if table.deleted_column else "none") == expected
 
 
 # Classes ----------------------------------------------------------------------------------------------------------

@@ -39,11 +39,12 @@ def execute(host: Host, *statements: str) -> None:
 def test_a_mark_of_deletion_that_is_never_null_is_refused_until_its_value_is_named(opened: Callable[..., Host]) -> None:
     host = opened("deleted_not_null", tenant_table="public.tenants")
     document = host.document()
-    assert "deleted_column" not in document["tables"]["d"]
+    proposed = {key: document["tables"]["d"][key] for key in ("deleted_column", "alive_when")}
+    assert proposed == {"deleted_column": "deleted_at", "alive_when": "infinity"}  # the column's default
     host.apply_policies()
     assert rows_of(host.export("1", "--format", "csv", tables="d")) == {"d": 2}
 
-    document["tables"]["d"] |= {"deleted_column": "deleted_at"}
+    del document["tables"]["d"]["alive_when"]
     document["tables"]["d"]["columns"]["deleted_at"].pop("nullable")  # else the file alone is refused
     host.save(document)
     assert "is NOT NULL" in host.run("catalog", "check", "--admin-url", host.admin_url, code=3).stdout
@@ -79,10 +80,9 @@ def test_a_key_is_compared_as_its_foreign_key_compares_it(opened: Callable[..., 
 def test_keys_that_cannot_be_compared_are_refused_before_anything_is_read(opened: Callable[..., Host]) -> None:
     host = opened("text_vs_uuid", tenant_table="public.tenant")
     document = host.document()
-    if "x" not in document["tables"]:  # proposed or not, somebody may write it
+    if document["tables"]["x"].get("export") is False:  # withheld or not, somebody may write it
         columns = {"id": {"type": "integer"}, "tenant_id": {"type": "text"}, "v": {"type": "text"}}
         document["tables"]["x"] = {"primary_key": ["id"], "tenant": {"column": "tenant_id"}, "columns": columns}
-        document["excluded"].pop("x", None)
         host.save(document)
     host.apply_policies()
     assert "tenant.type" in host.run("catalog", "check", "--admin-url", host.admin_url, code=3).stdout

@@ -186,7 +186,7 @@ def test_the_tenant_can_be_named(empty: psycopg.Connection[Any], table: str) -> 
     [
         ({"tenant_table": "nowhere"}, "tenant_table", "'nowhere' is not a table"),
         ({"tenant_table": "org", "tenant_key": "nope"}, "tenant_key", "name one of id"),
-        ({"tenant_column": "nope"}, "tenant_table", "no foreign key is called nope"),
+        ({"tenant_column": "nope"}, "tenant_table", "no column that refers to another table is called nope"),
         ({"schemas": ["nope"]}, "schemas", "schemas with tables: public"),
     ],
 )

@@ -15,6 +15,7 @@ from psycopg import errors, sql
 from export_pipelines.catalog.check import check, policies_hash
 from export_pipelines.catalog.reflect import reflect
 from export_pipelines.catalog.rls import apply_rls, login_sql, rls_sql
+from export_pipelines.catalog.rls_removal import kept_roles, removal_sql, remove_rls
 from export_pipelines.core.catalog import Catalog, Relation, TenantPath
 from export_pipelines.core.errors import RequestRejected, Unavailable
 from export_pipelines_tests.samples import load_sample
@@ -78,7 +79,8 @@ class Host:
 
     def catalog(self) -> Catalog:
         found = reflect(self.connection, name="host", tenant_table="public.tenant").catalog
-        return found.model_copy(update={"reader_role": self.reader})
+        tenant = found.tenant.model_copy(update={"setting": "export.tenant_id"})  # whatever the application has
+        return found.model_copy(update={"reader_role": self.reader, "tenant": tenant})
 
     def rows(self, query: str, *, tenant: str | None, role: str | None = None) -> list[tuple[Any, ...]]:
         with acting(self.connection, role or self.reader):
@@ -330,7 +332,7 @@ def test_an_owner_who_inherits_the_reader_would_be_narrowed_and_is_refused(host:
         host.connection.execute(
             sql.SQL(statement).format(reader=sql.Identifier(host.reader), owner=sql.Identifier(host.owner))
         )
-    with pytest.raises(RequestRejected, match="would be narrowed too; grant WITH INHERIT FALSE"):
+    with pytest.raises(RequestRejected, match=r"would be narrowed too; GRANT .* WITH INHERIT FALSE, SET TRUE"):
         apply_rls(host.connection, host.catalog())
 
 
@@ -373,3 +375,104 @@ def test_the_login_sees_nothing_by_itself_and_lists_tenants_or_reads_one_by_its_
             host.rows(f"SELECT 1 FROM {table}", tenant="a", role=role)
     host.connection.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(login)))
     assert host.rows("SELECT DISTINCT tenant_id FROM goal", tenant="b") == [("b",)]
+
+
+# Removal ------------------------------------------------------------------------------------------------------------
+
+_EVERYTHING = """
+SELECT 'policy', c.relname, p.polname, p.polcmd::text, p.polpermissive::text, p.polroles::text,
+       pg_get_expr(p.polqual, c.oid), obj_description(p.oid, 'pg_policy')
+FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+UNION ALL
+SELECT 'table', c.relname, c.relrowsecurity::text, c.relforcerowsecurity::text, NULL, NULL, NULL, NULL
+FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'right', c.relname, a.grantee::regrole::text, a.privilege_type, a.is_grantable::text, NULL, NULL, NULL
+FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'column', c.relname, a.grantee::regrole::text, a.privilege_type, t.attname, NULL, NULL, NULL
+FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
+WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'schema', n.nspname, a.grantee::regrole::text, a.privilege_type, NULL, NULL, NULL, NULL
+FROM pg_namespace n, aclexplode(n.nspacl) a
+UNION ALL
+SELECT 'role', rolname, shobj_description(oid, 'pg_authid'), NULL, NULL, NULL, NULL, NULL FROM pg_roles
+ORDER BY 1, 2, 3, 4, 5
+"""
+
+
+def everything(host: Host) -> list[tuple[Any, ...]]:
+    """Policies, switches, rights and roles of the database."""
+    return host.connection.execute(_EVERYTHING).fetchall()
+
+
+@pytest.mark.parametrize("force", [(False,), (True,), (False, True), (True, False)])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_removal_leaves_what_was_there_before_and_nothing_else(
+    host: Host, history: str, force: tuple[bool, ...]
+) -> None:
+    host.connection.execute(HISTORIES[history].encode())
+    before = everything(host)
+    for forced in force:
+        apply_rls(host.connection, host.catalog(), force=forced)
+    applied = everything(host)
+    assert applied != before
+    catalog = host.catalog()
+    assert removal_sql(host.connection, catalog)
+    assert everything(host) == applied  # printing changes nothing
+    remove_rls(host.connection, catalog)
+    assert everything(host) == before
+    assert remove_rls(host.connection, catalog) == []
+
+
+def test_removal_reaches_tables_that_left_the_catalog(host: Host) -> None:
+    before, catalog = everything(host), host.catalog()
+    apply_rls(host.connection, catalog)
+    kept = {name: table for name, table in catalog.tables.items() if name != "step"}
+    smaller = catalog.model_copy(update={"tables": kept})
+    apply_rls(host.connection, smaller)
+    remove_rls(host.connection, smaller)
+    assert everything(host) == before
+
+
+def test_removal_leaves_a_role_that_was_there_and_its_rights(host: Host) -> None:
+    role = sql.Identifier(host.reader)
+    host.connection.execute("CREATE TABLE other (id int)")
+    host.connection.execute(sql.SQL("CREATE ROLE {}; GRANT SELECT ON other TO {}").format(role, role))
+    host.connection.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role))
+    catalog = host.catalog()
+    tables = {name: table for name, table in catalog.tables.items() if name != "step"}
+    catalog = catalog.model_copy(update={"tables": tables})
+    before = everything(host)
+    for statement in rls_sql(host.connection, catalog):
+        if "other" not in statement:  # rights on tables that are not the catalog's are taken from the reader
+            host.connection.execute(statement.encode())
+    assert list(kept_roles(host.connection, catalog)) == [host.reader]
+    remove_rls(host.connection, catalog)
+    assert everything(host) == before
+
+
+def test_policies_of_another_catalogs_reader_stay(host: Host) -> None:
+    catalog = host.catalog()
+    apply_rls(host.connection, catalog)
+    applied = everything(host)
+    other = catalog.model_copy(update={"reader_role": f"{host.reader}_other"})
+    assert remove_rls(host.connection, other) == []
+    assert everything(host) == applied
+
+
+def test_a_role_with_rights_in_another_database_stays_until_the_last_one(host: Host, database: Database) -> None:
+    catalog = host.catalog().model_copy(update={"reader_role": f"{host.reader}_shared"})
+    info = host.connection.info
+    with (
+        psycopg.connect(info.dsn, password=info.password, autocommit=True) as here,
+        psycopg.connect(database("second"), autocommit=True) as there,
+    ):
+        there.execute(APPLICATION.encode())
+        for connection in (here, there):
+            apply_rls(connection, catalog)
+        assert not any("DROP ROLE" in statement for statement in remove_rls(here, catalog))
+        assert set(kept_roles(here, catalog)) == {catalog.reader_role, catalog.directory_role}
+        assert sum("DROP ROLE" in statement for statement in remove_rls(there, catalog)) == 2

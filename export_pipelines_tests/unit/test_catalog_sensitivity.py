@@ -21,7 +21,8 @@ integrations.credentials:jsonb  integrations.apiKey  integrations.private_key:by
 stores.door_code  licenses.license_key  users.totp_seed  wallets.mnemonic  wallets.seed_phrase  users.security_answer
 cards.cvc:smallint  cards.pin:integer  logins.otp:integer  invitations.invite_code  connections.connection_string
 secrets.data  tokens.digest  recovery_codes.code  api_credentials.encrypted_value  accounts.pwd  resets.jwt
-users.api_key:uuid  users.hash
+users.api_key:uuid  users.hash  users.token  payments.token  ApiKey.hashedKey  authtoken_token.key  env_vars.value
+push_subscriptions.auth  push_subscriptions.p256dh  vault.data:bytea  Session.sessionToken
 """
 
 NO_CREDENTIALS = """
@@ -41,13 +42,15 @@ auth_user.last_name  users.phone  users.phoneNumber  users.mobile:bigint  users.
 addresses.street  addresses.zipcode  addresses.zip_code  addresses.zip:integer  addresses.postalCode  users.home_address
 users.city  users.avatar  users.ip_address:inet  logins.current_sign_in_ip:inet  users.latitude:numeric(9,6)
 users.gender:integer  users.age:smallint  users.marital_status  users.nickname  visits.user_agent  users.bio
-employees.photo:bytea
+employees.photo:bytea  res_partner.name  auth.raw_user_meta_data:jsonb  identities.identity_data:jsonb
+bank_accounts.holder
 """
 
 IDENTIFIERS = """
 gateways.tax_id:integer  users.ssn  users.ssn:integer  users.passport_number  accounts.iban  accounts.bic
 users.nationalId  cards.card_number  accounts.account_number:bigint  companies.vat_number  drivers.driver_license
-users.socialSecurityNumber  patients.mrn
+users.socialSecurityNumber  patients.mrn  payments.card  payments.card:jsonb  credit_cards.pan  cards.number
+bank_accounts.number  passports.number
 """
 
 SENSITIVE = """
@@ -57,6 +60,7 @@ patients.healthNotes  patients.medication_status
 """
 
 HARMLESS = """
+board.card  boards.pan  invoices.number  payments.number  payments.card_brand  account_move.name  settings.data:jsonb
 users.id:uuid  users.address_id:bigint  users.uuid:uuid  orders.amount:numeric  gateways.company_name
 gateways.email_settings:text[]  products.name  organizations.name  roles.display_name  files.file_name  hosts.hostname
 plans.planName  tables.table_name  cash.banknotes:integer  cash.banknotes  cash.note_amount:numeric(12,2)
