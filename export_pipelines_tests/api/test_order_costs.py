@@ -88,7 +88,7 @@ def api(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
         client = opened.enter_context(inside(settings, CALLERS))
         services = client.app.state.services
         source, store = Counted(services.source), Counted(services.store)
-        client.app.state.services = replace(services, source=source, store=store)
+        client.app.state.services = services.having(source=source, store=store)
         yield Api(client, source, store, costs)
 
 

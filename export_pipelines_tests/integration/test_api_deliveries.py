@@ -15,8 +15,9 @@ from jsonschema import Draft202012Validator
 
 from export_pipelines.api.app import create_app
 from export_pipelines.core.access import Caller, Role
-from export_pipelines.destinations.registry import all_destinations
+from export_pipelines.destinations.registry import all_destinations, open_destinations
 from export_pipelines.pipeline.publish.deliver import deliver_due
+from export_pipelines.settings.values import NamedFolders
 from export_pipelines_tests.outbox import mailing_to
 from export_pipelines_tests.servers.smtp import SmtpServer
 from export_pipelines_tests.workshop import TENANTS, Workshop
@@ -29,7 +30,9 @@ Ask = Callable[..., httpx.Response]
 @pytest.fixture
 def with_nas(workshop: Workshop, tmp_path: Path) -> Workshop:
     (tmp_path / "nas").mkdir()
-    return replace(workshop, settings=workshop.settings.model_copy(update={"folders": {"nas": tmp_path / "nas"}}))
+    settings = workshop.settings.model_copy(update={"folders": NamedFolders(nas=tmp_path / "nas")})
+    services = workshop.services.having(settings=settings, destinations=open_destinations(settings))
+    return replace(workshop, settings=settings, services=services)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def app(with_nas: Workshop) -> Iterator[FastAPI]:
         role = Role.ADMIN if user == "ann@example.com" else Role.MEMBER
         return Caller(role=role, tenant_id=tenant, user_id=user, credential="key")
 
-    services = replace(made.state.services, authenticate=authenticate)
+    services = made.state.services.having(authenticate=authenticate)
     made.state.services = services
     services.pool.open()
     yield made
@@ -114,7 +117,7 @@ def test_a_failed_export_shows_whom_it_told(ask: Ask, with_nas: Workshop, smtp: 
     job = ask("ann@example.com", "POST", JOBS, json=order).json()["job_id"]
     requests = with_nas.services.requests
     assert requests.fail(job, attempt=1, run_id=None, error_type="unavailable", message="db.internal is gone")
-    assert deliver_due(replace(with_nas.services, destinations=mailing_to(smtp()))) == 2
+    assert deliver_due(with_nas.services.having(destinations=mailing_to(smtp()))) == 2
     found = ask("ann@example.com", "GET", f"{JOBS}/{job}").json()
     assert [(each["kind"], each["recipient"], each["status"]) for each in found["deliveries"]] == [
         ("export_failed", "ann@example.com", "delivered"),

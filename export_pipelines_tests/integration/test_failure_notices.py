@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def server(smtp: Callable[..., SmtpServer]) -> SmtpServer:
 
 
 def services_of(workshop: Workshop, server: SmtpServer) -> ExportServices:
-    return replace(workshop.services, destinations=mailing_to(server))
+    return workshop.services.having(destinations=mailing_to(server))
 
 
 @pytest.fixture
@@ -181,7 +180,7 @@ def test_many_who_look_at_once_write_each_notice_once(
     def work() -> None:
         with closing(ControlDatabase(control_url)) as control:
             start.wait()
-            announced.append(announce_failures(replace(services, deliveries=DeliveryStore(control))))
+            announced.append(announce_failures(services.having(deliveries=DeliveryStore(control))))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -235,7 +234,7 @@ def test_without_a_mail_server_nobody_is_kept_waiting_for_a_notice(
     workshop: Workshop, requests: RequestStore, outbox: DeliveryStore
 ) -> None:
     request_id = failed(requests)
-    assert deliver_due(replace(workshop.services, destinations=open_destinations(Settings()))) == 0
+    assert deliver_due(workshop.services.having(destinations=open_destinations(Settings()))) == 0
     assert outbox.of_request(request_id) == []
     assert not outbox.any_due()
 
@@ -245,7 +244,7 @@ def test_a_mail_server_that_is_down_gets_the_same_words_later(
 ) -> None:
     failed(requests, {**CONFIG, "delivery": []})
     down = mailing_to(SmtpServer(port=9, mails=tmp_path / "none"))
-    assert deliver_due(replace(services, destinations=down)) == 0
+    assert deliver_due(services.having(destinations=down)) == 0
     with closing(ControlDatabase(control_url)) as control:
         control.rows("UPDATE export_control.export_deliveries SET due_at = now()")
     assert deliver_due(services) == 1

@@ -22,6 +22,7 @@ from export_pipelines.destinations.folder import SUCCESS, FolderDestination
 from export_pipelines.destinations.registry import open_destinations
 from export_pipelines.pipeline.planning.orders import Order, plan_order
 from export_pipelines.settings import Settings, load_settings
+from export_pipelines.settings.values import NamedFolders
 from export_pipelines_tests.workshop import TENANTS, Workshop
 
 FILES = {"data/pets.csv": b"id\n" * 400_000, "README.md": b"# Pets\n", "manifest.json": b"{}\n"}
@@ -202,7 +203,9 @@ CONFIG = {"tables": ["pets"], "format": "csv", "name": "Pets", "delivery": [{"me
 
 @pytest.fixture
 def with_nas(workshop: Workshop, nas: Path) -> Workshop:
-    return replace(workshop, settings=workshop.settings.model_copy(update={"folders": {"nas": nas}}))
+    settings = workshop.settings.model_copy(update={"folders": NamedFolders(nas=nas)})
+    services = workshop.services.having(settings=settings, destinations=open_destinations(settings))
+    return replace(workshop, settings=settings, services=services)
 
 
 def test_an_export_is_delivered_with_every_file_of_its_package(with_nas: Workshop, nas: Path) -> None:
