@@ -365,3 +365,7 @@ def test_the_lake_keeps_its_schema_and_says_what_to_declare(
         pytest.raises(ValueBeyondRepresentation, match=r"types\.v.*`as_text: true` in the catalog"),
     ):
         list(snapshot.read(selection))
+
+
+def test_every_format_is_in_the_matrix_and_has_a_reader_that_is_not_ours() -> None:
+    assert {variant.format for variant in VARIANTS} == set(all_formats()) == set(READERS)
