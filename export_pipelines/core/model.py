@@ -253,6 +253,7 @@ class ExportFile:
     rows: int  # data rows of all tables in it; a header is not counted
     size_bytes: int  # as stored, after compression
     sha256: str  # of the stored bytes, hex
+    crc32: int  # of the same bytes, as a ZIP of the whole package needs it
     parts: tuple[FilePart, ...] = ()
 
 

@@ -265,7 +265,14 @@ def test_the_package_documents_count_as_files_of_the_package() -> None:
     from export_pipelines.core.model import ExportFile
 
     readme = ExportFile(
-        key="k", path="README.md", format="document", media_type="text/markdown", rows=0, size_bytes=11, sha256="0"
+        key="k",
+        path="README.md",
+        format="document",
+        media_type="text/markdown",
+        rows=0,
+        size_bytes=11,
+        sha256="0",
+        crc32=0,
     )
     package_step._require_within([readme], 11)
     package_step._require_within([readme], None)

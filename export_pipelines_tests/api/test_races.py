@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import socket
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -288,7 +289,14 @@ def _stored(store: ObjectStore, name: str, content: bytes) -> dict[str, Any]:
     with store.writing(name) as sink:
         sink.write(content)
     digest = hashlib.sha256(content).hexdigest()
-    return {"key": name, "path": name, "media_type": "text/csv", "size_bytes": len(content), "sha256": digest}
+    return {
+        "key": name,
+        "path": name,
+        "media_type": "text/csv",
+        "size_bytes": len(content),
+        "sha256": digest,
+        "crc32": zlib.crc32(content),
+    }
 
 
 def test_a_package_whose_files_go_is_cut_or_never_begun(store: ObjectStore) -> None:

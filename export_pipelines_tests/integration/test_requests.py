@@ -34,7 +34,7 @@ PACKAGE = Package(
     files=(
         ExportFile(
             key="exports/t/selective/2026/01/02/r/manifest.json", path="manifest.json", format="document",
-            media_type="application/json", rows=0, size_bytes=10, sha256="0" * 64,
+            media_type="application/json", rows=0, size_bytes=10, sha256="0" * 64, crc32=0,
         ),
     ),
     manifest_sha256="0" * 64,

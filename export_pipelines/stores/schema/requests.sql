@@ -109,6 +109,7 @@ CREATE TABLE export_control.export_files (
     rows        bigint NOT NULL CHECK (rows >= 0),
     size_bytes  bigint NOT NULL CHECK (size_bytes >= 0),
     sha256      text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    crc32       bigint NOT NULL CHECK (crc32 BETWEEN 0 AND 4294967295),  -- of a member of a ZIP
     PRIMARY KEY (request_id, position)
 );
 
