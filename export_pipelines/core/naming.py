@@ -179,4 +179,9 @@ def _is_mark(char: str) -> bool:
 
 def download_name(name: str, request_id: str, extension: str) -> str:
     """What a person finds in the downloads folder."""
-    return f"{slug(name)}-{request_id[:8]}.{extension}"
+    return f"{download_folder(name, request_id)}.{extension}"
+
+
+def download_folder(name: str, request_id: str) -> str:
+    """The folder inside an archive that is made for a download."""
+    return f"{slug(name)}-{request_id[:8]}"
