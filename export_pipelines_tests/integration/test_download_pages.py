@@ -286,7 +286,7 @@ def test_nothing_behind_a_link_is_kept_by_caches_or_told_to_others(pages: Any, p
             "Haustiere März.csv",
             "attachment; filename=\"Haustiere Marz.csv\"; filename*=UTF-8''Haustiere%20M%C3%A4rz.csv",
         ),
-        ("файл.csv", "attachment; filename=\"csv\"; filename*=UTF-8''%D1%84%D0%B0%D0%B9%D0%BB.csv"),
+        ("файл.csv", "attachment; filename=\"download.csv\"; filename*=UTF-8''%D1%84%D0%B0%D0%B9%D0%BB.csv"),
         ("100%2F%.csv", "attachment; filename=\"100_2F_.csv\"; filename*=UTF-8''100%252F%25.csv"),
     ],
 )
