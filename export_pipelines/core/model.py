@@ -12,6 +12,8 @@ from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.windows import Period, Window
 
+MAX_TENANT_ID = 200  # characters; the tables of the service refuse longer ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class TenantScope:

@@ -199,6 +199,10 @@ BEGIN
         RAISE EXCEPTION 'a new request starts as queued, attempt 1, without run, progress or package; '
             'give tenant_id, config, requested_by, idempotency_key and priority only' USING ERRCODE = 'check_violation';
     END IF;
+    IF length(NEW.tenant_id) > 200 THEN
+        RAISE EXCEPTION 'tenant_id: has % characters; ids of tenants have at most 200', length(NEW.tenant_id)
+            USING ERRCODE = 'check_violation';
+    END IF;
     IF jsonb_typeof(NEW.config) <> 'object' THEN
         RAISE EXCEPTION 'config: must be a JSON object, got %', jsonb_typeof(NEW.config) USING ERRCODE = 'check_violation';
     END IF;
