@@ -241,6 +241,7 @@ def test_a_token_opens_only_its_own_package(pages: Any, publisher: Publisher) ->
     mine = publisher.link(publisher.publish({"mine.csv": b"m"}))
     other = publisher.publish({"theirs.csv": b"t"}, tenant="clinic-2")
     assert pages.get(f"/d/{mine}/theirs.csv").status_code == 404
+    assert pages.get(f"/d/{mine}/pets-{other[:8]}.zip").status_code == 404
     assert pages.get(f"/d/{other}").status_code == 404  # an id is not a token
     assert pages.get(f"/d/{uuid.uuid4()}").status_code == 404
 

@@ -192,6 +192,11 @@ def nested(depth: int) -> Any:
     ("columns", "values", "named"),
     [
         ("tenant_id, config", ("t", Jsonb([])), "config: must be a JSON object"),
+        (
+            "tenant_id, config",
+            ("t" * 201, Jsonb(CONFIG)),
+            "tenant_id: has 201 characters; ids of tenants have at most 200",
+        ),
         ("tenant_id, config", ("t", Jsonb({"tables": ["pets"]})), r"config\.format"),
         ("tenant_id, config", ("t", Jsonb({"tables": ["pets"], "format": 7})), r"config\.format"),
         ("tenant_id, config", ("t", Jsonb({"format": "csv"})), r"config\.tables"),
