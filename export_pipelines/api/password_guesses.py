@@ -46,8 +46,8 @@ def guarded(pool: ControlPool, link_id: str, ip: str | None, is_right: Callable[
         with pool.tenant_session(None) as control:
             found = {subject: RateLimits(control).look(subject, rate) for subject, rate in rates.items()}
         waits = [taken.retry_after_seconds for subject, taken in found.items() if subject != link]
-        if found[here].remaining < AT_LINK.capacity:  # was wrong itself
-            waits.append(min(found[link].retry_after_seconds, found[here].reset_seconds))
+        # While others guess too, what was wrong here has to be forgotten: no wait where nothing was.
+        waits.append(min(found[link].retry_after_seconds, found[here].reset_seconds))
         if max(waits) > 0:
             raise TooMany("too many wrong passwords", retry_after_seconds=max(waits))
         if is_right():

@@ -184,6 +184,14 @@ def test_all_at_once_is_one_use_and_needs_the_password_too(pages: Any, publisher
         assert pages.get(path, auth=known).status_code == 410
 
 
+def test_a_part_of_all_of_it_is_a_use(pages: Any, publisher: Publisher) -> None:
+    request_id = publisher.publish()
+    address = whole(pages.get(f"/d/{publisher.link(request_id)}").text)
+    for uses, headers in enumerate(({}, {"Range": "bytes=9-"}, {"Range": "bytes=-1"}), 1):
+        assert pages.get(address, headers=headers).status_code in (200, 206)
+        assert publisher.links.of_request(request_id)[0].uses == uses
+
+
 def test_what_sends_no_bytes_is_no_use(pages: Any, publisher: Publisher) -> None:
     token = publisher.links.make(
         publisher.publish(), expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1), max_uses=1
