@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,4 +93,5 @@ class Publisher:
             rows=max(0, content.count(b"\n") - 1) if path.endswith(".csv") else 0,
             size_bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
+            crc32=zlib.crc32(content),
         )

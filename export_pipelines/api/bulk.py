@@ -12,7 +12,15 @@ from pydantic import BaseModel, Field
 
 from export_pipelines.api.idempotency import Answer
 from export_pipelines.api.orders import RETRY_AFTER_SECONDS, accepted, insert_estimated, place_orders
-from export_pipelines.api.payloads import JobSummary, LeftOut, Progress, left_out_of, summary_of
+from export_pipelines.api.payloads import (
+    JobSummary,
+    LeftOut,
+    Progress,
+    left_out_of,
+    note_on_total,
+    summary_of,
+    total_is_estimated,
+)
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import CurrentRequest, IdempotencyKey, UnitOfWork
 from export_pipelines.core.access import Action
@@ -102,6 +110,8 @@ def _payload(batch: Batch, base: str) -> BatchOut:
             percentage=batch.percentage,
             rows_processed=sum(request.rows_processed for request in batch.requests),
             total_rows=None if None in totals else sum(total or 0 for total in totals),
+            total_rows_estimated=any(total_is_estimated(request) for request in batch.requests),
+            note=next((note for request in batch.requests if (note := note_on_total(request))), None),
             current_table=next((request.current_table for request in batch.requests if request.current_table), None),
             files_created=sum(request.files_created for request in batch.requests),
         ),

@@ -9,14 +9,14 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from export_pipelines.api.files import File, file_name, file_response, package_response
+from export_pipelines.api.files import File, archive_of, file_response, package_response
 from export_pipelines.api.paths import JOBS
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import CurrentRequest, RequestContext
 from export_pipelines.api.visibility import completed
 from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, NotFound, Unavailable
-from export_pipelines.core.naming import MANIFEST, slug
+from export_pipelines.core.naming import download_folder
 from export_pipelines.stores.requests import ExportRequest
 
 router = APIRouter(prefix=JOBS, tags=["downloads"], responses=ANSWERS)
@@ -30,12 +30,12 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 @router.get("/{job_id}/download", summary="Download all files as one ZIP", response_class=Response, responses=_BYTES)
 @router.head("/{job_id}/download", include_in_schema=False)
 def download_package(context: CurrentRequest, request: Request, job_id: UUID) -> Response:
-    """The package as one file: its archive where it has one, else a ZIP of its files."""
+    """The package as one file: its archive where it has one, else a ZIP of its files. Can be resumed as a file can."""
     export, files = _files(context, job_id)
-    archives = [file for file in files if file_name(file) != MANIFEST]
-    if len(archives) == 1:
-        return _handed_out(context, job_id, lambda: file_response(request, archives[0], context.services))
-    folder = f"{slug(str(export.config.get('name') or ''))}-{export.id[:8]}"
+    archive = archive_of(files)
+    if archive is not None:
+        return _handed_out(context, job_id, lambda: file_response(request, archive, context.services))
+    folder = download_folder(str(export.config.get("name") or ""), export.id)
     return _handed_out(context, job_id, lambda: package_response(request, files, folder, context.services.store))
 
 

@@ -27,7 +27,7 @@ from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.request_context import STORED_TEXT, CurrentRequest, IdempotencyKey, Instant
 from export_pipelines.api.visibility import read_status, status_in, visible
 from export_pipelines.core.access import Action, Role
-from export_pipelines.core.configuration import Configuration
+from export_pipelines.core.configuration import MAX_DESCRIPTION, Configuration
 from export_pipelines.core.errors import NotAllowed
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.ports import ObjectStore
@@ -50,6 +50,7 @@ class Conversion(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     compression: str = Field(default="none", min_length=1, max_length=40)
     name: str = Field(default="", max_length=200)
+    description: str = Field(default="", max_length=MAX_DESCRIPTION)
 
 
 class Again(BaseModel):

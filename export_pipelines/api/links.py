@@ -14,28 +14,25 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from export_pipelines.api.files import file_response
-from export_pipelines.api.link_passwords import HASHING, MAX_PASSWORD, proof_of, verify_password
+from export_pipelines.api.files import archive_of, file_response, package_response
+from export_pipelines.api.link_passwords import MAX_PASSWORD, proof_of, verify_password
 from export_pipelines.api.pages import PAGE_HEADERS, listing_page, password_page, problem_page
+from export_pipelines.api.password_guesses import guarded
 from export_pipelines.api.request_context import body_of, origin_of, services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.core.access import Action
-from export_pipelines.core.errors import IntegrityViolation, TooMany
-from export_pipelines.core.rates import Rate
+from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.naming import download_folder, download_name
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.links import LinkedExport, LinkStore
-from export_pipelines.stores.rate_limits import RateLimits, subject_of_address, subject_of_link
 
 COOKIE = "link"
 COOKIE_SECONDS = 3600
-WRONG_PASSWORDS = Rate(capacity=10, per_seconds=900)  # of one link
-WRONG_OF_ADDRESS = Rate(capacity=60, per_seconds=900)  # of one address, which may be that of an office
-_GUESSES = "passwords of links"
 _NO_LINK = ("This link does not work", "It is unknown, has expired or was revoked. Ask for a new one.")
 _NO_FILE = ("There is no such file", "Open the link without the file's name to see what it holds.")
 _USED_UP = ("This link is used up", "Its files were downloaded as often as its maker allowed. Ask for a new one.")
 _METHODS = ["GET", "HEAD"]
-_SERVING = (HTTPStatus.OK, HTTPStatus.FOUND)  # 206 is decided later, by the range of a 200
+_SERVING = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.FOUND)  # a 200 may yet become a 206
 
 router = APIRouter(prefix="/d", include_in_schema=False)
 Services = Annotated[ApiServices, Depends(services_of)]
@@ -49,7 +46,7 @@ def show_link(request: Request, token: str, services: Services, basic: Basic) ->
         return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
     if not _unlocked(request, services, token, export, basic):
         return HTMLResponse(password_page(wrong=False), headers=PAGE_HEADERS)
-    return HTMLResponse(listing_page(token, export, export.files), headers=PAGE_HEADERS)
+    return HTMLResponse(listing_page(token, export, export.files, whole=whole_name(export)), headers=PAGE_HEADERS)
 
 
 @router.post("/{token}")
@@ -86,11 +83,17 @@ def download_by_link(request: Request, token: str, path: str, services: Services
         headers = {"WWW-Authenticate": 'Basic realm="link", charset="UTF-8"'}
         return HTMLResponse(password_page(wrong=False), HTTPStatus.UNAUTHORIZED, {**PAGE_HEADERS, **headers})
     file = next((file for file in export.files if file["path"] == path), None)
-    if file is None:
+    if file is None and path != whole_name(export):
         return _page(HTTPStatus.NOT_FOUND, *_NO_FILE)
     resumable = export.uses_left is None  # a part of a file can be nearly the whole of it, so it is a use as well
     try:
-        response = file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
+        if file is not None:
+            response = file_response(request, file, services, PAGE_HEADERS, resumable=resumable)
+        else:
+            folder = download_folder(export.name or "", export.request_id)
+            response = package_response(
+                request, export.files, folder, services.store, PAGE_HEADERS, resumable=resumable
+            )
     except IntegrityViolation:
         if _find(request, services, token) is None:  # deleted meanwhile
             return _page(HTTPStatus.NOT_FOUND, *_NO_LINK)
@@ -98,6 +101,11 @@ def download_by_link(request: Request, token: str, path: str, services: Services
     if response.status_code in _SERVING and not _count_use(request, services, token, export):
         return _page(HTTPStatus.GONE, *_USED_UP)
     return response
+
+
+def whole_name(export: LinkedExport) -> str | None:
+    """Under which path the whole package is one ZIP; None where it is an archive already."""
+    return None if archive_of(export.files) else download_name(export.name or "", export.request_id, "zip")
 
 
 def _find(request: Request, services: ApiServices, token: str) -> LinkedExport | None:
@@ -138,28 +146,15 @@ def _unlocked(
 
 
 def _opens(request: Request, services: ApiServices, export: LinkedExport, password: str) -> bool:
-    """`TooMany` after some wrong ones of the link or of the client's address, for the right one as well: a password is
-    short enough to be guessed.
-    """
-    if export.password_hash is None:
+    """`TooMany` where somebody at this address guesses, see `export_pipelines.api.password_guesses`."""
+    password_hash = export.password_hash
+    if password_hash is None:
         return True
     if len(password) > MAX_PASSWORD:
         return False
-    of_link = subject_of_link(export.link_id, _GUESSES)
-    of_address = subject_of_address(origin_of(request).ip, _GUESSES)
-    with HASHING.held(of_link, of_address):
-        with services.pool.tenant_session(None) as control:
-            limits = RateLimits(control)
-            found = [limits.look(of_link, WRONG_PASSWORDS), limits.look(of_address, WRONG_OF_ADDRESS)]
-        if not all(taken.allowed for taken in found):
-            seconds = max(taken.retry_after_seconds for taken in found)
-            raise TooMany("too many wrong passwords", retry_after_seconds=seconds)
-        if verify_password(export.password_hash, password):
-            return True
-        with services.pool.tenant_session(None) as control:
-            RateLimits(control).take(of_link, WRONG_PASSWORDS)
-            RateLimits(control).take(of_address, WRONG_OF_ADDRESS)
-    return False
+    return guarded(
+        services.pool, export.link_id, origin_of(request).ip, lambda: verify_password(password_hash, password)
+    )
 
 
 def _page(status: HTTPStatus, title: str, advice: str) -> HTMLResponse:

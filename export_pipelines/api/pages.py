@@ -50,7 +50,9 @@ a:hover, a:focus-visible { text-decoration: underline }
 form { display: grid; gap: .5rem; max-width: 22rem; margin-top: 1.5rem }
 input, button { font: inherit; padding: .5rem .75rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--card); color: var(--text) }
-button { background: var(--link); color: var(--page); border-color: var(--link); font-weight: 600; cursor: pointer }
+button, .all { background: var(--link); color: var(--page); border-color: var(--link); font-weight: 600;
+  cursor: pointer }
+.all { display: inline-block; margin: 1rem .5rem 0 0; padding: .5rem .75rem; border-radius: .5rem }
 .bad { color: #d13438; font-weight: 600 }
 details { margin-top: 2rem; color: var(--soft); font-size: .9rem }
 summary { cursor: pointer }
@@ -75,8 +77,12 @@ PAGE_HEADERS = {
 }
 
 
-def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, Any]]) -> str:
-    """Name, size and end of the package, then its data files, then what describes them."""
+def listing_page(
+    token: str, export: LinkedExport, files: Sequence[Mapping[str, Any]], *, whole: str | None = None
+) -> str:
+    """Name, size and end of the package, then its data files, then what describes them. ``whole`` is the path of the
+    package as one ZIP.
+    """
     title = export.name or "Your data export"
     data = [file for file in files if not _is_document(file["path"])]
     documents = sorted(
@@ -90,10 +96,10 @@ def listing_page(token: str, export: LinkedExport, files: Sequence[Mapping[str, 
 <p><span class="good">✓ Complete.</span> Every data file was read back and compared with the database.</p>
 <p class="soft">You can download until <strong>{_time(export.available_until)}</strong>.
 Anyone who has this address can too, so keep it to yourself.</p>
-<h2>Data</h2>{_items(token, data)}
+{_download_all(token, whole, files)}<h2>Data</h2>{_items(token, data)}
 <h2>About the data</h2>{_items(token, documents)}
 <details><summary>Check the files after downloading</summary>
-<p>Put the files into one folder as they are named here, then run:</p>
+<p>Unpack the ZIP, or put the files into one folder as they are named here; then run there:</p>
 <pre>sha256sum -c {CHECKSUMS}</pre></details>""",
     )
 
@@ -117,10 +123,21 @@ def problem_page(title: str, advice: str) -> str:
     return _document(title, f'<h1>{escape(title)}</h1><p class="soft">{escape(advice)}</p>')
 
 
+def _download_all(token: str, whole: str | None, files: Sequence[Mapping[str, Any]]) -> str:
+    if whole is None:
+        return ""
+    size = readable_size(sum(file["size_bytes"] for file in files))
+    button = f'<a class="all" href="{_address(token, whole)}">Download all as one ZIP</a>'
+    return f'<p>{button} <span class="soft">{size}</span></p>\n'
+
+
+def _address(token: str, path: str) -> str:
+    return f"/d/{quote(token, safe='')}/{quote(path)}"
+
+
 def _items(token: str, files: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(
-        f'<li><a href="/d/{quote(token, safe="")}/{quote(file["path"])}">{escape(file["path"])}</a>'
-        f"<span>{_remark(file)}</span></li>"
+        f'<li><a href="{_address(token, file["path"])}">{escape(file["path"])}</a><span>{_remark(file)}</span></li>'
         for file in files
     )
     return f"<ul>{rows}</ul>" if rows else '<p class="soft">No files.</p>'

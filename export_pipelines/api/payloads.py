@@ -15,6 +15,7 @@ from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.omissions import Omissions, OmittedTable, TableOmissions
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
 from export_pipelines.packaging.omissions import summary
+from export_pipelines.pipeline.progress import STEP_ENDS
 from export_pipelines.stores.requests import ExportRequest
 
 _MB = 1_000_000
@@ -27,7 +28,9 @@ def megabytes(size_bytes: int) -> float:
 class Progress(BaseModel):
     percentage: float = Field(ge=0, le=100)
     rows_processed: int
-    total_rows: int | None = Field(description="An estimate until the rows are counted.")
+    total_rows: int | None = Field(description="An estimate while `total_rows_estimated`, which may turn out too low.")
+    total_rows_estimated: bool = Field(description="That `total_rows` may still change: not all rows were read yet.")
+    note: str | None = Field(description="Why `total_rows` is not what it was before.")
     current_table: str | None
     files_created: int
 
@@ -106,6 +109,7 @@ class Job(JobStatus):
     """All of an export."""
 
     name: str
+    description: str = Field(description="What it is for, as whoever asked for it says.")
     config: dict[str, Any] = Field(description="As it was asked for; passwords are never kept.")
     requested_by: str | None
     schedule_id: str | None = Field(description="Whose export it is.")
@@ -178,6 +182,8 @@ def status_of(
             percentage=request.percentage,
             rows_processed=request.rows_processed,
             total_rows=request.total_rows,
+            total_rows_estimated=total_is_estimated(request),
+            note=note_on_total(request),
             current_table=request.current_table,
             files_created=request.files_created,
         ),
@@ -189,6 +195,25 @@ def status_of(
         "deliveries": [DeliveryOut(**{**row, "error": row["error_message"]}) for row in deliveries],
         "error": _error(request),
     }
+
+
+def total_is_estimated(request: ExportRequest) -> bool:
+    """Whether rows are still to be read, and so to be counted."""
+    if request.status is RequestStatus.COMPLETED:
+        return False
+    return request.percentage < STEP_ENDS["stage"]
+
+
+def note_on_total(request: ExportRequest) -> str | None:
+    """A total that grows, or that turned out another, is never without a word."""
+    expected, total = request.estimated_rows, request.total_rows
+    if expected is None or total is None or total == expected:
+        return None
+    if not total_is_estimated(request):
+        return f"{expected:,} rows were estimated."
+    if total > expected:
+        return f"There are more rows than the {expected:,} that were estimated; total_rows grows until all are read."
+    return f"{expected:,} rows were estimated at first."
 
 
 def left_out_of(omissions: Omissions) -> LeftOut:
@@ -210,6 +235,7 @@ def details_of(
     """Fields of `Job` beyond its status; ``stated`` is what its manifest leaves out, or why nobody can tell."""
     return {
         "name": str(request.config.get("name") or ""),
+        "description": description_of(request),
         "config": request.config,
         "requested_by": request.requested_by,
         "schedule_id": request.schedule_id,
@@ -228,6 +254,11 @@ def details_of(
         "left_out": left_out_of(stated) if isinstance(stated, Omissions) else None,
         "left_out_note": stated if isinstance(stated, str) else None,
     }
+
+
+def description_of(request: ExportRequest) -> str:
+    """A row inserted by SQL may hold anything."""
+    return str(request.config.get("description") or "")
 
 
 def summary_of(request: ExportRequest, base: str) -> JobSummary:

@@ -25,6 +25,7 @@ from export_pipelines.core.errors import (
     NotAllowed,
     NotAuthenticated,
     NotFound,
+    ObjectMissing,
     RequestRejected,
     TooMany,
     Unavailable,
@@ -43,6 +44,7 @@ _KINDS = {  # slug of the type, title
     HTTPStatus.REQUEST_TIMEOUT: ("timeout", "Request too slow"),
     HTTPStatus.CONFLICT: ("conflict", "Not in this state"),
     HTTPStatus.GONE: ("gone", "Gone"),
+    HTTPStatus.PRECONDITION_FAILED: ("other-version", "Another version"),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("too-large", "Body too large"),
     HTTPStatus.REQUEST_URI_TOO_LONG: ("target-too-long", "Request target too long"),
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: ("range", "Range not satisfiable"),
@@ -62,6 +64,7 @@ _STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (  # the first that fi
     (RequestRejected, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Cancelled, HTTPStatus.CONFLICT),
     (Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ObjectMissing, HTTPStatus.GONE),
 )
 _RETRY_SECONDS = 30  # when a part of the service does not answer
 _ADVICE = {
@@ -70,6 +73,10 @@ _ADVICE = {
     HTTPStatus.INTERNAL_SERVER_ERROR: (
         "This file cannot be read",
         "Something is wrong on our side. Tell whoever sent you the link.",
+    ),
+    HTTPStatus.GONE: (
+        "This file is gone",
+        "It is no longer where it was stored. Ask whoever sent you the link for a new export.",
     ),
     HTTPStatus.TOO_MANY_REQUESTS: ("Too many tries", "Wait a minute, then try again."),
 }
@@ -120,7 +127,7 @@ def _refused(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = f'Bearer realm="export-pipelines"{reason}'
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_SECONDS)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status is HTTPStatus.GONE:
         _log.error("call_failed", error_type=type(error).__name__, error=str(error))
     if not isinstance(error, RequestRejected) and status is not HTTPStatus.CONFLICT:
         return answer(request, status, _public(status), headers=headers)
@@ -172,6 +179,11 @@ def _public(status: HTTPStatus) -> str:
     """What an outsider is told of an error inside; the log has the rest under the request's id."""
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         return "a part of the service does not answer; try again after the time in Retry-After"
+    if status is HTTPStatus.GONE:
+        return (
+            "a file of this export is no longer in the object store: it was removed there, or the service was given "
+            "another store; order the export again, or give the operator the request_id"
+        )
     return "the service failed; give its operator the request_id"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
@@ -11,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from export_pipelines.api.concurrency import ConcurrencyLimit
 from export_pipelines.api.paths import JOBS
-from export_pipelines.api.payloads import JobEvent, LeftOut, left_out_of
+from export_pipelines.api.payloads import JobEvent, LeftOut, description_of, left_out_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.rate_limits import count_against
 from export_pipelines.api.request_context import CurrentRequest
@@ -20,6 +22,7 @@ from export_pipelines.core.access import Action
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.core.rates import Rate
+from export_pipelines.core.types import Kind, plain_number
 from export_pipelines.formats.registry import find_format
 from export_pipelines.packaging.archive_encryption import Keys
 from export_pipelines.packaging.omissions import omissions_in
@@ -85,17 +88,26 @@ class Lineage(BaseModel):
     events: list[JobEvent]
 
 
+class DateRange(BaseModel):
+    start: dt.datetime | None = Field(description="None: from the beginning.")
+    end: dt.datetime | None = Field(description="Not included; None: to the time of the snapshot.")
+
+
 class Metadata(BaseModel):
     job_id: str
     manifest_sha256: str | None
     encrypted: bool
     note: str | None = Field(description="Why there is less than usual.")
+    name: str
+    description: str = Field(description="What it is for, as whoever asked for it says.")
+    date_range: DateRange | None = Field(description="From the first to the last range of its tables; None: all times.")
     tables: list[dict[str, Any]] = Field(
         alias="schema", serialization_alias="schema", description="Tables with columns, types, filters and key."
     )
     left_out: LeftOut | None = Field(description="What of the source is not in it, and why.")
     statistics: dict[str, Any] = Field(
-        description="Rows, bytes, files; for each table what the database count_against."
+        description="Rows, bytes, files; for each table what the database counted, and of each column how many values "
+        "it has, with their total or bounds."
     )
     lineage: Lineage
 
@@ -138,6 +150,9 @@ def get_metadata(context: CurrentRequest, job_id: UUID) -> Metadata:
         manifest_sha256=export.manifest_sha256,
         encrypted=bool(_encryption(export)),
         note=note,
+        name=str(export.config.get("name") or ""),
+        description=description_of(export),
+        date_range=_date_range(manifest.get("tables", [])),
         schema=[_schema(table) for table in manifest.get("tables", [])],
         left_out=_left_out(manifest),
         statistics={
@@ -218,4 +233,35 @@ def _schema(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(table: dict[str, Any]) -> dict[str, Any]:
-    return {name: table[name] for name in ("rows", "aggregates", "validation") if name in table}
+    found: dict[str, Any] = {name: table[name] for name in ("rows", "aggregates", "validation") if name in table}
+    keys = table.get("primary_key", [])
+    columns = {
+        column["name"]: _column(column, table["rows"], table["aggregates"][column["name"]], keys)
+        for column in table["columns"]
+    }
+    return {**found, "columns": columns}
+
+
+def _column(column: dict[str, Any], rows: int, figures: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """For people: what the database's figures of a column mean. Sums of keys, and octets of texts, mean nothing."""
+    stated: dict[str, Any] = {"values": figures["non_null"], "empty": rows - figures["non_null"]}
+    kind, total = Kind(column["kind"]), figures.get("total")
+    if kind is Kind.BOOLEAN:
+        stated["true"] = int(total or 0)
+    elif kind in (Kind.INTEGER, Kind.DECIMAL) and total is not None and column["name"] not in keys:
+        stated["total"] = plain_number(total)
+    elif kind is Kind.FLOAT:
+        stated |= {bound: figures[bound] for bound in ("low", "high") if bound in figures}
+    return stated
+
+
+def _date_range(tables: Sequence[dict[str, Any]]) -> DateRange | None:
+    """Of the tables that were cut by time; an end that one of them lacks is none."""
+    cut = [table["filters"] for table in tables if table["filters"].get("start") or table["filters"].get("end")]
+    if not cut:
+        return None
+    starts, ends = ([filters[name] for filters in cut] for name in ("start", "end"))
+    return DateRange(
+        start=None if None in starts else min(map(dt.datetime.fromisoformat, starts)),
+        end=None if None in ends else max(map(dt.datetime.fromisoformat, ends)),
+    )

@@ -9,7 +9,7 @@ are encrypted, which takes a random salt.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -19,7 +19,7 @@ MAX_ENTRY_BYTES = 0xFFFFFFFF  # of an entry that is not wide
 
 _LEVEL = 1  # measured on sheet XML: level 0 is 30 % larger and no faster, levels 2 and 3 gain under 1 %
 _DATE = (1 << 5) | 1  # 1980-01-01, the earliest a ZIP can say
-_STORED, _DEFLATED, _AES = 0, 8, 99
+STORED, _DEFLATED, _AES = 0, 8, 99
 _ENCRYPTED = 0x01  # general purpose bit 0
 _STREAMED = 0x08  # bit 3: sizes follow in a data descriptor
 _UTF_8 = 0x800  # bit 11
@@ -43,7 +43,9 @@ class EntryCipher(Protocol):
 
 
 @dataclass(kw_only=True)
-class _Entry:
+class Entry:
+    """What the archive says of one of its members, in front of its bytes and in the directory."""
+
     name: bytes
     flags: int
     offset: int
@@ -67,7 +69,7 @@ class _Entry:
     @property
     def local_header(self) -> bytes:
         """Sizes and CRC of a streamed entry are still zero here, as APPNOTE 4.4.4 wants it; a wide one says so."""
-        extra = (struct.pack("<2H2Q", 1, 16, 0, 0) if self.wide else b"") + self.extra
+        extra = (struct.pack("<2H2Q", 1, 16, self.size_bytes, self.stored_bytes) if self.wide else b"") + self.extra
         sizes = (_MAX_32, _MAX_32) if self.wide else (self.stored_bytes, self.size_bytes)
         return b"PK\x03\x04" + self.fields(self.crc, *sizes, extra) + self.name + extra
 
@@ -95,14 +97,14 @@ class ZipStream:
     def __init__(self, sink: BinaryIO) -> None:
         self._sink = sink
         self._offset = 0
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
 
     def add(self, name: str, data: bytes) -> None:
         """A whole entry, with its sizes in the local header."""
         deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
         stored = deflate.compress(data) + deflate.flush()
-        encoded, utf_8 = _encoded(name)
-        entry = _Entry(
+        encoded, utf_8 = encoded_name(name)
+        entry = Entry(
             name=encoded,
             flags=utf_8,
             offset=self._offset,
@@ -117,37 +119,38 @@ class ZipStream:
         self, name: str, *, deflate: bool = True, wide: bool = False, cipher: EntryCipher | None = None
     ) -> ZipEntryStream:
         """An entry of unknown size; close it before the next one begins. Only a wide one may outgrow 4 GiB."""
-        method = _DEFLATED if deflate else _STORED
-        encoded, flags = _encoded(name)
+        method = _DEFLATED if deflate else STORED
+        encoded, flags = encoded_name(name)
         extra = b""
         if cipher is not None:
             flags |= _ENCRYPTED
             extra = cipher.extra + struct.pack("<H", method)
-        entry = _Entry(
-            name=encoded, flags=flags | _STREAMED, offset=self._offset, method=method, wide=wide, extra=extra
-        )
+        entry = Entry(name=encoded, flags=flags | _STREAMED, offset=self._offset, method=method, wide=wide, extra=extra)
         self._entries.append(entry)
         self._put(entry.local_header)
         return ZipEntryStream(entry, self._put, cipher)
 
     def close(self) -> None:
-        start = self._offset
-        self._put(b"".join(entry.directory_record for entry in self._entries))
-        size, count = self._offset - start, len(self._entries)
-        if start >= _MAX_32 or count >= _MAX_16:
-            end = self._offset
-            record = struct.pack("<Q2H2L4Q", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start)
-            self._put(b"PK\x06\x06" + record + b"PK\x06\x07" + struct.pack("<LQL", 0, end, 1))
-        small_count = min(count, _MAX_16)
-        tail = struct.pack("<4H2LH", 0, 0, small_count, small_count, min(size, _MAX_32), min(start, _MAX_32), 0)
-        self._put(b"PK\x05\x06" + tail)
+        self._put(directory_of(self._entries, self._offset))
 
     def _put(self, data: bytes) -> None:
         self._sink.write(data)
         self._offset += len(data)
 
 
-def _encoded(name: str) -> tuple[bytes, int]:
+def directory_of(entries: Sequence[Entry], start: int) -> bytes:
+    """The end of an archive whose members take ``start`` bytes: the central directory and what leads to it."""
+    records = b"".join(entry.directory_record for entry in entries)
+    size, count, wide_end = len(records), len(entries), b""
+    if start >= _MAX_32 or count >= _MAX_16:
+        record = struct.pack("<Q2H2L4Q", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start)
+        wide_end = b"PK\x06\x06" + record + b"PK\x06\x07" + struct.pack("<LQL", 0, start + size, 1)
+    small_count = min(count, _MAX_16)
+    tail = struct.pack("<4H2LH", 0, 0, small_count, small_count, min(size, _MAX_32), min(start, _MAX_32), 0)
+    return records + wide_end + b"PK\x05\x06" + tail
+
+
+def encoded_name(name: str) -> tuple[bytes, int]:
     """The name's bytes and the flag that says how to read them."""
     return name.encode(), 0 if name.isascii() else _UTF_8
 
@@ -155,7 +158,7 @@ def _encoded(name: str) -> tuple[bytes, int]:
 class ZipEntryStream:
     """Deflates and encrypts what is written to it into the archive."""
 
-    def __init__(self, entry: _Entry, put: Callable[[bytes], None], cipher: EntryCipher | None = None) -> None:
+    def __init__(self, entry: Entry, put: Callable[[bytes], None], cipher: EntryCipher | None = None) -> None:
         self._entry = entry
         self._put = put
         self._cipher = cipher

@@ -18,7 +18,7 @@ from export_pipelines.commands.expanding import OptionGroup
 from export_pipelines.commands.passwords import PasswordFile, asked_password, given_password
 from export_pipelines.core.configuration import MANY_FILES, Configuration
 from export_pipelines.core.errors import RequestRejected
-from export_pipelines.core.model import TenantScope
+from export_pipelines.core.model import MAX_TENANT_ID, TenantScope
 from export_pipelines.packaging.codecs import CODECS
 from export_pipelines.pipeline.planning.orders import Order
 from export_pipelines.settings import Settings
@@ -269,6 +269,10 @@ def _delivery_entry(text: str) -> dict[str, Any]:
 def require_tenant_id(tenant: str) -> None:
     if not tenant.strip():
         raise RequestRejected("is empty; give the ID of a tenant", field="--tenant")
+    if len(tenant) > MAX_TENANT_ID:
+        raise RequestRejected(
+            f"has {len(tenant)} characters; ids of tenants have at most {MAX_TENANT_ID}", field="--tenant"
+        )
 
 
 def _data_sources(

@@ -190,9 +190,19 @@ def _addresses(workplace: Workplace, services: Services) -> None:
         f"request table   export_control.export_requests in {_without_password(settings.require_control_url())}",
         markup=False,
     )
-    output.out.print(f"objects, logs   {settings.home}", markup=False)
+    output.out.print(f"objects         {_shown(without_secrets(settings.objects_url))}", markup=False)
+    output.out.print(f"home, logs      {settings.home.resolve()}", markup=False)
     output.out.print(f"rows read by    {choose_engine(settings.decoder)}", markup=False)
     output.out.print(f"runs start as   {choose_run_launcher(settings.run_launcher)}", markup=False)
+
+
+def without_secrets(url: str) -> str:
+    """The address of a store without what may have been written into it to log in: before an ``@``, behind a ``?``."""
+    scheme, named, rest = url.partition("://")
+    if not named:
+        return url
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2].partition('?')[0]}{slash}{path.partition('?')[0]}"
 
 
 def _without_password(url: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from export_pipelines.core.configuration import (
+    MAX_DESCRIPTION,
     MAX_PARALLEL_JOBS,
     BulkType,
     DeliveryTarget,
@@ -36,6 +37,7 @@ class BulkOrder(BaseModel):
 
     export_type: BulkType
     name: str = Field(default="", max_length=200)
+    description: str = Field(default="", max_length=MAX_DESCRIPTION, description="What it is for; of each export.")
     tables: tuple[TableName, ...] | None = Field(
         default=None, min_length=1, max_length=1000, description="Default: all that the role may export."
     )
@@ -69,6 +71,7 @@ class BulkOrder(BaseModel):
         wanted = {
             "export_type": self.export_type,
             "name": self.name,
+            "description": self.description or None,
             "tables": list(self.tables) if self.tables else None,
             "include_deleted": self.include_deleted,
             "parallel_jobs": self.partitioning.parallel_jobs,

@@ -40,6 +40,7 @@ MAX_CONFIGURATION_BYTES = 64 * 1024
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 _NOT_STORABLE_MESSAGE = "holds NUL or half a character; leave it out"
 MAX_VALUES = 10_000
+MAX_DESCRIPTION = 2000  # characters
 MAX_HOURS = 24 * 365
 MAX_DAYS = 36_500
 MANY_FILES = 500  # of a split; nobody opens more, and each costs some milliseconds and a line in each document
@@ -206,6 +207,9 @@ class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
     name: str = Field(default="", max_length=200, description="Title; default: Data export.")
+    description: str = Field(
+        default="", max_length=MAX_DESCRIPTION, description="What it is for; kept and shown with the export."
+    )
     export_type: ExportType = Field(
         default="selective",
         description="full_backup: whole tables. migration: with the DDL to restore them elsewhere. audit: what the "

@@ -11,6 +11,7 @@ ExportError
 │  └─ TooMany             later
 ├─ Unavailable            source, store or destination is down; retry with backoff
 ├─ IntegrityViolation     rows, tenant or checksum differ; stop, alert, publish nothing
+│  └─ ObjectMissing       the object store does not have what it should
 └─ Cancelled              somebody asked to stop
 ```
 
@@ -93,6 +94,10 @@ class IntegrityViolation(ExportError):
     """What was read or written is not what the source holds, or not only the tenant's."""
 
     error_type = "integrity_violation"
+
+
+class ObjectMissing(IntegrityViolation):
+    """An object that was stored is not there: it was removed, or the service was given another store."""
 
 
 class Cancelled(ExportError):

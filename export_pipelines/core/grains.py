@@ -11,3 +11,7 @@ class Grain(StrEnum):
     MONTH = "month"
     DAY = "day"
     NONE = "none"
+
+
+# Which operators' schedule reads a table of that grain again every night; days are read when they are over.
+NIGHTLY_SCHEDULES = {Grain.MONTH: "read_open_month", Grain.NONE: "read_whole_tables"}

@@ -13,6 +13,8 @@ from export_pipelines.core.migration import MigrationScripts
 from export_pipelines.core.omissions import Omissions
 from export_pipelines.core.windows import Period, Window
 
+MAX_TENANT_ID = 200  # characters; the tables of the service refuse longer ones
+
 
 @dataclass(frozen=True, kw_only=True)
 class TenantScope:
@@ -244,6 +246,7 @@ class ExportFile:
     rows: int  # data rows of all tables in it; a header is not counted
     size_bytes: int  # as stored, after compression
     sha256: str  # of the stored bytes, hex
+    crc32: int  # of the same bytes, as a ZIP of the whole package needs it
     parts: tuple[FilePart, ...] = ()
 
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote
 
 from export_pipelines.core.catalog import Grain
 from export_pipelines.core.model import TenantScope
+from export_pipelines.core.package_paths import reader_key
 
 MANIFEST = "manifest.json"
 CHECKSUMS = "SHA256SUMS"
 _MAX_SEGMENT = 200  # file systems take 255 bytes; some segments get a prefix or an extension
 _KEPT_OF_LONG = 120
+_SAFE = "-_~@+=,"  # beside letters, digits and the dot, in a segment
+_MAX_SLUG, _MAX_SLUG_BYTES = 60, 180
 _ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
@@ -56,7 +60,7 @@ def segment(value: str) -> str:
     What the encoding itself never makes marks the exceptions: ``%`` stands for the empty text, ``%~`` comes before the
     digest of one that is too long for a file name.
     """
-    encoded = quote(value, safe="-_~@+=,", errors="surrogatepass")
+    encoded = quote(value, safe=_SAFE, errors="surrogatepass")
     if encoded.startswith("."):
         encoded = f"%2E{encoded[1:]}"
     if len(encoded) > _MAX_SEGMENT:
@@ -66,8 +70,15 @@ def segment(value: str) -> str:
 
 
 def slug(value: str) -> str:
-    """A readable file-name part: letters, digits, dashes; never empty."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", value).strip("-").lower()[:60] or "export"
+    """A readable file-name part: letters and digits of all scripts, dashes; never empty, in one normal form.
+
+    At most 60 characters and 180 bytes, so that a name with an id and an extension fits into what file systems take.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).lower())
+    kept = "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in text)
+    words = (word.lstrip("".join(filter(_is_mark, word))) for word in kept.split())  # no mark without its letter
+    joined = "-".join(word for word in words if word)[:_MAX_SLUG]
+    return joined.encode()[:_MAX_SLUG_BYTES].decode(errors="ignore").strip("-") or "export"
 
 
 def lake_prefix(catalog: str, table: str, scope: TenantScope, grain: Grain, period: dt.date | None) -> str:
@@ -148,9 +159,29 @@ def probe_key(name: str) -> str:
 def part_name(name: str, part: int, extension: str, *, period: str | None = None) -> str:
     """``invoices.csv``, ``invoices.0002.csv``, ``invoices.2024-03.csv``, ``invoices.2024-03.0002.csv``."""
     number = "" if part == 1 else f".{part:04d}"
-    return f"{segment(name)}{f'.{period}' if period else ''}{number}.{extension}"
+    return f"{_file_stem(name)}{f'.{period}' if period else ''}{number}.{extension}"
+
+
+def _file_stem(name: str) -> str:
+    """As `segment`, but letters and digits of all scripts stay what they are where no program takes them for others."""
+    foreign = [char for char in name if not char.isascii()]
+    kept = all(unicodedata.category(char)[0] in "LMN" and reader_key(char) == char for char in foreign)
+    if not foreign or not kept or not unicodedata.is_normalized("NFKC", name) or _is_mark(name[0]):
+        return segment(name)
+    encoded = "".join(char if char in foreign else quote(char, safe=_SAFE) for char in name)
+    stem = f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded
+    return stem if len(stem.encode()) <= _MAX_SEGMENT else segment(name)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M"
 
 
 def download_name(name: str, request_id: str, extension: str) -> str:
     """What a person finds in the downloads folder."""
-    return f"{slug(name)}-{request_id[:8]}.{extension}"
+    return f"{download_folder(name, request_id)}.{extension}"
+
+
+def download_folder(name: str, request_id: str) -> str:
+    """The folder inside an archive that is made for a download."""
+    return f"{slug(name)}-{request_id[:8]}"

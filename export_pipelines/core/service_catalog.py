@@ -113,7 +113,8 @@ SERVICE_CATALOG = Catalog.model_validate(
                     "request_id:uuid position:integer path:text media_type:text rows:bigint size_bytes:bigint "
                     "sha256:text"
                 )
-                | _excluded("Where the service stores things", "key:text"),
+                | _excluded("Where the service stores things", "key:text")
+                | _excluded("For ZIPs made on the way; sha256 says more", "crc32:bigint"),
             },
             "export_deliveries": {
                 "description": "Who was told of an export or of a paused schedule, and what came of it",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, ObjectMissing, Unavailable
 from export_pipelines.core.naming import Area
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.object_stores.keys import UNFINISHED, checked_key, checked_prefix
@@ -161,7 +161,7 @@ class LocalStore:
     def _existing(self, key: str) -> Path:
         path = self._path(key)
         if not path.is_file():
-            raise IntegrityViolation(f"object {key!r} is missing from the storage folder")
+            raise ObjectMissing(f"object {key!r} is missing from the storage folder")
         return path
 
 

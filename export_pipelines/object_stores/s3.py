@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from export_pipelines.core.disposition import attachment
-from export_pipelines.core.errors import IntegrityViolation, Unavailable
+from export_pipelines.core.errors import IntegrityViolation, ObjectMissing, Unavailable
 from export_pipelines.core.ports import Freed, StoredObject
 from export_pipelines.object_stores.keys import checked_key, checked_prefix
 from export_pipelines.object_stores.s3_source import Source
@@ -228,7 +228,7 @@ class S3Store:
             cause = getattr(error, "backend_error", error)
             code = cause.response["Error"]["Code"] if isinstance(cause, ClientError) else ""
             if code in _MISSING:
-                raise IntegrityViolation(f"object {self.url(key)} is missing") from cause
+                raise ObjectMissing(f"object {self.url(key)} is missing") from cause
             endpoint = self._client.meta.endpoint_url
             raise Unavailable(
                 f"{self.url(key)} at {endpoint}: {cause}; check bucket, keys and endpoint, then retry"

@@ -14,6 +14,7 @@ from dagster import (
 )
 
 from export_pipelines.core.catalog import Catalog, Grain
+from export_pipelines.core.grains import NIGHTLY_SCHEDULES
 from export_pipelines.core.windows import last_closed_day, last_closed_month, period_of
 from export_pipelines.orchestration.cleanup import cleanup_job
 from export_pipelines.orchestration.jobs import materialize_job_name, tables_of
@@ -21,7 +22,6 @@ from export_pipelines.orchestration.partitions import known_owners, partition_ke
 from export_pipelines.pipeline.planning.runs import TENANT_TAG
 
 _CLOSING_CRON = {Grain.MONTH: "0 2 2 * *", Grain.DAY: "0 1 * * *"}
-_NIGHTLY = {Grain.MONTH: "read_open_month", Grain.NONE: "read_whole_tables"}  # days are closed every night
 
 
 def closing_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
@@ -53,7 +53,7 @@ def nightly_schedule(catalog: Catalog, grain: Grain) -> ScheduleDefinition:
     timezone = ZoneInfo(catalog.timezone)
 
     @schedule(
-        name=_NIGHTLY[grain],
+        name=NIGHTLY_SCHEDULES[grain],
         cron_schedule="30 0 * * *",
         execution_timezone=catalog.timezone,
         job_name=materialize_job_name(grain),
@@ -106,5 +106,5 @@ def cleanup_schedule(hour: int, timezone: str) -> ScheduleDefinition:
 def all_schedules(catalog: Catalog, *, cleanup_hour: int) -> list[ScheduleDefinition]:
     """The cleanup, and those of the grains that have a table."""
     closing = [closing_schedule(catalog, grain) for grain in _CLOSING_CRON if tables_of(catalog, grain)]
-    nightly = [nightly_schedule(catalog, grain) for grain in _NIGHTLY if tables_of(catalog, grain)]
+    nightly = [nightly_schedule(catalog, grain) for grain in NIGHTLY_SCHEDULES if tables_of(catalog, grain)]
     return [*closing, *nightly, cleanup_schedule(cleanup_hour, catalog.timezone)]

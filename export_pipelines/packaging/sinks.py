@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
+from isal import isal_zlib
+
 from export_pipelines.packaging.codecs import Codec, Compressor
 
 _BUFFER_BYTES = 1 << 20
@@ -20,6 +22,7 @@ class DigestSink(io.RawIOBase):
         self._below = below
         self._sha256 = hashlib.sha256()
         self.size_bytes = 0
+        self.crc32 = 0  # of all bytes so far
 
     @property
     def sha256(self) -> str:
@@ -32,6 +35,7 @@ class DigestSink(io.RawIOBase):
     def write(self, data: Any) -> int:
         view = memoryview(data)
         self._sha256.update(view)
+        self.crc32 = isal_zlib.crc32(view, self.crc32)
         self.size_bytes += view.nbytes
         self._below.write(view)
         return view.nbytes

@@ -140,8 +140,8 @@ class Attempts:
                 connection.execute(
                     """
                     INSERT INTO export_control.export_files
-                        (request_id, position, key, path, media_type, rows, size_bytes, sha256)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                        (request_id, position, key, path, media_type, rows, size_bytes, sha256, crc32)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
                     """,
                     (
                         request_id,
@@ -152,6 +152,7 @@ class Attempts:
                         file.rows,
                         file.size_bytes,
                         file.sha256,
+                        file.crc32,
                     ),
                 )
             for delivery in deliveries:

@@ -213,7 +213,7 @@ class DeliveryStore:
         return list(
             self._control.rows(
                 """
-                SELECT position, key, path, media_type, rows, size_bytes, sha256
+                SELECT position, key, path, media_type, rows, size_bytes, sha256, crc32
                 FROM export_control.export_files WHERE request_id = %(id)s ORDER BY position
                 """,
                 {"id": request_id},

@@ -64,5 +64,10 @@ def subject_of_link(link_id: str, what: str) -> str:
     return json.dumps([f"anonymous {what}", link_id])
 
 
+def subject_of_address_at_link(ip: str | None, link_id: str, what: str) -> str:
+    """The bucket of what a client's address tries at one link."""
+    return json.dumps([f"anonymous {what}", client_network(ip), link_id])
+
+
 def _values(subject: str, rate: Rate) -> dict[str, object]:
     return {"subject": subject, "capacity": rate.capacity, "per": dt.timedelta(seconds=rate.per_seconds)}

@@ -132,6 +132,7 @@ def test_without_a_snapshot_of_every_partition_nothing_is_exported(made: Worksho
     assert (never.status, never.error_type) == ("failed", "request_rejected")
     assert f"{missing} " in str(never.error_message)
     assert "never materialised" in str(never.error_message)
+    assert "switch on the schedule read_" in str(never.error_message)
     later = materialize(made, tables=[missing])
     early = made.export(backup(taken))
     assert later.isoformat() in str(early.error_message)

@@ -300,7 +300,14 @@ def test_documents_never_count_against_the_limit_and_data_files_and_archives_do(
     from export_pipelines.core.model import ExportFile
 
     readme = ExportFile(
-        key="k", path="README.md", format="document", media_type="text/markdown", rows=0, size_bytes=11, sha256="0"
+        key="k",
+        path="README.md",
+        format="document",
+        media_type="text/markdown",
+        rows=0,
+        size_bytes=11,
+        sha256="0",
+        crc32=0,
     )
     archive = replace(readme, path="export.zip", format="zip")
     package_step._require_within([readme, archive], 11)

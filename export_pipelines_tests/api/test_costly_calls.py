@@ -16,7 +16,7 @@ import pytest
 from export_pipelines.api import links, shares
 from export_pipelines.api.concurrency import ConcurrencyLimit
 from export_pipelines.api.link_passwords import hash_password
-from export_pipelines.api.links import _GUESSES
+from export_pipelines.api.password_guesses import GUESSES
 from export_pipelines.core.access import Caller, Role
 from export_pipelines.core.errors import TooMany
 from export_pipelines.object_stores.local import LocalStore
@@ -232,7 +232,7 @@ def test_wrong_passwords_of_an_address_count_over_all_links(site: Site) -> None:
     path = f"/d/{made.token}/{made.marks[0]}.csv"
     with site.client() as guessing, site.client() as other:
         assert guessing.get(path, auth=("", "wrong")).status_code == 401
-        subject = subject_of_address(guessing.headers["X-Forwarded-For"], _GUESSES)
+        subject = subject_of_address(guessing.headers["X-Forwarded-For"], GUESSES)
         assert site.control.rows(
             "UPDATE export_control.rate_limits SET tokens = 0 WHERE subject = %(subject)s RETURNING 1",
             {"subject": subject},

@@ -79,7 +79,7 @@ RANGES: list[tuple[dict[str, str], int, bytes]] = [
         for text in (
             "", "bytes", "bytes=", "bytes=-", "bytes=--5", "bytes=a-b", "bytes=1-2,4-5", "bytes=0-,0-,0-", "lines=1-2",
             "bytes=5-2x", "bytes=٣-", "bytes=+1-2", "bytes=1_0-", "bytes=" + "0-1," * 1000, "bytes=" + "9" * 5000 + "-",
-            "bytes 0-1", "=", "bytes=0x1-",
+            "bytes 0-1", "=", "bytes=0x1-", "bytes=7-4",
         )
     ),
 ]  # fmt: skip
@@ -96,6 +96,47 @@ def test_a_part_is_what_was_asked_for_or_the_whole(
     assert (answer.status_code, answer.content) == (status, content)
     assert answer.headers["content-length"] == str(len(content))
     assert ("content-range" in answer.headers) == (status == 206)
+
+
+ANOTHER = '"another"'
+CONDITIONS: list[tuple[dict[str, str], int]] = [
+    ({"If-None-Match": TAG}, 304),
+    ({"If-None-Match": f"W/{TAG}"}, 304),
+    ({"If-None-Match": f"{ANOTHER}, {TAG}"}, 304),
+    ({"If-None-Match": "*"}, 304),
+    ({"If-None-Match": TAG, "Range": "bytes=4-"}, 304),
+    ({"If-None-Match": ANOTHER}, 200),
+    ({"If-None-Match": TAG.strip('"')}, 200),  # a tag has quotes
+    ({"If-None-Match": ANOTHER, "Range": "bytes=4-"}, 206),
+    ({"If-Match": TAG}, 200),
+    ({"If-Match": "*"}, 200),
+    ({"If-Match": f"{ANOTHER}, {TAG}", "Range": "bytes=4-"}, 206),
+    ({"If-Match": ANOTHER}, 412),
+    ({"If-Match": f"W/{TAG}"}, 412),  # compared strongly
+    ({"If-Match": ANOTHER, "If-None-Match": TAG}, 412),  # the order of RFC 9110, 13.2.2
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), CONDITIONS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_version_that_a_client_has_decides(
+    ann: httpx.Client, made: Made, method: str, headers: dict[str, str], status: int
+) -> None:
+    answer = ann.request(method, f"{JOBS}/{made.id}/download/0", headers=headers)
+    if method == "HEAD" and status == 206:
+        status = 200
+    assert answer.status_code == status
+    if status == 304:
+        assert (answer.content, answer.headers["etag"]) == (b"", TAG)
+        assert answer.headers["cache-control"] == "private, no-store"
+    if status == 412 and method == "GET":
+        assert "If-Match" in problem(answer, 412)["detail"]
+
+
+def test_an_empty_file_is_whole_whatever_part_is_asked_for(ann: httpx.Client, made: Made) -> None:
+    for text in ("bytes=0-", "bytes=-5", "bytes=3-"):
+        answer = ann.get(f"{JOBS}/{made.id}/download/1", headers={"Range": text})
+        assert (answer.status_code, answer.headers["content-length"]) == (200, "0")
 
 
 @pytest.mark.parametrize("text", ["bytes=16-", "bytes=999999999-", "bytes=-0"])
@@ -115,6 +156,54 @@ def test_a_package_is_one_zip_of_all_its_files(ann: httpx.Client, made: Made) ->
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         held = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     assert held == {NAME: CONTENT, "data/файл.csv": b"", "manifest.json": b"{}\n"}
+
+
+def test_a_package_is_resumed_as_a_file_is(ann: httpx.Client, made: Made) -> None:
+    path = f"{JOBS}/{made.id}/download"
+    got, head = ann.get(path), ann.head(path)
+    own = {"date": "", "x-request-id": ""}
+    assert {**got.headers, **own} == {**head.headers, **own}
+    assert (int(got.headers["content-length"]), got.headers["accept-ranges"]) == (len(got.content), "bytes")
+    tag = got.headers["etag"]
+    for headers, status, content in (
+        ({"Range": "bytes=50-", "If-Range": tag}, 206, got.content[50:]),
+        ({"Range": "bytes=50-60"}, 206, got.content[50:61]),
+        ({"Range": "bytes=-22"}, 206, got.content[-22:]),
+        ({"Range": "bytes=50-", "If-Range": TAG}, 200, got.content),
+        ({"Range": "bytes=60-50"}, 200, got.content),
+        ({"If-None-Match": tag}, 304, b""),
+    ):
+        answer = ann.get(path, headers=headers)
+        assert (answer.status_code, answer.content) == (status, content)
+    assert problem(ann.get(path, headers={"If-Match": TAG}), 412)
+    behind = ann.get(path, headers={"Range": f"bytes={len(got.content)}-"})
+    assert problem(behind, 416)
+    assert behind.headers["content-range"] == f"bytes */{len(got.content)}"
+
+
+@pytest.mark.parametrize("what", ["download", "download/0", "download/1"])
+def test_what_is_no_longer_in_the_store_is_gone_and_not_a_length(site: Site, what: str) -> None:
+    made = site.publish("ann", {"a.csv": b"1", "b.csv": b"2", "manifest.json": b"{}\n"})
+    prefix = site.publisher.requests.get(made.id).package_prefix
+    for name in ("a.csv", "b.csv"):
+        site.publisher.store.delete(f"{prefix}/{name}")
+    answer = site.ask("ann", "GET", f"{JOBS}/{made.id}/{what}")
+    document = problem(answer, 410)
+    assert document["detail"].startswith("a file of this export is no longer in the object store")
+    assert str(prefix) not in answer.text
+    assert site.ask("ann", "HEAD", f"{JOBS}/{made.id}/{what}").status_code == 410
+    for stranger in ("eve", "bob"):
+        assert site.ask(stranger, "GET", f"{JOBS}/{made.id}/{what}").status_code == 404
+
+
+def test_a_file_of_another_length_than_published_is_not_handed_out(site: Site) -> None:
+    made = site.publish("ann", {"a.csv": b"1234", "b.csv": b"2", "manifest.json": b"{}\n"})
+    prefix = site.publisher.requests.get(made.id).package_prefix
+    with site.publisher.store.writing(f"{prefix}/a.csv") as sink:
+        sink.write(b"12")
+    for what in ("download", "download/0"):
+        for method in ("GET", "HEAD"):
+            assert site.ask("ann", method, f"{JOBS}/{made.id}/{what}").status_code == 500
 
 
 @pytest.mark.parametrize("index", ["3", "999999", "1000001", "-1", "0x0", "0/../../x", "%30%2e"])

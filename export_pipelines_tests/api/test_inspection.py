@@ -257,6 +257,34 @@ def test_metadata_tells_schema_statistics_and_lineage(client: Inside, export: Ex
     assert [event["new_status"] for event in reported["lineage"]["events"]] == ["queued", "processing", "completed"]
 
 
+def test_metadata_tells_totals_of_columns_the_range_and_the_description(client: Inside, workshop: Workshop) -> None:
+    order = {
+        "tables": ["invoices"],
+        "format": "ndjson",
+        "name": "2024",
+        "description": "For the auditor; see ticket 7.",
+        "filters": {"date_range": {"start": "2024-01-01T00:00:00Z", "end": "2025-01-01T00:00:00Z"}},
+    }
+    export = workshop.export(order)
+    reported = client.ask("admin", "GET", f"{JOBS}/{export.id}/metadata").json()
+    assert (reported["name"], reported["description"]) == ("2024", order["description"])
+    assert client.ask("admin", "GET", f"{JOBS}/{export.id}").json()["description"] == order["description"]
+    assert reported["date_range"] == {"start": "2024-01-01T00:00:00Z", "end": "2025-01-01T00:00:00Z"}
+    text = (workshop.package(export) / "data/invoices.ndjson").read_text()
+    rows = [json.loads(line, parse_float=Decimal) for line in text.splitlines()]
+    columns = reported["statistics"]["tables"]["invoices"]["columns"]
+    assert 0 < len(rows) == reported["statistics"]["tables"]["invoices"]["rows"]
+    for name, stated in columns.items():
+        filled = [row[name] for row in rows if row[name] is not None]
+        assert (stated["values"], stated["empty"]) == (len(filled), len(rows) - len(filled)), name
+        if "total" in stated:
+            assert Decimal(stated["total"]) == sum(map(Decimal, filled)), name
+    assert any("total" in stated for stated in columns.values())
+    assert "total" not in columns["id"]
+    whole = client.ask("admin", "GET", f"{JOBS}/{workshop.export(PETS).id}/metadata").json()
+    assert (whole["date_range"], whole["description"]) == (None, "")
+
+
 @pytest.mark.parametrize(("method", "path"), [("POST", "validate"), ("GET", "metadata")])
 def test_foreign_and_unfinished_exports_are_not_looked_into(
     client: Inside, workshop: Workshop, export: ExportRequest, method: str, path: str

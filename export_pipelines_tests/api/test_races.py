@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import socket
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from fastapi.responses import StreamingResponse
 from export_pipelines.api.files import file_response, package_response
 from export_pipelines.api.launching import AT_ONCE
 from export_pipelines.api.link_passwords import hash_password
+from export_pipelines.api.password_guesses import AT_LINK_IN_A_DAY, GUESSES, OF_LINK_IN_A_DAY
 from export_pipelines.api.problems import ResponseCut
 from export_pipelines.core.access import Role
 from export_pipelines.core.errors import Conflict, IntegrityViolation, Unavailable
@@ -34,6 +36,7 @@ from export_pipelines.object_stores.s3 import S3Store
 from export_pipelines.pipeline.publish.removal import remove_unremoved
 from export_pipelines.stores.api_keys import ApiKeyStore
 from export_pipelines.stores.control import ControlDatabase
+from export_pipelines.stores.rate_limits import RateLimits, subject_of_address_at_link, subject_of_link
 from export_pipelines.stores.retention import RetentionStore
 from export_pipelines_tests.api.conftest import running_api
 from export_pipelines_tests.api.site import JOBS, PEOPLE, PETS, Site, problem
@@ -167,17 +170,49 @@ def test_a_link_that_is_used_up_gives_no_part_either(site: Site, headers: dict[s
     assert site.ask(None, "GET", path).status_code == 410
 
 
-def test_a_password_of_a_link_cannot_be_guessed_quickly(site: Site) -> None:
+def test_a_password_of_a_link_cannot_be_guessed_quickly_and_who_knows_it_gets_in(site: Site) -> None:
     made = site.publish(password_hash=hash_password("right horse"))
     site.secrets.append("right horse")
-    path = f"/d/{made.token}/{made.marks[0]}.csv"
+    path, right = f"/d/{made.token}/{made.marks[0]}.csv", ("", "right horse")
     with site.client() as client:
-        assert client.get(path, auth=("", "right horse")).status_code == 200
+        assert client.get(path, auth=right).status_code == 200
         guesses = [client.get(path, auth=("", f"guess {number}")) for number in range(11)]
         assert [guess.status_code for guess in guesses] == [401] * 10 + [429]
-        late = client.get(path, auth=("", "right horse"))
-        assert (late.status_code, int(late.headers["retry-after"]) > 0) == (429, True)
+        late = client.get(path, auth=right)  # nobody learns whether a guess would have been right
+        assert (late.status_code, 0 < int(late.headers["retry-after"]) <= 90) == (429, True)
         assert client.post(f"/d/{made.token}", data={"password": "right horse"}).status_code == 429
+    assert site.ask(None, "GET", path, auth=right).status_code == 200
+    with site.client() as mistyping:  # while the link is guessed at, an address has one wrong one at a time
+        statuses = [mistyping.get(path, auth=("", "right hose")).status_code for _ in range(2)]
+        assert statuses == [401, 429]
+    assert site.ask(None, "GET", path, auth=right).status_code == 200
+
+
+def test_a_password_cannot_be_guessed_from_many_addresses_for_ever(site: Site) -> None:
+    made = site.publish(password_hash=hash_password("right horse"))
+    path, right = f"/d/{made.token}/{made.marks[0]}.csv", ("", "right horse")
+    limits, subject = RateLimits(site.control), subject_of_link(made.link_id, f"{GUESSES} in a day")
+    taken = [limits.take(subject, OF_LINK_IN_A_DAY).allowed for _ in range(OF_LINK_IN_A_DAY.capacity + 1)]
+    assert taken.count(True) == OF_LINK_IN_A_DAY.capacity
+    refused = site.ask(None, "GET", path, auth=right)
+    assert (refused.status_code, 0 < int(refused.headers["retry-after"]) <= 44) == (429, True)
+    site.control.rows(
+        "UPDATE export_control.rate_limits SET tokens = 1 WHERE subject = %(subject)s RETURNING 1", {"subject": subject}
+    )
+    assert site.ask(None, "GET", path, auth=right).status_code == 200
+
+
+def test_an_address_that_was_wrong_all_day_waits_longer(site: Site) -> None:
+    made = site.publish(password_hash=hash_password("right horse"))
+    path = f"/d/{made.token}/{made.marks[0]}.csv"
+    limits = RateLimits(site.control)
+    with site.client() as client:
+        subject = subject_of_address_at_link(client.headers["X-Forwarded-For"], made.link_id, f"{GUESSES} in a day")
+        for _ in range(AT_LINK_IN_A_DAY.capacity):
+            limits.take(subject, AT_LINK_IN_A_DAY)
+        refused = client.get(path, auth=("", "right horse"))
+    assert (refused.status_code, 90 < int(refused.headers["retry-after"]) <= 2160) == (429, True)
+    assert site.ask(None, "GET", path, auth=("", "right horse")).status_code == 200
 
 
 # Cancelling and deleting ----------------------------------------------------------------------------------------------
@@ -288,7 +323,14 @@ def _stored(store: ObjectStore, name: str, content: bytes) -> dict[str, Any]:
     with store.writing(name) as sink:
         sink.write(content)
     digest = hashlib.sha256(content).hexdigest()
-    return {"key": name, "path": name, "media_type": "text/csv", "size_bytes": len(content), "sha256": digest}
+    return {
+        "key": name,
+        "path": name,
+        "media_type": "text/csv",
+        "size_bytes": len(content),
+        "sha256": digest,
+        "crc32": zlib.crc32(content),
+    }
 
 
 def test_a_package_whose_files_go_is_cut_or_never_begun(store: ObjectStore) -> None:

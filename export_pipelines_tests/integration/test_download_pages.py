@@ -6,15 +6,17 @@ import base64
 import datetime as dt
 import hashlib
 import http.client
+import io
 import re
 import threading
 import uuid
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -70,7 +72,14 @@ def pages(control_url: str, home: Path) -> Iterator[Any]:
 
 
 def links(page: str) -> list[str]:
-    return re.findall(r'href="([^"]+)"', page)
+    """The addresses of the files, one by one."""
+    return re.findall(r'<li><a href="([^"]+)"', page)
+
+
+def whole(page: str) -> str:
+    """The address of all of them as one ZIP."""
+    [found] = re.findall(r'<a class="all" href="([^"]+)"', page)
+    return str(found)
 
 
 # A real server ----------------------------------------------------------------------------------------------------
@@ -128,6 +137,79 @@ def test_a_path_that_is_not_in_the_package_is_not_found(pages: Any, publisher: P
     connection.close()
 
 
+# All at once ------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_downloads_everything_at_once_and_goes_on_where_it_broke_off(pages: Any, publisher: Publisher) -> None:
+    request_id = publisher.publish(name="Pets of März")
+    address = whole(pages.get(f"/d/{publisher.link(request_id)}").text)
+    got, head = pages.get(address), pages.head(address)
+    name = f"pets-of-märz-{request_id[:8]}"
+    with zipfile.ZipFile(io.BytesIO(got.content)) as archive:
+        assert archive.testzip() is None
+        assert {info.filename: archive.read(info) for info in archive.infolist()} == {
+            f"{name}/{path}": content for path, content in FILES.items()
+        }
+    assert unquote(address).endswith(f"/{name}.zip")
+    assert got.headers["content-disposition"].endswith(f"filename*=UTF-8''{quote(name)}.zip")
+    own = {"x-request-id": "", "date": ""}
+    assert {**head.headers, **own} == {**got.headers, **own}
+    size = len(got.content)
+    assert got.headers["content-length"] == str(size)
+    for start in (0, 1, 40, size // 2, size - 1):
+        headers = {"Range": f"bytes={start}-", "If-Range": got.headers["etag"]}
+        rest = pages.get(address, headers=headers)
+        assert (rest.status_code, rest.content) == (206, got.content[start:])
+        assert rest.headers["content-range"] == f"bytes {start}-{size - 1}/{size}"
+    assert pages.get(address, headers={"Range": f"bytes={size}-"}).status_code == 416
+    assert pages.get(address, headers={"If-None-Match": got.headers["etag"]}).status_code == 304
+
+
+def test_another_package_of_the_same_size_has_another_tag(pages: Any, publisher: Publisher) -> None:
+    tags = set()
+    for content in (b"1", b"2"):
+        made = publisher.publish({"pets.csv": content, "README.md": b"#", "manifest.json": b"{}"})
+        tags.add(pages.head(whole(pages.get(f"/d/{publisher.link(made)}").text)).headers["etag"])
+    assert len(tags) == 2
+
+
+def test_all_at_once_is_one_use_and_needs_the_password_too(pages: Any, publisher: Publisher) -> None:
+    token = locked(publisher, max_uses=1)
+    known = ("", "opensesame")
+    address = whole(pages.get(f"/d/{token}", auth=known).text)
+    assert pages.get(address).status_code == 401
+    answer = pages.get(address, auth=known, headers={"Range": "bytes=9-"})
+    assert (answer.status_code, answer.headers["accept-ranges"]) == (200, "none")
+    for path in (address, f"/d/{token}/pets.csv"):
+        assert pages.get(path, auth=known).status_code == 410
+
+
+def test_a_part_of_all_of_it_is_a_use(pages: Any, publisher: Publisher) -> None:
+    request_id = publisher.publish()
+    address = whole(pages.get(f"/d/{publisher.link(request_id)}").text)
+    for uses, headers in enumerate(({}, {"Range": "bytes=9-"}, {"Range": "bytes=-1"}), 1):
+        assert pages.get(address, headers=headers).status_code in (200, 206)
+        assert publisher.links.of_request(request_id)[0].uses == uses
+
+
+def test_what_sends_no_bytes_is_no_use(pages: Any, publisher: Publisher) -> None:
+    token = publisher.links.make(
+        publisher.publish(), expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1), max_uses=1
+    )[0]
+    address = whole(pages.get(f"/d/{token}").text)
+    tag = pages.head(address).headers["etag"]
+    assert pages.get(address, headers={"If-None-Match": tag}).status_code == 304
+    assert pages.get(address, headers={"If-Match": '"another"'}).status_code == 412
+    assert pages.get(address).status_code == 200
+
+
+def test_a_package_that_is_an_archive_is_not_packed_again(pages: Any, publisher: Publisher) -> None:
+    request_id = publisher.publish({"pets.age": CONTENT, "manifest.json": b"{}\n"})
+    token = publisher.link(request_id)
+    assert 'class="all"' not in pages.get(f"/d/{token}").text
+    assert pages.get(f"/d/{token}/pets-{request_id[:8]}.zip").status_code == 404
+
+
 # Tokens -----------------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +249,7 @@ def test_a_token_opens_only_its_own_package(pages: Any, publisher: Publisher) ->
     mine = publisher.link(publisher.publish({"mine.csv": b"m"}))
     other = publisher.publish({"theirs.csv": b"t"}, tenant="clinic-2")
     assert pages.get(f"/d/{mine}/theirs.csv").status_code == 404
+    assert pages.get(f"/d/{mine}/pets-{other[:8]}.zip").status_code == 404
     assert pages.get(f"/d/{other}").status_code == 404  # an id is not a token
     assert pages.get(f"/d/{uuid.uuid4()}").status_code == 404
 
@@ -212,7 +295,7 @@ def test_nothing_behind_a_link_is_kept_by_caches_or_told_to_others(pages: Any, p
             "Haustiere März.csv",
             "attachment; filename=\"Haustiere Marz.csv\"; filename*=UTF-8''Haustiere%20M%C3%A4rz.csv",
         ),
-        ("файл.csv", "attachment; filename=\"csv\"; filename*=UTF-8''%D1%84%D0%B0%D0%B9%D0%BB.csv"),
+        ("файл.csv", "attachment; filename=\"download.csv\"; filename*=UTF-8''%D1%84%D0%B0%D0%B9%D0%BB.csv"),
         ("100%2F%.csv", "attachment; filename=\"100_2F_.csv\"; filename*=UTF-8''100%252F%25.csv"),
     ],
 )
@@ -257,15 +340,19 @@ def test_the_page_tells_sizes_rows_and_until_when(pages: Any, publisher: Publish
 # Parts that fail --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_vanished_from_the_store_is_our_fault_and_says_nothing_inside(
-    pages: Any, publisher: Publisher, home: Path
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_that_vanished_from_the_store_is_gone_and_says_nothing_inside(
+    pages: Any, publisher: Publisher, home: Path, method: str
 ) -> None:
     token = publisher.link(publisher.publish(tenant="clinic-9"))
+    address = whole(pages.get(f"/d/{token}").text)
     publisher.store.delete("exports/clinic-9")
-    answer = pages.get(f"/d/{token}/pets.csv")
-    assert answer.status_code == 500
-    assert str(home) not in answer.text
-    assert "clinic-9" not in answer.text
+    for path in (address, f"/d/{token}/pets.csv"):
+        answer = pages.request(method, path)
+        assert answer.status_code == 410
+        assert method == "HEAD" or "no longer where it was stored" in answer.text
+        assert str(home) not in answer.text
+        assert "clinic-9" not in answer.text
 
 
 def test_a_control_database_that_is_down_asks_to_come_back(tmp_path: Path) -> None:
@@ -310,15 +397,22 @@ def test_a_click_on_s3_goes_to_a_short_link_that_downloads(
     with running_pages(tmp_path, control_url, **storage) as pages:
         answers = [pages.get(address) for _ in range(2)]
         head = pages.head(address)
-    for answer in answers:
+        kept = pages.get(address, headers={"If-None-Match": head.headers["etag"]})
+        theirs = pages.get(address, headers={"If-Match": '"tag-of-s3"'})
+        downloads = [httpx.get(answer.headers["location"], headers={"Range": "bytes=2-"}) for answer in answers]
+        s3_store.delete("exports")
+        gone = [pages.request(method, address) for method in ("GET", "HEAD")]
+    for answer, download in zip(answers, downloads, strict=True):
         assert (answer.status_code, answer.headers["cache-control"]) == (302, "private, no-store")
         location = answer.headers["location"]
         assert location.startswith(s3_server.endpoint)
         assert "X-Amz-Expires=60" in location
-        download = httpx.get(location, headers={"Range": "bytes=2-"})
         assert (download.status_code, download.content) == (206, CONTENT[2:])
         assert "filename*=UTF-8''M%C3%A4rz.csv" in download.headers["content-disposition"]
     assert (head.status_code, head.headers["content-length"]) == (200, "16")  # the S3 link is signed for GET only
+    for answer in (kept, theirs):  # the tags of S3 are others than ours, so it decides about them
+        assert answer.status_code == (304 if answer is kept else 302)
+    assert [answer.status_code for answer in gone] == [410, 410]
 
 
 # Passwords --------------------------------------------------------------------------------------------------------

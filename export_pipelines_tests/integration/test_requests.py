@@ -35,7 +35,7 @@ PACKAGE = Package(
     files=(
         ExportFile(
             key="exports/t/selective/2026/01/02/r/manifest.json", path="manifest.json", format="document",
-            media_type="application/json", rows=0, size_bytes=10, sha256="0" * 64,
+            media_type="application/json", rows=0, size_bytes=10, sha256="0" * 64, crc32=0,
         ),
     ),
     manifest_sha256="0" * 64,
@@ -193,6 +193,11 @@ def nested(depth: int) -> Any:
     ("columns", "values", "named"),
     [
         ("tenant_id, config", ("t", Jsonb([])), "config: must be a JSON object"),
+        (
+            "tenant_id, config",
+            ("t" * 201, Jsonb(CONFIG)),
+            "tenant_id: has 201 characters",
+        ),
         ("tenant_id, config", ("t", Jsonb({"tables": ["pets"]})), r"config\.format"),
         ("tenant_id, config", ("t", Jsonb({"tables": ["pets"], "format": 7})), r"config\.format"),
         ("tenant_id, config", ("t", Jsonb({"format": "csv"})), r"config\.tables"),

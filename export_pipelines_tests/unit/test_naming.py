@@ -20,6 +20,7 @@ from export_pipelines.core.naming import (
     slug,
     stage_prefix,
 )
+from export_pipelines.core.package_paths import path_problem
 from export_pipelines.object_stores.keys import checked_key
 
 NASTY = [
@@ -98,12 +99,61 @@ def test_attempts_stage_apart_and_publish_to_one_place() -> None:
 
 @given(any_text)
 def test_a_slug_is_readable_and_never_empty(value: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9-])?", slug(value))
+    made = slug(value)
+    assert path_problem(made) is None
+    assert slug(made) == made
+    assert not set(made) & set(" \"'/\\:*?<>|%.")
+    assert len(made.encode()) <= 180
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ('Hé"llo: / Ünï', "hé-llo-ünï"),
+        ("Мои данные 2026", "мои-данные-2026"),
+        ("顧客データ", "顧客データ"),
+        ("हिन्दी", "हिन्दी"),
+        ("e\u0301te\u0301", "été"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("\u202egpj.exe", "gpj-exe"),
+        ("🐾", "export"),
+        ("ب" * 200, "ب" * 60),
+        ("𠀀" * 60, "𠀀" * 45),
+    ],
+)
+def test_a_slug_keeps_the_letters_of_all_scripts(title: str, expected: str) -> None:
+    assert slug(title) == expected
+
+
+@given(any_text, any_text)
+def test_two_tables_never_have_one_file_name(one: str, other: str) -> None:
+    assert (part_name(one, 1, "csv") == part_name(other, 1, "csv")) == (one == other)
+    assert checked_key(part_name(one, 2, "csv.gz", period="2024-03")).count("/") == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("müller", "müller.csv"),
+        ("заказы", "заказы.csv"),
+        ("a/b", "a%2Fb.csv"),
+        ("mu\u0308ller", "mu%CC%88ller.csv"),
+        ("straße", "stra%C3%9Fe.csv"),
+        ("Überweisung", "%C3%9Cberweisung.csv"),
+        ("", "%.csv"),
+        (".ü", "%2Eü.csv"),
+    ],
+)
+def test_a_file_of_rows_keeps_the_letters_of_its_table(table: str, expected: str) -> None:
+    assert part_name(table, 1, "csv") == expected
 
 
 @given(any_text)
 def test_a_download_is_named_safely_for_any_title(title: str) -> None:
-    assert re.fullmatch(r"[a-z0-9-]+-0123abcd\.zip", download_name(title, "0123abcd-ffff", "zip"))
+    name = download_name(title, "0123abcd-ffff", "zip")
+    assert name == f"{slug(title)}-0123abcd.zip"
+    assert path_problem(name) is None
+    assert checked_key(name) == name
 
 
 @pytest.mark.parametrize(("part", "expected"), [(1, "pets.csv"), (2, "pets.0002.csv"), (10_000, "pets.10000.csv")])

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from export_pipelines.core.catalog import Catalog, Grain
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
+from export_pipelines.core.grains import NIGHTLY_SCHEDULES
 from export_pipelines.core.model import ExportPlan, LakeRetention, SnapshotInfo, TenantScope
 from export_pipelines.core.naming import generation_time, lake_prefix, lake_prefix_of_catalog
 from export_pipelines.core.ports import Freed, ObjectStore
@@ -118,7 +119,7 @@ def at_point(plan: ExportPlan, at: dt.datetime, catalog: Catalog, store: ObjectS
             else:
                 missing.append((selection.table, partition, known.get(partition, [])))
     if missing:
-        raise _not_there(at, missing)
+        raise _not_there(at, missing, catalog)
     return chosen
 
 
@@ -143,14 +144,17 @@ def partition_folder(catalog: Catalog, name: str, scope: TenantScope, period: dt
     return partition.removeprefix(whole).removeprefix("/")
 
 
-def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]]) -> RequestRejected:
+def _not_there(at: dt.datetime, missing: list[tuple[str, str, list[Generation]]], catalog: Catalog) -> RequestRejected:
     table, partition, known = missing[0]
     named = f"{table} {partition}".strip()
     if known:
         hint = f"its nearest is of {known[0].taken_at.isoformat()}"
         hint += "; ask for a time from then on" if len(missing) == 1 else ""
     else:
-        hint = "it was never materialised, which operators do in Dagster"
+        hint = "it was never materialised"
+    switch = NIGHTLY_SCHEDULES.get(catalog.tables[table].partition.grain)
+    if switch:
+        hint += f"; for points in time from tonight on, ask the service's operator to switch on the schedule {switch}"
     more = f"; {len(missing) - 1} more partitions have none either" if len(missing) > 1 else ""
     return RequestRejected(
         f"{named} has no snapshot at or before {at.isoformat()}: {hint}{more}", field="point_in_time"

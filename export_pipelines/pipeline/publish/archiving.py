@@ -140,5 +140,6 @@ def _file(key: str, path: str, name: str, media_type: str, sink: DigestSink, nam
         rows=sum(file.rows for file in named),
         size_bytes=sink.size_bytes,
         sha256=sink.sha256,
+        crc32=sink.crc32,
         parts=tuple(part for file in named for part in file.parts),
     )

@@ -7,6 +7,7 @@ How an archive is written, encrypted and checked is `export_pipelines.pipeline.p
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -131,4 +132,5 @@ def _document_file(
         rows=0,
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
+        crc32=zlib.crc32(content),
     )

@@ -158,6 +158,7 @@ def _write(order: _Order, filename: str, tables: Sequence[TableRows], limit: Siz
         rows=sum(part.rows for part in parts),
         size_bytes=sink.size_bytes,
         sha256=sink.sha256,
+        crc32=sink.crc32,
         parts=parts,
     )
 

@@ -24,7 +24,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT l.id, r.id, r.tenant_id, nullif(r.config ->> 'name', ''), r.package_rows, r.package_bytes,
            r.completed_at, least(l.expires_at, r.expires_at), l.password_hash, l.max_uses - l.uses,
            (SELECT jsonb_agg(jsonb_build_object('key', f.key, 'path', f.path, 'media_type', f.media_type,
-                                                'rows', f.rows, 'size_bytes', f.size_bytes, 'sha256', f.sha256)
+                                                'rows', f.rows, 'size_bytes', f.size_bytes, 'sha256', f.sha256,
+                                                'crc32', f.crc32)
                              ORDER BY f.position)
             FROM export_control.export_files f WHERE f.request_id = r.id)
     FROM export_control.export_links l JOIN export_control.export_requests r ON r.id = l.request_id

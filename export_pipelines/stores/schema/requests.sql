@@ -113,6 +113,7 @@ CREATE TABLE export_control.export_files (
     rows        bigint NOT NULL CHECK (rows >= 0),
     size_bytes  bigint NOT NULL CHECK (size_bytes >= 0),
     sha256      text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    crc32       bigint NOT NULL CHECK (crc32 BETWEEN 0 AND 4294967295),  -- of a member of a ZIP
     PRIMARY KEY (request_id, position)
 );
 
@@ -146,6 +147,10 @@ BEGIN
                        NEW.started_at, NEW.completed_at, NEW.expires_at) > 0 THEN
         RAISE EXCEPTION 'a new request starts as queued, attempt 1, without run, progress or package; '
             'give tenant_id, config, requested_by, idempotency_key and priority only' USING ERRCODE = 'check_violation';
+    END IF;
+    IF length(NEW.tenant_id) > 200 THEN
+        RAISE EXCEPTION 'tenant_id: has % characters; ids of tenants have at most 200', length(NEW.tenant_id)
+            USING ERRCODE = 'check_violation';
     END IF;
     IF jsonb_typeof(NEW.config) <> 'object' THEN
         RAISE EXCEPTION 'config: must be a JSON object, got %', jsonb_typeof(NEW.config) USING ERRCODE = 'check_violation';

@@ -168,6 +168,7 @@ CREATE TABLE export_control.export_files (
     rows        bigint NOT NULL CHECK (rows >= 0),
     size_bytes  bigint NOT NULL CHECK (size_bytes >= 0),
     sha256      text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    crc32       bigint NOT NULL CHECK (crc32 BETWEEN 0 AND 4294967295),  -- of a member of a ZIP
     PRIMARY KEY (request_id, position)
 );
 
@@ -201,6 +202,10 @@ BEGIN
                        NEW.started_at, NEW.completed_at, NEW.expires_at) > 0 THEN
         RAISE EXCEPTION 'a new request starts as queued, attempt 1, without run, progress or package; '
             'give tenant_id, config, requested_by, idempotency_key and priority only' USING ERRCODE = 'check_violation';
+    END IF;
+    IF length(NEW.tenant_id) > 200 THEN
+        RAISE EXCEPTION 'tenant_id: has % characters; ids of tenants have at most 200', length(NEW.tenant_id)
+            USING ERRCODE = 'check_violation';
     END IF;
     IF jsonb_typeof(NEW.config) <> 'object' THEN
         RAISE EXCEPTION 'config: must be a JSON object, got %', jsonb_typeof(NEW.config) USING ERRCODE = 'check_violation';
@@ -800,7 +805,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT l.id, r.id, r.tenant_id, nullif(r.config ->> 'name', ''), r.package_rows, r.package_bytes,
            r.completed_at, least(l.expires_at, r.expires_at), l.password_hash, l.max_uses - l.uses,
            (SELECT jsonb_agg(jsonb_build_object('key', f.key, 'path', f.path, 'media_type', f.media_type,
-                                                'rows', f.rows, 'size_bytes', f.size_bytes, 'sha256', f.sha256)
+                                                'rows', f.rows, 'size_bytes', f.size_bytes, 'sha256', f.sha256,
+                                                'crc32', f.crc32)
                              ORDER BY f.position)
             FROM export_control.export_files f WHERE f.request_id = r.id)
     FROM export_control.export_links l JOIN export_control.export_requests r ON r.id = l.request_id
