@@ -150,11 +150,16 @@ class Package:
         return self._heads[name]
 
     def _rows_of(self, name: str) -> Iterator[pa.RecordBatch]:
+        rows, expected = 0, self.tables[name].rows
         with tempfile.TemporaryDirectory(prefix="export-pipelines-read-") as scratch:
             for entry in self._manifest.files:
                 parts = [part for part in parts_of(entry, self._heads) if part.table == name]
                 if parts:
-                    yield from self._rows_in(entry, parts, Path(scratch))
+                    for batch in self._rows_in(entry, parts, Path(scratch)):
+                        rows += batch.num_rows
+                        yield batch
+        if rows != expected:
+            raise IntegrityViolation(f"the files of {name} have {rows} rows, the manifest says {expected}")
 
     def _rows_in(self, entry: ReadFile, parts: list[FilePart], scratch: Path) -> Iterator[pa.RecordBatch]:
         """The rows of one table in one file, which is what it was when the package was opened."""

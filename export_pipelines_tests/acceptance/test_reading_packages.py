@@ -233,6 +233,28 @@ def test_a_file_that_changes_after_it_was_checked_is_no_table(finished: Finished
         package.to_arrow("invoices")
 
 
+def test_a_manifest_that_forgets_the_files_of_a_table_gives_no_table(finished: FinishedExports, tmp_path: Path) -> None:
+    folder = finished.package(tmp_path, CSV)
+    document = folder / "manifest.json"
+    manifest = json.loads(document.read_bytes())
+    for file in manifest["files"]:
+        file["parts"] = [part for part in file["parts"] if part["table"] != "pets"]
+    document.write_bytes(to_json(manifest))
+    with pytest.raises(IntegrityViolation, match=r"the files of pets have 0 rows, the manifest says [1-9]"):
+        export_pipelines.read(folder).to_arrow("pets")
+
+
+def test_a_file_with_other_rows_than_the_manifest_says_is_no_table(finished: FinishedExports, tmp_path: Path) -> None:
+    folder = finished.package(tmp_path, CSV)
+    document = folder / "manifest.json"
+    manifest = json.loads(document.read_bytes())
+    [part] = [part for file in manifest["files"] for part in file["parts"] if part["table"] == "pets"]
+    part["rows"] += 1
+    document.write_bytes(to_json(manifest))
+    with pytest.raises(IntegrityViolation, match=r"data/pets\.csv has \d+ rows of pets, the manifest says"):
+        export_pipelines.read(folder).to_arrow("pets")
+
+
 # Keys that open ---------------------------------------------------------------------------------------------------
 
 
