@@ -54,15 +54,20 @@ def read_key_set(path: Path) -> dict[str, PublicKey]:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise RequestRejected(f"{path} cannot be read: {error.strerror}", field=_FIELD) from error
+    return parse_key_set(content, str(path))
+
+
+def parse_key_set(content: bytes, name: str) -> dict[str, PublicKey]:
+    """As `read_key_set`, of a document that came from ``name``."""
     if len(content) > _MAX_BYTES:
-        raise RequestRejected(f"{path} is larger than {_MAX_BYTES} bytes; it is no file of keys", field=_FIELD)
+        raise RequestRejected(f"{name} is larger than {_MAX_BYTES} bytes; it is no file of keys", field=_FIELD)
     try:
         entries = _KeySet.model_validate_json(content).keys
     except ValidationError as error:
-        raise rejected_file(error, f"{path} is not a JSON Web Key Set", field=_FIELD) from error
-    keys = {entry.kid: _key(entry, path) for entry in entries}
+        raise rejected_file(error, f"{name} is not a JSON Web Key Set", field=_FIELD) from error
+    keys = {entry.kid: _key(entry, name) for entry in entries}
     if len(keys) != len(entries):
-        raise RequestRejected(f"{path} names a key twice; fetch it again", field=_FIELD)
+        raise RequestRejected(f"{name} names a key twice; fetch it again", field=_FIELD)
     return keys
 
 
@@ -93,10 +98,10 @@ def _entry(key: PublicKey) -> dict[str, Any]:
     }
 
 
-def _key(entry: _Key, path: Path) -> PublicKey:
+def _key(entry: _Key, name: str) -> PublicKey:
     public = decoded(entry.x)
     if public is None or len(public) != KEY_BYTES or key_id_of(public) != entry.kid:
-        raise RequestRejected(f"{path} has a key whose id is not that of its value; fetch it again", field=_FIELD)
+        raise RequestRejected(f"{name} has a key whose id is not that of its value; fetch it again", field=_FIELD)
     return PublicKey(
         key_id=entry.kid,
         public_key=public,

@@ -177,7 +177,7 @@ def test_a_broken_gzip_file_gives_a_verdict(tmp_path: Path, content: bytes) -> N
 
 def test_a_gzip_file_that_would_fill_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = package(tmp_path, gzip.compress(b"a\r\n" + b"1\r\n" * 3_000_000), "data/t.csv.gz")
-    monkeypatch.setattr(unpacking, "_room", lambda _folder: 4_000_000)
+    monkeypatch.setattr(unpacking, "free_bytes", lambda _folder: 4_000_000)
     with pytest.raises(Unavailable, match="has room for"):
         problems(folder)
 
@@ -189,7 +189,7 @@ def test_an_archive_that_would_fill_the_disk_is_not_unpacked(tmp_path: Path, mon
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     written: list[Path] = []
-    monkeypatch.setattr(unpacking, "_room", lambda _folder: 10_000_000)
+    monkeypatch.setattr(unpacking, "free_bytes", lambda _folder: 10_000_000)
     monkeypatch.setattr(unpacking, "_write", lambda target, _pieces: written.append(target))
     with pytest.raises(Unavailable, match="has room for"):
         problems(bomb)

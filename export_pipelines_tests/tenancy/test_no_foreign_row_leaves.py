@@ -30,7 +30,8 @@ from export_pipelines.pipeline.extract.stage import stage_tables
 from export_pipelines.pipeline.lake.materialize import whole_partition
 from export_pipelines.pipeline.progress import Unwatched
 from export_pipelines.pipeline.services import ExportServices, open_services
-from export_pipelines.pipeline.verification.validate import read_part, validate_files
+from export_pipelines.pipeline.verification.data_files import read_part
+from export_pipelines.pipeline.verification.validate import validate_files
 from export_pipelines.pipeline.write.convert import convert_tables
 from export_pipelines.pipeline.write.heads import table_head
 from export_pipelines.samples.loader import load_sample

@@ -45,7 +45,7 @@ from export_pipelines.pipeline.restoration.restored_objects import (
     require_own,
 )
 from export_pipelines.pipeline.verification.content import head_of
-from export_pipelines.pipeline.verification.validate import plain_copy, read_part
+from export_pipelines.pipeline.verification.data_files import plain_copy, read_part
 from export_pipelines.sources.aggregates import read_aggregates
 from export_pipelines.sources.extensions import installed, search_path
 from export_pipelines.sources.session import administering, describe, encoding_of, pin

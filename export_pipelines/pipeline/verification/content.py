@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,15 +12,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from export_pipelines.core.errors import ExportError, IntegrityViolation
+from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ColumnAggregate, FilePart, TableAggregates
 from export_pipelines.core.ports import FormatSpec, TableHead
 from export_pipelines.core.types import as_text as text_form
 from export_pipelines.core.types import field_of, kind_of
 from export_pipelines.packaging.manifest_reading import ReadFile, ReadManifest, ReadTable
+from export_pipelines.pipeline.verification.data_files import plain_copy, read_part, refusing_crafted
 from export_pipelines.pipeline.verification.findings import Check, Depth, Verification, words_of
 from export_pipelines.pipeline.verification.sampling import Sampler
-from export_pipelines.pipeline.verification.validate import plain_copy, read_part
 from export_pipelines.validation.row_digest import Account, account, accounting, differences
 
 
@@ -40,7 +40,7 @@ class _Reading:
     def check_file(self, folder: Path, entry: ReadFile, scratch: Path) -> None:
         tables = [part.table for part in entry.parts]
         with self._judged(entry.path, tables), plain_copy(folder / entry.path, entry.path, scratch) as path:
-            for part in _parts(entry, self.heads):
+            for part in parts_of(entry, self.heads):
                 with self._judged(entry.path, [part.table]):
                     self._read_part(path, entry, part)
 
@@ -48,7 +48,7 @@ class _Reading:
     def _judged(self, name: str, tables: list[str]) -> Iterator[None]:
         """What a reader refuses is a problem of that file; the others are still read."""
         try:
-            with _crafted(name):
+            with refusing_crafted(name):
                 yield
         except IntegrityViolation as error:
             self.unread.update(tables)
@@ -114,18 +114,8 @@ def _compare(table: ReadTable, schema: pa.Schema, read: Account | None, found: V
     )
 
 
-@contextmanager
-def _crafted(name: str) -> Iterator[None]:
-    """What readers of our own files raise over bytes that somebody made up is beyond listing; the verdict is one."""
-    try:
-        yield
-    except ExportError:
-        raise
-    except Exception as error:
-        raise IntegrityViolation(f"{name} is not a file as this program writes it ({type(error).__name__})") from error
-
-
-def _parts(entry: ReadFile, heads: dict[str, TableHead]) -> Iterator[FilePart]:
+def parts_of(entry: ReadFile, heads: Mapping[str, TableHead]) -> Iterator[FilePart]:
+    """Which rows of which tables a file holds, in its order."""
     for part in entry.parts:
         names = tuple(heads[part.table].schema.names)
         yield FilePart(table=part.table, rows=part.rows, columns=names, route=part.route)

@@ -80,11 +80,11 @@ def is_archive(path: Path) -> bool:
 
 def copy_within_space(source: BinaryIO, target: BinaryIO, folder: Path) -> None:
     """Copy to a file in ``folder``; `Unavailable` once that would fill the disk: a stream may unpack to any size."""
-    free = _free_bytes(folder)
+    free = free_bytes(folder)
     while piece := source.read(_COPY_BYTES):
         free -= len(piece)
         if free < 0:
-            raise _too_large(folder)
+            raise too_large(folder)
         target.write(piece)
 
 
@@ -94,7 +94,7 @@ class DiskGuard(io.RawIOBase):
     def __init__(self, file: BinaryIO, folder: Path) -> None:
         self._file = file
         self._folder = folder
-        self._free_bytes = _free_bytes(folder)
+        self._free_bytes = free_bytes(folder)
 
     def seekable(self) -> bool:
         return True
@@ -111,7 +111,7 @@ class DiskGuard(io.RawIOBase):
     def write(self, data: Any) -> int:
         self._free_bytes -= memoryview(data).nbytes
         if self._free_bytes < 0:
-            raise _too_large(self._folder)
+            raise too_large(self._folder)
         return self._file.write(data)
 
 
@@ -143,8 +143,8 @@ def _extract(path: Path, members: Sequence[ZipMember], scratch: Path, *, passwor
     content = b"".join(_content(path, described, password, name))
     listed = parse_manifest(content, f"{MANIFEST} in {name}").sizes
     _require_listed(files, {f"{folder}/{file}": size for file, size in listed.items()}, name)
-    if len(content) + sum(member.size_bytes for member in files.values()) > _free_bytes(scratch):
-        raise _too_large(scratch)
+    if len(content) + sum(member.size_bytes for member in files.values()) > free_bytes(scratch):
+        raise too_large(scratch)
     _write(scratch / folder / MANIFEST, (content,))
     for member in files.values():
         _write(scratch / member.name, _content(path, member, password, name))
@@ -196,9 +196,11 @@ def _unwritable(target: Path, error: OSError) -> Unavailable:
     return Unavailable(f"cannot write {shown(str(target))}: {error.strerror or error}; set TMPDIR to another disk")
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """How much a package may take of the disk that a folder is on."""
     return int(shutil.disk_usage(folder).free * _SHARE_OF_FREE_SPACE)
 
 
-def _too_large(folder: Path) -> Unavailable:
-    return Unavailable(f"the package unpacks to more than {folder} has room for; set TMPDIR to a larger disk")
+def too_large(folder: Path) -> Unavailable:
+    """For a package that needs more than `free_bytes`."""
+    return Unavailable(f"the package takes more than {folder} has room for; set TMPDIR to a larger disk")

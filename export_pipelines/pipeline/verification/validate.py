@@ -6,7 +6,6 @@ hash of each whole row, so that a value that moved to another row or changed to 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,11 +19,10 @@ import pyarrow as pa
 from export_pipelines.core.errors import IntegrityViolation
 from export_pipelines.core.model import ExportFile, ExportPlan, FilePart, Stage, StagedTable, TableVerdict
 from export_pipelines.core.ports import FormatSpec, Progress, TableHead
-from export_pipelines.packaging.codecs import codec_of_file, reading_plain
 from export_pipelines.pipeline.canonical import read_canonical
 from export_pipelines.pipeline.overlap import ahead
 from export_pipelines.pipeline.services import ExportServices
-from export_pipelines.pipeline.verification.unpacking import copy_within_space
+from export_pipelines.pipeline.verification.data_files import plain_copy, read_part
 from export_pipelines.pipeline.write.heads import table_head
 from export_pipelines.validation.canary import CanaryWatch
 from export_pipelines.validation.row_digest import Account, account, accounting, differences
@@ -127,35 +125,12 @@ def _staged_accounts(stage: Stage, services: ExportServices) -> dict[str, Accoun
     return accounts
 
 
-def read_part(spec: FormatSpec, path: Path, head: TableHead, part: FilePart) -> Iterable[pa.RecordBatch]:
-    """The rows of one table in a plain (uncompressed) file, by the format's independent reader."""
-    if part.route:
-        assert spec.read_nested is not None
-        return spec.read_nested(path, part.route, head)
-    return spec.read(path, head)
-
-
 def _require_rows(file: ExportFile, part: FilePart, rows: int) -> None:
     if rows != part.rows:
         raise IntegrityViolation(
             f"{file.path} holds {rows} rows of {part.table}, {part.rows} were written; nothing was published; "
             "export again"
         )
-
-
-@contextmanager
-def plain_copy(stored: Path, name: str, scratch: Path) -> Iterator[Path]:
-    """The file without its compression; a scratch copy that vanishes with the context."""
-    codec = codec_of_file(name)
-    if codec is None:
-        yield stored
-        return
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        plain = Path(folder) / Path(name).stem
-        with reading_plain(codec, stored, name) as source, plain.open("wb") as target:
-            copy_within_space(source, target, plain.parent)
-        yield plain
 
 
 def _verdict(

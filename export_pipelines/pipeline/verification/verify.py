@@ -7,8 +7,9 @@ source's database computed when the package was made, and the manifest's signatu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from export_pipelines.core.errors import IntegrityViolation, RequestRejected
@@ -30,6 +31,23 @@ _NO_KEYS = Keys()
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackageContent:
+    """The files of a package themselves, with the manifest that they were checked against."""
+
+    folder: Path
+    manifest: ReadManifest
+    document: bytes  # the manifest as it was signed
+
+
+@dataclass(kw_only=True)
+class VerifiedPackage:
+    """What a check found; ``content`` is there until its context ends, None where nothing was opened."""
+
+    found: Verification
+    content: PackageContent | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Means:
     """What a check works with."""
 
@@ -40,6 +58,11 @@ class _Means:
     depth: Depth
     sample_rows: int
     on_file: Callable[[str], None]
+    unpacked: ExitStack = field(default_factory=ExitStack)  # folders of archives, until the check is over
+    contents: list[PackageContent] = field(default_factory=list)  # what was looked into
+
+    def unpack(self, path: Path, keys: Keys) -> Path:
+        return self.unpacked.enter_context(unpacked(path, keys))
 
     def signature_on(self, described: _Described) -> SignatureVerdict:
         return check_signature(described.content, self.trusted)
@@ -83,23 +106,52 @@ def verify_package(
         sample_rows=sample_rows,
         on_file=on_file,
     )
-    if unopened and path.is_file() and path.name != MANIFEST:
+    with means.unpacked:
+        return _verify(path, means)
+
+
+@contextmanager
+def verified_package(
+    path: Path,
+    find_format: Callable[[str], FormatSpec],
+    *,
+    keys: Keys = _NO_KEYS,
+    trusted: Mapping[str, PublicKey] | None = None,
+) -> Iterator[VerifiedPackage]:
+    """Every byte checked as `verify_package` does, and the files to read, unpacked until the context ends."""
+    means = _Means(
+        find_format=find_format,
+        keys=keys,
+        trusted=trusted,
+        unopened=False,
+        depth=Depth.CHECKSUM,
+        sample_rows=0,
+        on_file=lambda _file: None,
+    )
+    with means.unpacked:
+        found = _verify(path, means)
+        yield VerifiedPackage(found=found, content=means.contents[0] if means.contents else None)
+
+
+def _verify(path: Path, means: _Means) -> Verification:
+    if means.unopened and path.is_file() and path.name != MANIFEST:
         raise RequestRejected(f"needs the folder with the {MANIFEST} beside the archive", field="--unopened")
-    with unpacked(path, keys) as folder:
-        described, present = _described_in(folder), content_of(folder)
-        if isinstance(described.manifest, SealedManifest):
-            return _verify_sealed(described, described.manifest, folder, present, means)
-        published = path.is_dir() or path.name == MANIFEST  # and not a folder that was unpacked here
-        archives = sorted(name for name in present.files if "/" not in name and name.endswith(".zip"))
-        if published and archives and CHECKSUMS not in present.names:
-            return _verify_archive(folder / archives[0], described, present, means)
-        return _verify_folder(folder, described, present, means)
+    folder = means.unpack(path, means.keys)
+    described, present = _described_in(folder), content_of(folder)
+    if isinstance(described.manifest, SealedManifest):
+        return _verify_sealed(described, described.manifest, folder, present, means)
+    published = path.is_dir() or path.name == MANIFEST  # and not a folder that was unpacked here
+    archives = sorted(name for name in present.files if "/" not in name and name.endswith(".zip"))
+    if published and archives and CHECKSUMS not in present.names:
+        return _verify_archive(folder / archives[0], described, present, means)
+    return _verify_folder(folder, described, present, means)
 
 
 def _verify_folder(folder: Path, described: _Described, present: FolderContent, means: _Means) -> Verification:
     manifest = described.manifest
     if isinstance(manifest, SealedManifest):
         raise RequestRejected(f"{folder} holds an encrypted package inside another", field="PACKAGE")
+    means.contents.append(PackageContent(folder=folder, manifest=manifest, document=described.content))
     found = Verification(export_id=described.export_id, signature=means.signature_on(described))
     _check_files(folder, manifest, present, found, means.on_file)
     if found.valid and (means.depth is not Depth.CHECKSUM or means.sample_rows):
@@ -125,18 +177,17 @@ def _verify_inside(
     """What an archive holds, the same manifest as was ``copied`` beside it; one that holds no package is a problem."""
     place = archive.parent
     try:
-        with unpacked(archive, keys) as inside:
-            place = inside
-            described = _described_in(inside)
-            found = _verify_folder(inside, described, content_of(inside), means)
-            if copied is not None and described.content != copied:
-                found.fail(Check.BYTES, f"{MANIFEST} beside the archive is not the one in it")
-            return found
+        place = inside = means.unpack(archive, keys)
+        described = _described_in(inside)
+        found = _verify_folder(inside, described, content_of(inside), means)
+        if copied is not None and described.content != copied:
+            found.fail(Check.BYTES, f"{MANIFEST} beside the archive is not the one in it")
     except (IntegrityViolation, RequestRejected) as error:
         if isinstance(error, RequestRejected) and error.field != "PACKAGE":  # a password that does not open it
             raise
         outside.fail(Check.BYTES, words_of(error, place, archive.parent))
         return outside
+    return found
 
 
 def _refuse_others(present: FolderContent, archive: str, found: Verification) -> None:
