@@ -73,6 +73,7 @@ def place_order(
             order.planned.plan,
             context.services.base_url,
             order.estimate.omissions if order.estimate else None,
+            timezone=context.services.catalog.timezone,
         )
         return [request], accepted(created, created.tracking_url)
 

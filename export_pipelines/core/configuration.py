@@ -35,6 +35,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.literals import Scalar
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.rejection import rejected
+from export_pipelines.core.whole_tables import WholeTables
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -114,6 +115,12 @@ class Filters(_Part):
     __pydantic_extra__: dict[str, FilterValues] = Field(init=False)
 
     date_range: DateRange | None = Field(default=None, description="Of the table's time column.")
+    whole_tables: WholeTables = Field(
+        default=None,
+        description="Tables that `date_range` cannot limit, since they have no time column: `include` all of their "
+        "rows, `refuse` the request, or `leave_out` these tables; or a list of tables that come whole in any case. "
+        "Default: include; in `data_sources`, where each table has a range of its own, refuse.",
+    )
     include_deleted: bool = Field(
         default=False,
         description="Also rows that are marked as deleted; without them the package says how many they are.",

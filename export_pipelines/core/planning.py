@@ -22,7 +22,7 @@ from export_pipelines.core.notifying import check_line, deliveries_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.rejection import rejected
-from export_pipelines.core.selecting import require_role, selections_of, withheld_from
+from export_pipelines.core.selecting import Chosen, require_role, selections_of, withheld_from
 from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
@@ -51,7 +51,8 @@ def plan_export(
     """
     check_line(config.name, "name")
     spec = choose_format(config.format, formats)
-    selections = retained.selections if retained else selections_of(config, catalog, role)
+    chosen = Chosen(selections=retained.selections) if retained else selections_of(config, catalog, role)
+    selections = chosen.selections
     require_role(role, selections, catalog)
     sealing = sealing_of(config.encryption)
     options = format_options(spec, config.options, formats)
@@ -77,6 +78,7 @@ def plan_export(
         parallel_jobs=config.parallel_jobs or 1,
         point_in_time=_point_in_time(config.point_in_time, catalog, requested_at),
         withheld=withheld_from(role, catalog),
+        left_out=chosen.left_out,
     )
 
 

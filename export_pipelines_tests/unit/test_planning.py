@@ -108,6 +108,49 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
     assert [delivery.recipient for delivery in plan(raw).deliveries] == ["a@example.com"]
 
 
+# Tables that a date range cannot limit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "whole", "left_out"),
+    [
+        (None, ("colours",), ()),
+        ("include", ("colours",), ()),
+        ("leave_out", (), ("colours",)),
+        (["colours"], ("colours",), ()),
+        (["orders", "colours"], ("orders", "colours"), ()),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True], ids=["tables", "data_sources"])
+def test_tables_without_a_time_column_come_whole_or_are_left_out_and_are_named(
+    word: Any, whole: tuple[str, ...], left_out: tuple[str, ...], alone: bool
+) -> None:
+    filters = {"date_range": {"start": "2024-01-01", "end": "2024-12-31"}}
+    if word is not None:
+        filters["whole_tables"] = word
+    names = ["orders", "colours"]
+    long_form = {"data_sources": [{"type": name, "filters": filters} for name in names], "format": "csv"}
+    short_form = {"tables": names, "filters": filters, "format": "csv"}
+    if alone and word is None:  # a range of its own is not ignored without a word
+        with pytest.raises(RequestRejected, match="colours has no time column"):
+            plan(long_form)
+        return
+    made = plan(long_form if alone else short_form)
+    assert (made.whole_tables, made.left_out) == (whole, left_out)
+    limited = {selection.table for selection in made.selections if selection.window is not None}
+    assert limited == set(names) - {*whole, *left_out}
+
+
+@pytest.mark.parametrize("word", ["refuse", ["orders"]])
+def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None:
+    filters = {"date_range": {"start": "2024-01-01"}, "whole_tables": word}
+    with pytest.raises(
+        RequestRejected, match=r"colours has no time column.*filters\.whole_tables to include"
+    ) as refused:
+        plan({"tables": ["orders", "colours"], "filters": filters, "format": "csv"})
+    assert refused.value.field == "filters.date_range"
+
+
 # What is refused, by name -----------------------------------------------------------------------------------------
 
 
@@ -140,9 +183,17 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
             "not a known field",
         ),
         (
-            {"tables": ["colours"], "filters": {"date_range": {"start": "2024-01-01"}}},
+            {"tables": None, "data_sources": [{"type": "colours", "filters": {"date_range": {"start": "2024-01-01"}}}]},
             "filters.date_range",
             "no time column",
+        ),
+        ({"filters": {"whole_tables": "some"}}, "filters.whole_tables", "must be include, refuse, leave_out, or"),
+        ({"filters": {"whole_tables": []}}, "filters.whole_tables", "or a list of tables"),
+        ({"filters": {"whole_tables": ["colours"]}}, "filters.whole_tables", "which is not in the export"),
+        (
+            {"tables": ["colours"], "filters": {"date_range": {"start": "2024-01-01"}, "whole_tables": "leave_out"}},
+            "filters.whole_tables",
+            "leaves nothing",
         ),
         ({"filters": {"date_range": {"start": "then"}}}, "filters.date_range.start", "is not a date"),
         (

@@ -15,6 +15,7 @@ from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import check_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
+from export_pipelines.core.whole_tables import WholeTable
 from export_pipelines.core.windows import Window
 from export_pipelines.pipeline.planning.orders import Order, plan_order
 
@@ -60,7 +61,7 @@ def check_schedule(
     )
 
 
-def _limited(fired: Order, window: Window, whole_tables: tuple[str, ...]) -> Order:
+def _limited(fired: Order, window: Window, whole_tables: WholeTable | tuple[str, ...] | None) -> Order:
     """What a fire orders, with its window as the range of every table but those that are exported whole."""
     if window.unbounded:
         return fired
