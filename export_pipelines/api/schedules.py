@@ -250,6 +250,7 @@ def _draft(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted) ->
         context.services.catalog,
         now=dt.datetime.now(dt.UTC),
         least_gap=context.services.settings.schedule_least_gap,
+        longest_keep=context.services.settings.keep,
     )
 
 

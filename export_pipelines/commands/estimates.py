@@ -39,7 +39,7 @@ def estimated(wanted: Order | PlannedOrder, services: ExportServices) -> tuple[P
     catalog, store = services.catalog, services.store
     if isinstance(wanted, Order):
         retained = find_retained(wanted, catalog, services.requests, store)
-        wanted = plan_order(wanted, catalog, retained=retained)
+        wanted = plan_order(wanted, catalog, retained=retained, longest_keep=services.settings.keep)
     return wanted, estimate_order(wanted, catalog, source=services.source, measures=services.measures, store=store)
 
 

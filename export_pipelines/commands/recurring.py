@@ -68,7 +68,7 @@ def schedule_order(options: RecurrenceOptions, *, name: str | None, saved: Sched
     try:
         return ScheduleOrder.model_validate({**_as_saved(saved, given), **given, **window})
     except ValidationError as error:
-        raise rejected(error, whole="schedule") from error
+        raise rejected(error, model=ScheduleOrder, whole="schedule") from error
 
 
 def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:

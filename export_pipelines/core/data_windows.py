@@ -124,7 +124,7 @@ def stored_window(given: Mapping[str, Any]) -> DataWindow:
     try:
         return DataWindow.model_validate(given)
     except ValidationError as error:
-        raise rejected(error, within="window") from error
+        raise rejected(error, model=DataWindow, within="window") from error
 
 
 def _fixed(wanted: DataWindow, timezone: str) -> Window:

@@ -12,6 +12,7 @@ from export_pipelines.core.errors import NotAllowed, RequestRejected
 from export_pipelines.core.filtering import conditions_of
 from export_pipelines.core.measures import PERIOD, Aggregation, Figures
 from export_pipelines.core.model import TableSelection
+from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.core.types import Kind, value_type
 from export_pipelines.core.whole_tables import WholeTable, as_whole, refusal, require_named
 from export_pipelines.core.windows import Window, parse_window
@@ -42,6 +43,8 @@ def selections_of(config: ExportConfig, catalog: Catalog, role: Role | None) -> 
     if config.is_bulk and not named:
         every = (name for name, table in catalog.tables.items() if _may(role, table))
         named = [DataSource(type=name, filters=filters) for name in every]
+    for source in named:
+        catalog.table(source.type, offered=[name for name, table in catalog.tables.items() if _may(role, table)])
     alone = {source.type for source in config.data_sources or ()}
     return _chosen_of(named, alone, catalog)
 
@@ -72,7 +75,9 @@ def _tables_of(module: str, catalog: Catalog, role: Role | None) -> list[str]:
     choices = [name for name, tables in modules.items() if tables]
     if module not in choices:
         listed = f"choose from {', '.join(choices)}" if choices else "the catalog has none; name tables"
-        raise RequestRejected(f"there is no module {module!r}; {listed}", field="modules")
+        raise RequestRejected(
+            f"there is no module {module!r}; {listed}{did_you_mean(module, choices)}", field="modules"
+        )
     return modules[module]
 
 
@@ -98,7 +103,7 @@ def _chosen_of(sources: Sequence[DataSource], alone: Container[str], catalog: Ca
 
 def _select(source: DataSource, catalog: Catalog, *, named_alone: bool) -> TableSelection | None:
     """None for a table that is to be left out."""
-    table, filters = catalog.table(source.type), source.filters or Filters()
+    table, filters = catalog.tables[source.type], source.filters or Filters()
     window = _window(source, catalog)
     whole = None
     if window is not None:
@@ -158,7 +163,8 @@ def _chosen(source: DataSource, choices: tuple[str, ...]) -> tuple[str, ...]:
     for name in source.fields:
         if name not in choices:
             raise RequestRejected(
-                f"{source.type} has no column {name!r}; choose from {', '.join(choices)}", field="fields"
+                f"{source.type} has no column {name!r}; choose from {', '.join(choices)}{did_you_mean(name, choices)}",
+                field="fields",
             )
     if len(set(source.fields)) != len(source.fields):
         raise RequestRejected(f"{source.type}: a column is named twice", field="fields")

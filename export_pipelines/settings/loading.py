@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rejection import rejected
 from export_pipelines.settings.api import ApiSettings
 from export_pipelines.settings.databases import DatabaseSettings
@@ -20,6 +22,8 @@ from export_pipelines.settings.shell import ShellSettings
 from export_pipelines.settings.storage import StorageSettings
 from export_pipelines.settings.tokens import TokenSettings
 from export_pipelines.settings.values import SettingsGroup, required
+
+_RENAMED = {"EXPORT_KEEP_SECONDS": "EXPORT_RETENTION_DAYS, in days"}  # ignored, packages would go at another time
 
 
 class Settings(
@@ -56,8 +60,11 @@ class Settings(
 def load_settings(given: Mapping[str, Any] | None = None) -> Settings:
     """Settings of this process, and in their place what is ``given`` by the names of the variables.
 
-    `RequestRejected` names the variable whose value is wrong.
+    `RequestRejected` names the variable whose value is wrong, or that is called something else by now.
     """
+    for name, successor in _RENAMED.items():
+        if os.environ.get(name) or (given or {}).get(name):
+            raise RequestRejected(f"is not a setting any more; set {successor}", field=name)
     try:
         return Settings(**(given or {}))
     except ValidationError as error:

@@ -151,6 +151,30 @@ def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None
     assert refused.value.field == "filters.date_range"
 
 
+# How long it is kept -----------------------------------------------------------------------------------------------
+
+
+def test_more_days_than_packages_are_kept_are_refused_and_never_shortened() -> None:
+    def keep(days: float, **more: Any) -> dt.timedelta | None:
+        return plan_export(
+            parse_configuration({**MINIMAL, "retention": {"keep_exports_days": days, **more}}),
+            CATALOG,
+            request_id="r",
+            attempt=1,
+            scope=TenantScope(tenant_id="t"),
+            requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+            formats=all_formats(),
+            codecs=CODECS,
+            longest_keep=dt.timedelta(days=30),
+        ).keep
+
+    assert keep(30) == dt.timedelta(days=30)
+    assert keep(90, auto_cleanup=False) is None
+    with pytest.raises(RequestRejected, match=r"90 days are longer .* ask for up to 30 days") as refused:
+        keep(90)
+    assert refused.value.field == "retention.keep_exports_days"
+
+
 # What is refused, by name -----------------------------------------------------------------------------------------
 
 
@@ -165,6 +189,19 @@ def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None
         ({"tables": ["orders", "orders"]}, "tables", "named twice"),
         ({"tables": ["sessions"]}, "tables", "login tokens"),
         ({"tables": ["orders; DROP TABLE orders"]}, "tables", "not in the catalog"),
+        ({"tables": ["order"]}, "tables", r"is not in the catalog; did you mean 'orders'\?"),
+        ({"tables": ["nothing"]}, "tables", "is not in the catalog; the catalog lists what there is"),
+        ({"format": "parqet"}, "format", r"did you mean 'parquet'\?"),
+        ({"compression": "gzpi"}, "compression", r"did you mean 'gzip'\?"),
+        ({"options": {"jsonPretty": True}}, "options", r"did you mean 'json_pretty'\?"),
+        ({"filters": {"dateFrom": "2024-01-01"}}, "filters.dateFrom", "is called `filters.date_range.start` here"),
+        ({"filters": {"placedAt": "2024-01-01"}}, "filters.placedAt", r"did you mean 'placed_at'\?"),
+        ({"delivery": [{"method": "emial"}]}, "delivery.0.method", r"did you mean 'email'\?"),
+        (
+            {"delivery": [{"method": "email", "recipients": ["a@b.cd"], "recipient": "a@b.cd"}]},
+            "delivery.0.recipient",
+            r"did you mean `delivery.0.recipients`\?",
+        ),
         ({"data_sources": [{"type": "orders"}]}, "config", "either tables or data_sources"),
         ({"tables": None}, "config", "either tables or data_sources"),
         (
@@ -180,7 +217,7 @@ def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None
         (
             {"tables": None, "data_sources": [{"type": "orders", "where": "1=1"}]},
             "data_sources.0.where",
-            "not a known field",
+            "is called `data_sources.0.filters` here",
         ),
         (
             {"tables": None, "data_sources": [{"type": "colours", "filters": {"date_range": {"start": "2024-01-01"}}}]},
@@ -201,7 +238,11 @@ def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None
             "filters.date_range.end",
             "half-open",
         ),
-        ({"filters": {"date_range": {"begin": "2024-01-02"}}}, "filters.date_range.begin", "not a known field"),
+        (
+            {"filters": {"date_range": {"begin": "2024-01-02"}}},
+            "filters.date_range.begin",
+            "is called `filters.date_range.start` here",
+        ),
         ({"compression": "rar"}, "compression", "none"),
         ({"format": "parquet", "compression": "gzip"}, "compression", "compressed already"),
         ({"options": {"colour": "red"}}, "options", "choose from"),

@@ -33,6 +33,7 @@ def check_schedule(
     *,
     now: dt.datetime,
     least_gap: dt.timedelta,
+    longest_keep: dt.timedelta,
 ) -> ScheduleDraft:
     """What is to be kept; `RequestRejected` for whatever the export of its next fire would be refused for.
 
@@ -47,7 +48,7 @@ def check_schedule(
         raise RequestRejected(f"{cron.expression!r} names no date that is still to come", field="cron")
     check_window(order.window, fired.configuration.config, catalog)
     window = window_at(order.window, fire, timezone=cron.timezone)
-    plan_order(_limited(fired, window, order.window.whole_tables), catalog)
+    plan_order(_limited(fired, window, order.window.whole_tables), catalog, longest_keep=longest_keep)
     return ScheduleDraft(
         name=order.name,
         config=fired.configuration.written,
