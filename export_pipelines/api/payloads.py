@@ -163,6 +163,7 @@ class Resolved(BaseModel):
 
 class JobCreated(BaseModel):
     job_id: str
+    name: str = Field(description="As given, or what kind of export it is; also in file names.")
     status: RequestStatus
     estimated_rows: int | None
     estimated_size_mb: float | None
@@ -268,6 +269,7 @@ def created_of(
     """``timezone`` is the catalog's, whose days a date range is told in."""
     return JobCreated(
         job_id=request.id,
+        name=plan.name,
         status=request.status,
         estimated_rows=request.estimated_rows,
         estimated_size_mb=_optional_megabytes(request.estimated_bytes),

@@ -258,7 +258,9 @@ class ExportConfig(_Part):
         "title": "name",
     }
 
-    name: str = Field(default="", max_length=200, description="Title; default: Data export.")
+    name: str = Field(
+        default="", max_length=200, description="Title, also in file names. Default: what kind of export it is."
+    )
     export_type: ExportType = Field(
         default="selective",
         description="full_backup: whole tables. migration: with the DDL to restore them elsewhere. audit: what the "

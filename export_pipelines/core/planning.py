@@ -27,7 +27,12 @@ from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
-_DEFAULT_NAME = "Data export"
+_UNNAMED = {
+    "selective": "Data export",
+    "full_backup": "Full backup",
+    "migration": "Migration",
+    "audit": "Audit package",
+}
 LOADABLE = ("csv", "parquet")  # formats of a migration
 
 
@@ -67,7 +72,7 @@ def plan_export(
         scope=scope,
         catalog=catalog.name,
         export_type=config.export_type,
-        name=config.name or _DEFAULT_NAME,
+        name=title_of(config),
         selections=selections,
         format=spec.name,
         format_options=options,
@@ -83,6 +88,12 @@ def plan_export(
         withheld=withheld_from(role, catalog),
         left_out=chosen.left_out,
     )
+
+
+def title_of(config: ExportConfig) -> str:
+    """What an export is called in answers, packages and file names."""
+    unnamed = "Converted export" if config.convert is not None else _UNNAMED[config.export_type]
+    return config.name or unnamed
 
 
 def require_loadable(spec: FormatSpec, options: Mapping[str, Any]) -> None:

@@ -89,6 +89,14 @@ def test_a_module_is_ordered_and_found_by_its_tables(workshop: Workshop, ask: As
     assert ask("member", "GET", f"{JOBS}/{listed['job_id']}").json()["status"] == "completed"
 
 
+def test_the_answers_to_orders_say_what_they_are_called(ask: Ask) -> None:
+    for body, name in (({}, "Full backup"), ({"name": "Before the move"}, "Before the move")):
+        made = ask("admin", "POST", "/api/v1/exports/bulk", json={"export_type": "full_backup", **body})
+        assert made.json()["name"] == name, made.text
+    single = ask("member", "POST", JOBS, json={"tables": ["pets"], "format": "csv", "name": "Pets"})
+    assert single.json()["name"] == "Pets"
+
+
 def test_tables_without_a_time_column_are_named_in_the_answer_the_estimate_and_the_package(
     workshop: Workshop, ask: Ask
 ) -> None:

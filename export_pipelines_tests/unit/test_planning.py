@@ -15,7 +15,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import MAX_CONFIGURATION_BYTES, parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, TenantScope
-from export_pipelines.core.planning import plan_export
+from export_pipelines.core.planning import plan_export, title_of
 from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
@@ -149,6 +149,28 @@ def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None
     ) as refused:
         plan({"tables": ["orders", "colours"], "filters": filters, "format": "csv"})
     assert refused.value.field == "filters.date_range"
+
+
+# What it is called ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "Data export"),
+        ({"export_type": "full_backup"}, "Full backup"),
+        ({"export_type": "migration"}, "Migration"),
+        ({"export_type": "migration", "name": "To the new system"}, "To the new system"),
+    ],
+)
+def test_an_export_without_a_name_is_called_what_it_is(change: dict[str, Any], name: str) -> None:
+    assert plan({**MINIMAL, **change}).name == name
+
+
+def test_a_conversion_without_a_name_is_called_what_it_is() -> None:
+    raw = {"convert": "00000000-0000-4000-8000-00000000dead", "format": "csv"}
+    assert title_of(parse_configuration(raw)) == "Converted export"
+    assert title_of(parse_configuration({**raw, "name": "As CSV"})) == "As CSV"
 
 
 # How long it is kept -----------------------------------------------------------------------------------------------
