@@ -37,6 +37,7 @@ router = APIRouter(prefix="/api/v1/exports", tags=["bulk"], responses=ANSWERS)
 
 class BulkCreated(BaseModel):
     batch_id: str
+    name: str = Field(description="Of each job: as given, or what kind of export it is; also in file names.")
     job_ids: list[str] = Field(description="One for each format asked for.")
     total_tables: int
     estimated_total_size_gb: float | None = Field(description="Of all jobs; 1 GB is 1,000,000,000 bytes.")
@@ -80,6 +81,7 @@ def create_bulk(
         sizes = [estimate.size_bytes for estimate in estimates]
         created = BulkCreated(
             batch_id=batch_id,
+            name=orders[0].planned.plan.name,
             job_ids=[request.id for request in requests],
             total_tables=total_tables,
             estimated_total_size_gb=round(sum(sizes) / _GB, 9) if len(sizes) == len(orders) else None,

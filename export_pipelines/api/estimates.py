@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, Field
 
 from export_pipelines.api.orders import estimated, planned_order
-from export_pipelines.api.payloads import LeftOut, SelectionOut, left_out_of, megabytes, selections_of
+from export_pipelines.api.payloads import LeftOut, Resolved, left_out_of, megabytes, resolved_of
 from export_pipelines.api.problems import ANSWERS
 from export_pipelines.api.rate_limits import ESTIMATES, require_within_rate_limit
 from export_pipelines.api.request_context import CurrentRequest
@@ -55,7 +55,7 @@ class EstimateOut(BaseModel):
     recipients: list[str] = Field(description="Who would be told, and where files would be put.")
     basis: Basis = Field(description="The weakest of the tables'.")
     past_error: PastErrorOut | None = Field(description="None until an estimate could be compared with its export.")
-    resolved: list[SelectionOut]
+    resolved: Resolved
     left_out: LeftOut = Field(description="What the export would leave out.")
 
 
@@ -94,7 +94,7 @@ def estimate(
         recipients=list(found.recipients),
         basis=found.basis,
         past_error=_past(found.past_error),
-        resolved=selections_of(planned.plan),
+        resolved=resolved_of(planned.plan, context.services.catalog.timezone),
         left_out=left_out_of(found.omissions),
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query, Response
@@ -45,6 +46,8 @@ class Conversion(BaseModel):
     """A finished export in another format."""
 
     model_config = ConfigDict(extra="forbid")
+
+    foreign_names: ClassVar[Mapping[str, str]] = {"format": "target_format"}
 
     target_format: str = Field(min_length=1, max_length=40)
     options: dict[str, Any] = Field(default_factory=dict)

@@ -73,6 +73,7 @@ def place_order(
             order.planned.plan,
             context.services.base_url,
             order.estimate.omissions if order.estimate else None,
+            timezone=context.services.catalog.timezone,
         )
         return [request], accepted(created, created.tracking_url)
 
@@ -140,7 +141,8 @@ def planned_order(
     requests = RequestStore(TenantSession(context.services.pool, context.caller))
     retained = find_retained(order, context.services.catalog, requests, context.services.store)
     here = open_destinations(context.services.settings)
-    return plan_order(order, context.services.catalog, retained=retained, destinations=here)
+    keep = context.services.settings.keep
+    return plan_order(order, context.services.catalog, retained=retained, destinations=here, longest_keep=keep)
 
 
 def estimated(

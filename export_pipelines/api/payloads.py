@@ -14,6 +14,7 @@ from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.model import ExportPlan
 from export_pipelines.core.omissions import Omissions, OmittedTable, TableOmissions
 from export_pipelines.core.status import DeliveryStatus, RequestStatus
+from export_pipelines.core.windows import window_in_words
 from export_pipelines.packaging.omissions import summary
 from export_pipelines.pipeline.progress import STEP_ENDS
 from export_pipelines.stores.requests import ExportRequest
@@ -147,19 +148,32 @@ class SelectionOut(BaseModel):
     columns: list[str]
     start: dt.datetime | None
     end: dt.datetime | None = Field(description="Not included.")
+    period: str | None = Field(description="`start` and `end` in words; null: not limited to a date range.")
     include_deleted: bool
     filters: dict[str, list[str | None]] = Field(description="Column → the values its rows have; null is NULL.")
     aggregation: Aggregation | None
 
 
+class Resolved(BaseModel):
+    """What a configuration came to mean."""
+
+    tables: list[SelectionOut]
+    whole_tables: list[str] = Field(description="Tables with all of their rows although a date range was asked for.")
+    tables_left_out: list[str] = Field(description="Tables asked for and left out, since they have no time column.")
+    period: str | None = Field(
+        description="The date range in words, with how to include the day of its end; null: none, or several."
+    )
+
+
 class JobCreated(BaseModel):
     job_id: str
+    name: str = Field(description="As given, or what kind of export it is; also in file names.")
     status: RequestStatus
     estimated_rows: int | None
     estimated_size_mb: float | None
     estimated_time_seconds: float | None
     tracking_url: str
-    resolved: list[SelectionOut]
+    resolved: Resolved
     left_out: LeftOut | None = Field(
         description="What it will leave out, as estimated; None where the source was not asked."
     )
@@ -280,26 +294,42 @@ def summary_of(request: ExportRequest, base: str) -> JobSummary:
     )
 
 
-def created_of(request: ExportRequest, plan: ExportPlan, base: str, expected: Omissions | None = None) -> JobCreated:
+def created_of(
+    request: ExportRequest, plan: ExportPlan, base: str, expected: Omissions | None = None, *, timezone: str
+) -> JobCreated:
+    """``timezone`` is the catalog's, whose days a date range is told in."""
     return JobCreated(
         job_id=request.id,
+        name=plan.name,
         status=request.status,
         estimated_rows=request.estimated_rows,
         estimated_size_mb=_optional_megabytes(request.estimated_bytes),
         estimated_time_seconds=request.estimated_seconds,
         tracking_url=tracking_url(request.id, base),
-        resolved=selections_of(plan),
+        resolved=resolved_of(plan, timezone),
         left_out=left_out_of(expected) if expected else None,
     )
 
 
-def selections_of(plan: ExportPlan) -> list[SelectionOut]:
+def resolved_of(plan: ExportPlan, timezone: str) -> Resolved:
+    tables = _selections(plan, timezone)
+    periods = {table.period for table in tables if table.period}
+    return Resolved(
+        tables=tables,
+        whole_tables=list(plan.whole_tables),
+        tables_left_out=list(plan.left_out),
+        period=periods.pop() if len(periods) == 1 else None,
+    )
+
+
+def _selections(plan: ExportPlan, timezone: str) -> list[SelectionOut]:
     return [
         SelectionOut(
             table=selection.table,
             columns=list(selection.columns),
             start=selection.window.start_at if selection.window else None,
             end=selection.window.end_at if selection.window else None,
+            period=window_in_words(selection.window, timezone) if selection.window else None,
             include_deleted=selection.include_deleted,
             filters={condition.column: condition.wanted for condition in selection.conditions},
             aggregation=selection.aggregation,

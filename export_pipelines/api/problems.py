@@ -30,7 +30,7 @@ from export_pipelines.core.errors import (
     TooMany,
     Unavailable,
 )
-from export_pipelines.core.rejection import explain
+from export_pipelines.core.rejection import told
 
 MEDIA_TYPE = "application/problem+json"
 LINKS = "/d/"  # below it people look at pages
@@ -143,15 +143,18 @@ def _malformed(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(problem["type"] == "json_invalid" for problem in found):
         return answer(request, HTTPStatus.BAD_REQUEST, "the body is not JSON")
-    problems = [FieldProblem(field=_path(problem["loc"]), message=explain(problem)) for problem in found]
+    problems = [_problem_of(problem, request) for problem in found]
     first = problems[0]
     detail = f"{first.field}: {first.message}"
     return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, detail, field=first.field, errors=problems)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """``body.filters.date_range`` is said without the ``body``."""
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
+def _problem_of(problem: Any, request: Request) -> FieldProblem:
+    """``body.filters.date_range`` is said without the ``body``, and without names of Python's types."""
+    part = problem["loc"][0]
+    body = getattr(request.scope.get("route"), "body_field", None) if part == "body" else None
+    place, sentence = told(problem, body.field_info.annotation if body else None, skip=1)
+    return FieldProblem(field=place or str(part), message=sentence)
 
 
 def _unknown(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Header, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.datastructures import URL
@@ -19,6 +20,8 @@ from export_pipelines.core.access import AUDITED, Action, Caller, require
 from export_pipelines.core.audit import Origin, Outcome
 from export_pipelines.core.errors import RequestRejected, TooMany, Unavailable
 from export_pipelines.core.model import TenantScope
+from export_pipelines.core.rejection import called_here
+from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.stores.audit import AuditLog
 from export_pipelines.stores.deliveries import DeliveryStore
 from export_pipelines.stores.links import LinkStore
@@ -132,6 +135,27 @@ class RequestContext:
         return self.caller.tenant_id
 
 
+def require_known_parameters(request: Request) -> None:
+    """`RequestRejected` for a query parameter that the route does not take: left unread it would seem to work.
+
+    Part of `open_request_context`, so that whoever is unknown is told that first; routes without one depend on it.
+    """
+    known = _query_parameters(request.scope["route"].dependant)
+    for name in request.query_params:
+        if name not in known:
+            shown = name[:_SHOWN_CHARACTERS]
+            here = {theirs: ours for theirs, ours in _FOREIGN_PARAMETERS.items() if ours in known}
+            choices = f"choose from {', '.join(known)}" if known else "there are none here; leave it out"
+            said = called_here(shown, here) or f"is not a known query parameter; {choices}{did_you_mean(shown, known)}"
+            raise RequestRejected(said, field=shown if _WORD.fullmatch(shown) else "query")
+
+
+def _query_parameters(dependant: Dependant) -> list[str]:
+    """Those of a route and of all that it depends on."""
+    inner = [name for further in dependant.dependencies for name in _query_parameters(further)]
+    return [*(parameter.alias for parameter in dependant.query_params), *inner]
+
+
 def services_of(request: Request) -> ApiServices:
     return cast("ApiServices", request.app.state.services)
 
@@ -168,6 +192,7 @@ def open_request_context(
     origin = origin_of(request)
     caller = services.authenticate(authorization, origin.ip)
     request.state.tenant_id = caller.tenant_id  # for the log
+    require_known_parameters(request)
     signed = b"\0".join((request.method.encode(), request.url.path.encode(), body))
     return RequestContext(
         services=services,
@@ -179,6 +204,18 @@ def open_request_context(
 
 
 CurrentRequest = Annotated[RequestContext, Depends(open_request_context)]
+
+_SHOWN_CHARACTERS = 63  # of a name in a message
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_FOREIGN_PARAMETERS = {
+    **dict.fromkeys(("page_size", "per_page", "size", "count", "top"), "limit"),
+    **dict.fromkeys(("page", "after", "next", "offset", "next_cursor"), "cursor"),
+    **dict.fromkeys(("since", "from", "start", "start_date", "date_from"), "created_from"),
+    **dict.fromkeys(("until", "to", "end", "end_date", "date_to"), "created_to"),
+    **dict.fromkeys(("user_id", "requested_by", "owner"), "user"),
+    "state": "status",
+    "schedule_id": "schedule",
+}
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 

@@ -225,7 +225,9 @@ def run_schedule(
             work.requests.asked([request])  # the sensor leaves it to us for a while
             work.detail["job"] = job_id
             made.append(request)
-            created = created_of(request, planned.plan, context.services.base_url)
+            created = created_of(
+                request, planned.plan, context.services.base_url, timezone=context.services.catalog.timezone
+            )
             return accepted(created, created.tracking_url)
 
         response = once(context, work, key, run)
@@ -248,6 +250,7 @@ def _draft(context: RequestContext, work: UnitOfWork, wanted: ScheduleWanted) ->
         context.services.catalog,
         now=dt.datetime.now(dt.UTC),
         least_gap=context.services.settings.schedule_least_gap,
+        longest_keep=context.services.settings.keep,
     )
 
 

@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from export_pipelines.api.request_context import services_of
+from export_pipelines.api.request_context import require_known_parameters, services_of
 from export_pipelines.api.services import ApiServices
 from export_pipelines.packaging.key_sets import key_set
 from export_pipelines.stores.signing_keys import SigningKeyStore
 
 PATH = "/.well-known/export-pipelines/keys.json"
 _MAX_AGE_SECONDS = 300  # a revoked key is believed for no longer by whoever asks again
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], dependencies=[Depends(require_known_parameters)])
 
 
 class PublicKeyEntry(BaseModel):

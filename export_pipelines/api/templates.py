@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Response
@@ -32,6 +32,12 @@ class TemplateWanted(BaseModel):
     """A template to save."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("configuration", "export_config"), "config"),
+        **dict.fromkeys(("tables", "data_sources", "format", "filters", "delivery"), "config"),
+        "is_public": "shared",
+    }
 
     name: Title
     description: Annotated[str, AfterValidator(keepable)] = Field(default="", max_length=2000)
@@ -226,7 +232,8 @@ def _with_password_to_come(configuration: Configuration) -> Configuration:
 def _problem(template: Template, context: RequestContext) -> str | None:
     try:
         configuration = _with_password_to_come(Configuration.of(template.config))
-        plan_order(order_of(context, configuration), context.services.catalog)
+        keep = context.services.settings.keep
+        plan_order(order_of(context, configuration), context.services.catalog, longest_keep=keep)
     except RequestRejected as error:
         return str(error)
     return None

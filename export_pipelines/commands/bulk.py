@@ -83,7 +83,8 @@ def bulk(
         del wanted["split_files"]  # `partitioning` here
         (config,) = _order(wanted).configurations()
         order, here = order_of(config, tenant), open_destinations(settings)
-        planned = plan_order(order, open_catalog(settings), destinations=here)  # before anything is started
+        # Before anything is started.
+        planned = plan_order(order, open_catalog(settings), destinations=here, longest_keep=settings.keep)
         run_request(planned, output_, settings, as_json=as_json)
 
 
@@ -91,7 +92,7 @@ def _order(wanted: dict[str, Any]) -> BulkOrder:
     try:
         return BulkOrder.model_validate(wanted)
     except ValidationError as error:
-        raise rejected(error) from error
+        raise rejected(error, model=BulkOrder) from error
 
 
 @app.command()

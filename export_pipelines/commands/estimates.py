@@ -24,12 +24,14 @@ def estimate(tenant: Tenant, options: OrderOptions, as_json: AsJson = False) -> 
     with output.reported(as_json=as_json):
         order = order_of(new_order(options, None), tenant)  # which password it will be does not matter here
         with at_work(load_settings()) as services:
-            _, found = estimated(order, services)
+            planned, found = estimated(order, services)
         if as_json:
             answer = {name: value for name, value in asdict(found).items() if name != "omissions"}
             output.say_json({**answer, "left_out": account(found.omissions)})
         else:
             _tell(found)
+            for table in planned.plan.whole_tables:
+                output.say(f"{table} comes whole: the date range does not apply to it")
 
 
 def estimated(wanted: Order | PlannedOrder, services: ExportServices) -> tuple[PlannedOrder, Estimate]:
@@ -37,7 +39,7 @@ def estimated(wanted: Order | PlannedOrder, services: ExportServices) -> tuple[P
     catalog, store = services.catalog, services.store
     if isinstance(wanted, Order):
         retained = find_retained(wanted, catalog, services.requests, store)
-        wanted = plan_order(wanted, catalog, retained=retained)
+        wanted = plan_order(wanted, catalog, retained=retained, longest_keep=services.settings.keep)
     return wanted, estimate_order(wanted, catalog, source=services.source, measures=services.measures, store=store)
 
 

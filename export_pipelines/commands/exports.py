@@ -42,7 +42,8 @@ def export(tenant: Tenant, options: OrderOptions, output_: Folder = None, as_jso
     with output.reported(as_json=as_json):
         settings = load_settings()
         order, here = order_of(new_order(options, settings), tenant), open_destinations(settings)
-        planned = plan_order(order, open_catalog(settings), destinations=here)  # before anything is started
+        # Before anything is started.
+        planned = plan_order(order, open_catalog(settings), destinations=here, longest_keep=settings.keep)
         run_request(planned, output_, settings, as_json=as_json)
 
 

@@ -9,9 +9,11 @@ import typer
 from pydantic import ValidationError
 
 from export_pipelines.commands.expanding import OptionGroup
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.recurrence import CatchUp, Frequency
 from export_pipelines.core.rejection import rejected
 from export_pipelines.core.scheduling import ScheduleOrder
+from export_pipelines.core.whole_tables import WholeTable
 from export_pipelines.stores.schedules import Schedule
 
 
@@ -39,7 +41,13 @@ class RecurrenceOptions(OptionGroup):
         str | None, typer.Option(help="Start of a fixed window, and of the first one of since_last_success.")
     ] = None
     until: Annotated[str | None, typer.Option(help="End of a fixed window, exclusive.")] = None
-    whole: Annotated[list[str] | None, typer.Option(help="Table that no window limits. Repeatable.")] = None
+    whole: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What becomes of tables that no window limits: include, refuse or leave_out; or a table that comes "
+            "whole, repeatable."
+        ),
+    ] = None
     catch_up: Annotated[CatchUp | None, typer.Option(help="What to do about missed fires.", show_default="latest")] = (
         None
     )
@@ -60,7 +68,7 @@ def schedule_order(options: RecurrenceOptions, *, name: str | None, saved: Sched
     try:
         return ScheduleOrder.model_validate({**_as_saved(saved, given), **given, **window})
     except ValidationError as error:
-        raise rejected(error, whole="schedule") from error
+        raise rejected(error, model=ScheduleOrder, whole="schedule") from error
 
 
 def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +77,10 @@ def _window(saved: Schedule | None, options: dict[str, Any]) -> dict[str, Any]:
     asked = {name: options.pop(option, None) for option, name in names.items()}
     given = {name: value for name, value in asked.items() if value not in (None, [])}
     before = saved.data_window if saved else {}
+    if given.get("whole_tables", [None])[0] in set(WholeTable):
+        [given["whole_tables"], *rest] = given["whole_tables"]
+        if rest:
+            raise RequestRejected("is either a word or a list of tables", field="whole")
     if "type" in given:
         before = {name: value for name, value in before.items() if name == "whole_tables"}
     return {"window": {**before, **given}} if before or given else {}

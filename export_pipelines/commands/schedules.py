@@ -184,6 +184,7 @@ def _checked(
         services.catalog,
         now=dt.datetime.now(dt.UTC),
         least_gap=services.settings.schedule_least_gap,
+        longest_keep=services.settings.keep,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
@@ -34,6 +35,13 @@ class BulkOrder(BaseModel):
     """All or chosen tables in whole, or the account of the service; one request for each format."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("formats", "target_format"), "format"),
+        **dict.fromkeys(("parallel_jobs", "parallelism"), "partitioning.parallel_jobs"),
+        **dict.fromkeys(("split_by", "split_files"), "partitioning.by"),
+        "type": "export_type",
+    }
 
     export_type: BulkType
     name: str = Field(default="", max_length=200)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -21,6 +22,7 @@ from export_pipelines.core.grains import Grain
 from export_pipelines.core.measures import Aggregation, Figures, Measure, figures_of, problem_of
 from export_pipelines.core.resolution import Comparison, Resolution
 from export_pipelines.core.soft_delete import AliveWhen, alive_text
+from export_pipelines.core.suggestions import did_you_mean
 
 __all__ = [
     "Canary",
@@ -311,12 +313,15 @@ class Catalog(Spec):
         schema, _, relation = source.rpartition(".")
         return relation if schema in ("", self.schema_) else source
 
-    def table(self, name: str) -> Table:
-        """The table, or `RequestRejected` naming what there is."""
+    def table(self, name: str, *, offered: Iterable[str] | None = None) -> Table:
+        """The table, or `RequestRejected` naming the one that may have been meant, among those ``offered``."""
         if name not in self.tables:
             reason = self.withheld[name].reason if name in self.withheld else self.excluded.get(name)
             why = f"is excluded from export: {reason}" if reason else "is not in the catalog"
-            raise RequestRejected(f"table {name!r} {why}; choose from {', '.join(self.tables)}", field="tables")
+            meant = (
+                did_you_mean(name, self.tables if offered is None else offered) or "; the catalog lists what there is"
+            )
+            raise RequestRejected(f"table {name!r} {why}{meant}", field="tables")
         return self.tables[name]
 
     def null_is_shared(self, name: str) -> bool:

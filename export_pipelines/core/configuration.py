@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -35,6 +35,8 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.literals import Scalar
 from export_pipelines.core.measures import Aggregation
 from export_pipelines.core.rejection import rejected
+from export_pipelines.core.suggestions import in_snake_case
+from export_pipelines.core.whole_tables import WholeTables
 
 MAX_CONFIGURATION_BYTES = 64 * 1024
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -104,6 +106,11 @@ class _Switched(_Part):
 class DateRange(_Part):
     """Half-open; a date means the start of that day in the tenant's timezone."""
 
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("from", "date_from", "start_date", "begin", "since"), "start"),
+        **dict.fromkeys(("to", "date_to", "end_date", "until"), "end"),
+    }
+
     start: str | None = Field(default=None, max_length=64, description="First day or instant, included.")
     end: str | None = Field(default=None, max_length=64, description="Day or instant after the last, not included.")
 
@@ -113,12 +120,33 @@ class Filters(_Part):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, FilterValues] = Field(init=False)
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        "date_range": "date_range",  # in another case
+        **dict.fromkeys(("from", "date_from", "start_date"), "date_range.start"),
+        **dict.fromkeys(("to", "date_to", "end_date"), "date_range.end"),
+    }
 
     date_range: DateRange | None = Field(default=None, description="Of the table's time column.")
+    whole_tables: WholeTables = Field(
+        default=None,
+        description="Tables that `date_range` cannot limit, since they have no time column: `include` all of their "
+        "rows, `refuse` the request, or `leave_out` these tables; or a list of tables that come whole in any case. "
+        "Default: include; in `data_sources`, where each table has a range of its own, refuse.",
+    )
     include_deleted: bool = Field(
         default=False,
         description="Also rows that are marked as deleted; without them the package says how many they are.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_names(cls, raw: Any) -> Any:
+        """A key in camel case would be taken for a column."""
+        for name in raw if isinstance(raw, dict) else ():
+            ours = in_snake_case(str(name))
+            if ours != name and ours in cls.model_fields:
+                raise _problem_at((name,), PydanticCustomError("extra_forbidden", "has another name here"))
+        return raw
 
     @property
     def values(self) -> dict[str, tuple[Scalar, ...]]:
@@ -128,6 +156,13 @@ class Filters(_Part):
 
 class DataSource(_Part):
     """One table with what is wanted of it."""
+
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("table", "name", "dataset", "source"), "type"),
+        **dict.fromkeys(("columns", "select"), "fields"),
+        **dict.fromkeys(("where", "filter"), "filters"),
+        "date_range": "filters.date_range",
+    }
 
     type: TableName = Field(description="Table of the catalog.")
     filters: Filters | None = Field(default=None, description="Which rows.")
@@ -171,6 +206,8 @@ class SealedPassword(_Part):
 class Encryption(_Switched):
     """One encrypted archive instead of readable files."""
 
+    foreign_names: ClassVar[Mapping[str, str]] = {"password_protected": "password", "passphrase": "password"}
+
     method: Literal["AES256", "age"] | None = Field(default=None, description="A ZIP with a password, or age.")
     password: SecretStr | SealedPassword | None = Field(default=None, description="12 to 99 characters. Never kept.")
     recipients: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(
@@ -193,7 +230,7 @@ def with_clear_password(encryption: Encryption) -> dict[str, Any]:
 
 
 class Retention(_Part):
-    """How long the package is kept; never longer than the service keeps any (EXPORT_KEEP_SECONDS)."""
+    """How long the package is kept. More than the service keeps packages (EXPORT_RETENTION_DAYS) is refused."""
 
     keep_exports_days: float | None = Field(
         default=None, gt=0, le=MAX_DAYS, description="Default: as long as the service keeps packages."
@@ -206,7 +243,25 @@ class Retention(_Part):
 class ExportConfig(_Part):
     """One export: of tables, or of what an earlier export read, in another format."""
 
-    name: str = Field(default="", max_length=200, description="Title; default: Data export.")
+    foreign_names: ClassVar[Mapping[str, str]] = {  # of the exports of applications, and of what lies one level deeper
+        "date_range": "filters.date_range",
+        **dict.fromkeys(("date_from", "start_date", "start"), "filters.date_range.start"),
+        **dict.fromkeys(("date_to", "end_date", "end"), "filters.date_range.end"),
+        **dict.fromkeys(("source_job_id", "job_id"), "convert"),
+        **dict.fromkeys(("target_format", "file_format", "export_format", "output_format"), "format"),
+        **dict.fromkeys(("password", "password_protected"), "encryption.password"),
+        **dict.fromkeys(("email_recipients", "recipients", "s3_config", "destination"), "delivery"),
+        **dict.fromkeys(("split_by", "max_size_mb"), "split_files"),
+        **dict.fromkeys(("keep_exports_days", "retention_days", "keep_days"), "retention.keep_exports_days"),
+        "type": "export_type",
+        **dict.fromkeys(("sources", "datasets"), "data_sources"),
+        "whole_tables": "filters.whole_tables",
+        "title": "name",
+    }
+
+    name: str = Field(
+        default="", max_length=200, description="Title, also in file names. Default: what kind of export it is."
+    )
     description: str = Field(
         default="", max_length=MAX_DESCRIPTION, description="What it is for; kept and shown with the export."
     )
@@ -299,6 +354,7 @@ class Configuration:
     It may stand in a body of the API in the place of `ExportConfig`, is documented as one, and is parsed with it.
     """
 
+    documented_as: ClassVar[type[BaseModel]] = ExportConfig
     written: dict[str, Any] = dataclass_field(repr=False)  # may hold a password in clear
     config: ExportConfig
 
@@ -308,7 +364,7 @@ class Configuration:
         try:
             return cls._checked(raw, ExportConfig.model_validate)
         except ValidationError as error:
-            raise rejected(error, whole="config") from error
+            raise rejected(error, model=ExportConfig, whole="config") from error
         except ValueError as error:
             raise RequestRejected(str(error), field="config") from error
 

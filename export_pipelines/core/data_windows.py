@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from export_pipelines.core.catalog import Catalog
-from export_pipelines.core.configuration import ExportConfig, TableName
+from export_pipelines.core.configuration import ExportConfig
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rejection import rejected
+from export_pipelines.core.whole_tables import WholeTable, WholeTables, as_whole, refusal, require_named
 from export_pipelines.core.windows import Window, midnight, parse_instant, parse_window
 
 MAX_DAYS = 3660
@@ -52,8 +53,10 @@ class DataWindow(BaseModel):
         default=None, max_length=64, description="Of fixed, and of since_last_success until an export has succeeded."
     )
     end: str | None = Field(default=None, max_length=64, description="Of fixed; not included.")
-    whole_tables: tuple[TableName, ...] = Field(
-        default=(), max_length=1000, description="Tables that are exported whole, such as those without a time column."
+    whole_tables: WholeTables = Field(
+        default=None,
+        description="Tables without a time column: include, refuse or leave_out, or a list of tables that come whole; "
+        "as `filters.whole_tables` of a configuration.",
     )
 
     @model_validator(mode="before")
@@ -121,7 +124,7 @@ def stored_window(given: Mapping[str, Any]) -> DataWindow:
     try:
         return DataWindow.model_validate(given)
     except ValidationError as error:
-        raise rejected(error, within="window") from error
+        raise rejected(error, model=DataWindow, within="window") from error
 
 
 def _fixed(wanted: DataWindow, timezone: str) -> Window:
@@ -143,24 +146,21 @@ def _since(wanted: DataWindow, scheduled_for: dt.datetime, timezone: str, covere
     return Window(start_at=start_at, end_at=scheduled_for.astimezone(dt.UTC))
 
 
-def windowed(config: Mapping[str, Any], window: Window, whole_tables: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The configuration with the window as the range of every table but those that are exported whole."""
+def windowed(
+    config: Mapping[str, Any], window: Window, whole_tables: WholeTable | tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """The configuration with the window as the range of every table, and what becomes of those it cannot limit."""
     if window.unbounded:
         return dict(config)
     _no_modules(config.get("modules"))
     bounds = {"start": window.start_at, "end": window.end_at}
-    limits = {name: at.isoformat() for name, at in bounds.items() if at is not None}
-    sources = config.get("data_sources") or [
-        {"type": table, "filters": config.get("filters")} for table in config.get("tables") or ()
-    ]
-    limited = [
-        source
-        if source.get("type") in whole_tables
-        else {**source, "filters": {**(source.get("filters") or {}), "date_range": limits}}
-        for source in sources
-    ]
-    rest = {name: value for name, value in config.items() if name not in ("tables", "filters", "data_sources")}
-    return {**rest, "data_sources": limited}
+    limits: dict[str, Any] = {"date_range": {name: at.isoformat() for name, at in bounds.items() if at is not None}}
+    if whole_tables is not None:
+        limits["whole_tables"] = whole_tables if isinstance(whole_tables, str) else list(whole_tables)
+    if not config.get("data_sources"):
+        return {**config, "filters": {**(config.get("filters") or {}), **limits}}
+    limited = [{**source, "filters": {**(source.get("filters") or {}), **limits}} for source in config["data_sources"]]
+    return {**config, "data_sources": limited}
 
 
 def check_window(wanted: DataWindow, order: ExportConfig, catalog: Catalog) -> None:
@@ -177,21 +177,21 @@ def check_window(wanted: DataWindow, order: ExportConfig, catalog: Catalog) -> N
             f"goes with tables of a selective export; {order.export_type} takes all there is: leave one of them out",
             field="window",
         )
-    named = {source.type for source in order.sources()}
-    for table in wanted.whole_tables:
-        if table not in named:
-            raise RequestRejected(f"names {table!r}, which the export does not", field="window.whole_tables")
+    require_named(wanted.whole_tables, (source.type for source in order.sources()), field="window.whole_tables")
     if wanted.type is WindowKind.NONE:
         return
     _no_modules(order.modules)
     _no_second_range(order)
     for source in order.sources():
-        if source.type not in wanted.whole_tables and catalog.table(source.type).time_column is None:
-            raise RequestRejected(
-                f"{source.type} has no time column, so no window limits it; "
-                "name it in whole_tables to have it whole in every export, or leave it out",
-                field="window",
-            )
+        own = source.filters.whole_tables if source.filters else None
+        whole = as_whole(
+            source.type,
+            own if wanted.whole_tables is None else wanted.whole_tables,
+            has_time_column=catalog.table(source.type).time_column is not None,
+            named_alone=order.data_sources is not None,
+        )
+        if whole is WholeTable.REFUSE:
+            raise refusal(source.type, whole_tables="window.whole_tables", field="window")
 
 
 def _no_modules(modules: Collection[str] | None) -> None:

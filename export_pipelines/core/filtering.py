@@ -9,9 +9,12 @@ import json
 from collections.abc import Iterable, Mapping
 
 from export_pipelines.core.catalog import Table
+from export_pipelines.core.configuration import Filters
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.literals import CONVERTERS, Scalar, as_text
 from export_pipelines.core.model import Condition
+from export_pipelines.core.rejection import called_here
+from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.core.types import Kind, base_type, value_type
 
 _SHOWN_CHARACTERS = 40  # of a name or value in a message
@@ -59,8 +62,13 @@ def _column(key: str, name: str, table: Table) -> str:
     column = next((candidate for candidate in names if candidate in table.columns), None)
     field = _field(key)
     if column is None:
-        choices = ", ".join(filterable(table))
-        raise RequestRejected(f"{name} has no column of that name; choose from {choices}", field=field)
+        if said := called_here(key, Filters.foreign_names, within="filters"):
+            raise RequestRejected(said, field=field)
+        known = filterable(table)
+        choices = ", ".join(known)
+        raise RequestRejected(
+            f"{name} has no column of that name; choose from {choices}{did_you_mean(key, known)}", field=field
+        )
     spec = table.columns[column]
     if reason := spec.exclude or spec.mask:
         raise RequestRejected(f"{name}.{column} is kept back, so it cannot be filtered on: {reason}", field=field)

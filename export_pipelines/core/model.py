@@ -49,6 +49,7 @@ class TableSelection:
     conditions: tuple[Condition, ...] = ()  # all of them hold
     aggregation: Aggregation | None = None  # figures for each period in the place of rows; then columns are theirs
     as_text: tuple[str, ...] = ()  # columns with values that files cannot hold as what they are; found while reading
+    whole: bool = False  # although a date range was asked for; by `export_pipelines.core.whole_tables`
 
     @property
     def narrowed(self) -> bool:
@@ -126,6 +127,12 @@ class ExportPlan:
     parallel_jobs: int = 1  # connections that read tables at the same time
     point_in_time: dt.datetime | None = None  # read the lake as it was then, not the source
     withheld: tuple[str, ...] = ()  # tables that the role of whoever asked may not export
+    left_out: tuple[str, ...] = ()  # tables asked for, without a time column that the date range could be of
+
+    @property
+    def whole_tables(self) -> tuple[str, ...]:
+        """Tables that come whole although a date range was asked for."""
+        return tuple(selection.table for selection in self.selections if selection.whole)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from export_pipelines.core.destinations import DestinationSpec, Target
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import PlannedDelivery, TableSelection
 from export_pipelines.core.rejection import rejected
+from export_pipelines.core.suggestions import did_you_mean
 
 _DELICATE = (Classification.PERSONAL, Classification.SENSITIVE)
 _NAMED = 5  # columns in a message
@@ -48,7 +49,7 @@ def target_of(entry: DeliveryTarget, place: int, spec: DestinationSpec) -> Targe
     try:
         return spec.target.model_validate(entry.model_dump())
     except ValidationError as error:
-        raise rejected(error, within=f"delivery.{place}") from error
+        raise rejected(error, model=spec.target, within=f"delivery.{place}") from error
 
 
 def _spec_of(entry: DeliveryTarget, place: int, destinations: Mapping[str, DestinationSpec]) -> DestinationSpec:
@@ -56,7 +57,8 @@ def _spec_of(entry: DeliveryTarget, place: int, destinations: Mapping[str, Desti
         return destinations[entry.method]
     except KeyError as error:
         raise RequestRejected(
-            f"{entry.method!r} is not a way to deliver; choose from {', '.join(destinations)}",
+            f"{entry.method!r} is not a way to deliver; choose from {', '.join(destinations)}"
+            f"{did_you_mean(entry.method, destinations)}",
             field=f"delivery.{place}.method",
         ) from error
 

@@ -52,6 +52,7 @@ class TableCause(StrEnum):
     EXCLUDED = "excluded"  # the catalog never exports it
     ROLE = "role"  # whoever asked for the export may not export it
     NOT_REQUESTED = "not_requested"
+    NO_TIME_COLUMN = "no_time_column"  # a date range was asked for, and such tables were to be left out
     NOT_IN_CATALOG = "not_in_catalog"  # the database has it, the catalog does not know it
 
 

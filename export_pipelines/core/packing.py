@@ -14,6 +14,7 @@ from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.measures import TIMES, Figures
 from export_pipelines.core.model import Sealing, Split, TableSelection
 from export_pipelines.core.ports import FormatSpec
+from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.core.windows import Period
 
 NO_COMPRESSION, ARCHIVE = "none", "zip"
@@ -27,7 +28,10 @@ def choose_compression(wanted: str, spec: FormatSpec, codecs: Collection[str]) -
     """``none``, a codec for each file, or ``zip`` for one archive."""
     choices = (NO_COMPRESSION, *codecs, ARCHIVE)
     if wanted not in choices:
-        raise RequestRejected(f"{wanted!r} is not a compression; choose from {', '.join(choices)}", field="compression")
+        raise RequestRejected(
+            f"{wanted!r} is not a compression; choose from {', '.join(choices)}{did_you_mean(wanted, choices)}",
+            field="compression",
+        )
     if wanted in codecs and not spec.compressible:
         raise RequestRejected(
             f"{spec.name} files are compressed already; use {NO_COMPRESSION}, or {ARCHIVE} for one archive",

@@ -22,11 +22,17 @@ from export_pipelines.core.notifying import check_line, deliveries_of
 from export_pipelines.core.packing import choose_compression, sealing_of, split_of
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.rejection import rejected
-from export_pipelines.core.selecting import require_role, selections_of, withheld_from
+from export_pipelines.core.selecting import Chosen, require_role, selections_of, withheld_from
+from export_pipelines.core.suggestions import did_you_mean
 from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
-_DEFAULT_NAME = "Data export"
+_UNNAMED = {
+    "selective": "Data export",
+    "full_backup": "Full backup",
+    "migration": "Migration",
+    "audit": "Audit package",
+}
 LOADABLE = ("csv", "parquet")  # formats of a migration
 
 
@@ -43,15 +49,18 @@ def plan_export(
     destinations: Mapping[str, DestinationSpec] = MappingProxyType({}),
     retained: RetainedStage | None = None,
     role: Role | None = None,
+    longest_keep: dt.timedelta | None = None,
 ) -> ExportPlan:
     """A plan, or `RequestRejected` naming the field, the value's problem and the choices.
 
     ``retained`` is what a conversion converts; its tables, columns and rows are given. ``role`` is the requester's;
-    none is the host application or an operator at the command line, who may have every table.
+    none is the host application or an operator at the command line, who may have every table. ``longest_keep`` is how
+    long this installation keeps packages; None leaves it to the run to refuse more.
     """
     check_line(config.name, "name")
     spec = choose_format(config.format, formats)
-    selections = retained.selections if retained else selections_of(config, catalog, role)
+    chosen = Chosen(selections=retained.selections) if retained else selections_of(config, catalog, role)
+    selections = chosen.selections
     require_role(role, selections, catalog)
     sealing = sealing_of(config.encryption)
     options = format_options(spec, config.options, formats)
@@ -63,7 +72,7 @@ def plan_export(
         scope=scope,
         catalog=catalog.name,
         export_type=config.export_type,
-        name=config.name or _DEFAULT_NAME,
+        name=title_of(config),
         selections=selections,
         format=spec.name,
         format_options=options,
@@ -72,12 +81,19 @@ def plan_export(
         sealing=sealing,
         requested_at=requested_at,
         deliveries=deliveries_of(config.delivery, destinations, selections, catalog, sealed=sealing is not None),
-        keep=_keep(config.retention),
+        keep=_keep(config.retention, longest_keep),
         converted_from=retained.request_id if retained else None,
         parallel_jobs=config.parallel_jobs or 1,
         point_in_time=_point_in_time(config.point_in_time, catalog, requested_at),
         withheld=withheld_from(role, catalog),
+        left_out=chosen.left_out,
     )
+
+
+def title_of(config: ExportConfig) -> str:
+    """What an export is called in answers, packages and file names."""
+    unnamed = "Converted export" if config.convert is not None else _UNNAMED[config.export_type]
+    return config.name or unnamed
 
 
 def require_loadable(spec: FormatSpec, options: Mapping[str, Any]) -> None:
@@ -96,7 +112,10 @@ def choose_format(name: str, formats: Mapping[str, FormatSpec]) -> FormatSpec:
     for spec in formats.values():
         if wanted == spec.name or wanted in spec.aliases:
             return spec
-    raise RequestRejected(f"{name!r} is not a format; choose from {', '.join(formats)}", field="format")
+    names = [known for spec in formats.values() for known in (spec.name, *spec.aliases)]
+    raise RequestRejected(
+        f"{name!r} is not a format; choose from {', '.join(formats)}{did_you_mean(name, names)}", field="format"
+    )
 
 
 def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mapping[str, FormatSpec]) -> dict[str, Any]:
@@ -109,19 +128,30 @@ def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mappin
         )
     for name in options:
         if name not in known and name != ANONYMIZE:
-            raise RequestRejected(f"there is no option {name!r}; choose from {', '.join(known)}", field="options")
+            raise RequestRejected(
+                f"there is no option {name!r}; choose from {', '.join(known)}{did_you_mean(name, known)}",
+                field="options",
+            )
     if spec.options is None:
         return {}
     own = {name: value for name, value in options.items() if name in spec.options.model_fields}
     try:
         return spec.options.model_validate(own).model_dump(exclude_defaults=True)
     except ValidationError as error:
-        raise rejected(error, within="options") from error
+        raise rejected(error, model=spec.options, within="options") from error
 
 
-def _keep(wanted: Retention | None) -> dt.timedelta | None:
+def _keep(wanted: Retention | None, longest: dt.timedelta | None) -> dt.timedelta | None:
+    """Refused where it would be shortened: whoever counts on the days would find the package gone."""
     if wanted is None or wanted.keep_exports_days is None or not wanted.auto_cleanup:
         return None
+    most = longest / dt.timedelta(days=1) if longest else wanted.keep_exports_days
+    if wanted.keep_exports_days > most:
+        raise RequestRejected(
+            f"{wanted.keep_exports_days:g} days are longer than packages are kept here; ask for up to {most:g} days, "
+            "or leave it out for as long as possible",
+            field="retention.keep_exports_days",
+        )
     return dt.timedelta(days=wanted.keep_exports_days)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,16 @@ DEFAULT_PAUSE_AFTER = 5
 
 class ScheduleOrder(Timing):
     """When and how an export recurs; what it exports stands beside it."""
+
+    foreign_names: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("schedule", "schedule_expression", "cron_expression"), "cron"),
+        **dict.fromkeys(("day_of_week", "day_of_month"), "day"),
+        **dict.fromkeys(("retention", "keep_exports_days", "retention_days"), "keep_days"),
+        **dict.fromkeys(("date_range", "data_window"), "window"),
+        **dict.fromkeys(("configuration", "export_config", "query"), "config"),
+        **dict.fromkeys(("tables", "data_sources", "format", "filters", "delivery"), "config"),
+        "whole_tables": "window.whole_tables",
+    }
 
     name: Title
     window: DataWindow = Field(

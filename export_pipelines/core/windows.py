@@ -93,6 +93,26 @@ def parse_window(start: str | None, end: str | None, *, timezone: str, field: st
     return Window(start_at=start_at, end_at=end_at)
 
 
+def window_in_words(window: Window, timezone: str) -> str:
+    """``from 2024-01-01 up to, not including, 2024-12-31``, as days where it begins and ends with days of ``timezone``.
+
+    An end that may have been meant as the last day comes with what to give in its place; the first of a month is
+    hardly meant so.
+    """
+    zone = ZoneInfo(timezone)
+    start, end = (at.astimezone(zone) if at else None for at in (window.start_at, window.end_at))
+    if not all(at is None or at == midnight(at.date(), timezone) for at in (start, end)):
+        bounds = (("from", window.start_at), ("up to, not including,", window.end_at))
+        return " ".join(f"{word} {at.isoformat()}" for word, at in bounds if at)
+    words = [f"from {start:%Y-%m-%d}"] if start else []
+    if end:
+        words.append(f"up to, not including, {end:%Y-%m-%d}")
+    said = " ".join(words)
+    if end and end.day != 1:
+        said += f"; to include {end:%Y-%m-%d}, set the end to {end.date() + dt.timedelta(days=1):%Y-%m-%d}"
+    return said
+
+
 def next_period(start: dt.date, grain: Grain) -> dt.date:
     """First day of the period after the one that starts on ``start``."""
     if grain is Grain.DAY:

@@ -34,6 +34,7 @@ _COLUMNS = {
 }
 _TABLES = {
     TableCause.NOT_REQUESTED: "Not asked for",
+    TableCause.NO_TIME_COLUMN: "Left out, since they have no time column that the date range could be of",
     TableCause.ROLE: "Not allowed for the role of whoever asked",
     TableCause.EXCLUDED: "Never exported",
     TableCause.NOT_IN_CATALOG: "In the database and unknown to the catalog, so in no export yet",
@@ -101,7 +102,7 @@ def notable(stated: Omissions | str) -> Iterator[str]:
             yield f"{table.table}: {_covered(table)}"
         unknown = [column for column in table.columns if column.cause is ColumnCause.NOT_IN_CATALOG]
         yield from _by_cause(unknown, _COLUMNS, f"{table.table}: ")
-    unexpected = (TableCause.ROLE, TableCause.NOT_IN_CATALOG)
+    unexpected = (TableCause.NO_TIME_COLUMN, TableCause.ROLE, TableCause.NOT_IN_CATALOG)
     yield from _by_cause((table for table in stated.other_tables if table.cause in unexpected), _TABLES, "Tables: ")
 
 

@@ -98,11 +98,14 @@ def _as_of(plan: ExportPlan, stage: Stage) -> str:
 
 
 def _period(plan: ExportPlan, catalog: Catalog) -> str:
-    periods = {_window_in_words(selection.window, catalog.timezone) for selection in plan.selections}
-    if periods == {""}:
+    periods = {
+        _window_in_words(selection.window, catalog.timezone) for selection in plan.selections if not selection.whole
+    }
+    whole = f"; all of {', '.join(plan.whole_tables)}, whatever the date" if plan.whole_tables else ""
+    if periods <= {""}:
         return "everything up to then."
     if len(periods) == 1:
-        return f"{periods.pop()}."
+        return f"{periods.pop()}{whole}."
     return "differs from table to table, see below."
 
 
@@ -126,6 +129,8 @@ def _what_a_table_is(selection: TableSelection, catalog: Catalog, description: s
     words = [description] if description else []
     if window := _window_in_words(selection.window, catalog.timezone):
         words.append(window)
+    if selection.whole:
+        words.append("all of it, whatever the date")
     return "; ".join(words)
 
 
@@ -169,6 +174,7 @@ def _missing(plan: ExportPlan, stage: Stage) -> Iterator[str]:
 
 _TABLES = {
     TableCause.NOT_REQUESTED: "Tables that nobody asked for",
+    TableCause.NO_TIME_COLUMN: "Tables without dates, which were to be left out of a period",
     TableCause.ROLE: "Tables that the person who asked may not have",
     TableCause.EXCLUDED: "Tables that are never exported",
     TableCause.NOT_IN_CATALOG: "Tables that are new and cannot be exported yet",

@@ -54,6 +54,8 @@ def narrowing(selection: TableSelection, catalog: Catalog) -> str:
         bounds = (("from", window.start_at), ("before", window.end_at))
         named = " and ".join(f"{word} {instant.isoformat()}" for word, instant in bounds if instant)
         parts.append(f"rows with `{selection.window_column}` {named}")
+    if selection.whole:
+        parts.append("all rows, since the date range does not apply to it")
     parts += [_sentence(condition) for condition in selection.conditions]
     return "; ".join(parts)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.rejection import rejected
 from export_pipelines.settings.api import ApiSettings
 from export_pipelines.settings.databases import DatabaseSettings
@@ -19,7 +20,7 @@ from export_pipelines.settings.schedules import ScheduleSettings
 from export_pipelines.settings.shell import ShellSettings
 from export_pipelines.settings.storage import StorageSettings
 from export_pipelines.settings.tokens import TokenSettings
-from export_pipelines.settings.values import SettingsGroup, required
+from export_pipelines.settings.values import SettingsGroup, required, variable
 
 
 class Settings(
@@ -53,11 +54,21 @@ class Settings(
         return required(self.api_url or self.control_url, "EXPORT_API_URL")
 
 
+class _Renamed(SettingsGroup):
+    """Variables that are refused: left unread, packages would go at another time than somebody set."""
+
+    keep_seconds: str | None = Field(default=None, validation_alias=variable("EXPORT_KEEP_SECONDS"))
+
+
 def load_settings(given: Mapping[str, Any] | None = None) -> Settings:
     """Settings of this process, and in their place what is ``given`` by the names of the variables.
 
-    `RequestRejected` names the variable whose value is wrong.
+    `RequestRejected` names the variable whose value is wrong, or that is called something else by now.
     """
+    if _Renamed(**(given or {})).keep_seconds is not None:
+        raise RequestRejected(
+            "is not a setting any more; set EXPORT_RETENTION_DAYS, in days", field="EXPORT_KEEP_SECONDS"
+        )
     try:
         return Settings(**(given or {}))
     except ValidationError as error:

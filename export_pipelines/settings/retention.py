@@ -13,11 +13,12 @@ from export_pipelines.settings.values import Days, Seconds, SettingsGroup, varia
 class RetentionSettings(SettingsGroup):
     """Retention and cleanup"""
 
-    keep_seconds: Seconds = Field(
-        default=30 * 86_400,
-        ge=3600,
-        validation_alias=variable("EXPORT_KEEP_SECONDS"),
-        description="How long a package is kept.",
+    retention_days: Days = Field(
+        default=90,
+        ge=1,
+        le=36_500,
+        validation_alias=variable("EXPORT_RETENTION_DAYS"),
+        description="How long a package is kept; a request that asks for more is refused.",
     )
     keep_canonical: bool = Field(
         default=True,
@@ -57,7 +58,7 @@ class RetentionSettings(SettingsGroup):
 
     @property
     def keep(self) -> dt.timedelta:
-        return dt.timedelta(seconds=self.keep_seconds)
+        return dt.timedelta(days=self.retention_days)
 
     @property
     def sweep_after(self) -> dt.timedelta:

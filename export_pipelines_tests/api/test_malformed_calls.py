@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from export_pipelines.api.request_middleware import MAX_BODY_BYTES
-from export_pipelines_tests.api.rules import RULES
+from export_pipelines_tests.api.rules import PUBLIC, RULES
 from export_pipelines_tests.api.site import JOBS, PETS, Site, problem
 from export_pipelines_tests.lanes import every_pair
 
 JSON = {"Content-Type": "application/json"}
 ESTIMATE = "/api/v1/exports/estimate"
+NOBODYS = "0190b6c4-0000-7000-8000-000000000001"
 NASTY = {
     "quote": "'; DROP TABLE export_control.export_requests; --",
     "union": "' union select token_sha256 from export_control.api_keys --",
@@ -299,6 +300,90 @@ def test_the_audit_log_takes_no_nonsense_either(site: Site, name: str, nasty: st
     answer = site.ask("chief", "GET", "/api/v1/audit", params={name: NASTY[nasty]})
     if answer.status_code != 200:
         assert refused(answer, 422)["field"] == name
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(RULES | dict.fromkeys(PUBLIC)))
+def test_an_unknown_parameter_is_refused_by_every_route(site: Site, method: str, path: str) -> None:
+    filled = re.sub(r"\{(\w+)\}", lambda name: "0" if name[1] == "index" else NOBODYS, path)
+    with site.client("oscar" if path == "/metrics" else "chief") as client:
+        answer = client.request(method, filled, params={"xyzzy": "1"})
+        assert answer.status_code == 422, answer.text
+        if method != "HEAD":
+            reported = refused(answer, 422)
+            assert (reported["field"], "not a known query parameter" in reported["detail"]) == ("xyzzy", True)
+
+
+def test_the_document_and_the_tests_know_the_same_routes(site: Site, ann: httpx.Client) -> None:
+    document = ann.get("/api/openapi.json").json()
+    routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert routes == {route for route in {*RULES, *PUBLIC} if route[0] != "HEAD"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("createdFrom", "did you mean 'created_from'?"),
+        ("pageSize", "is called `limit` here"),
+        ("page", "is called `cursor` here"),
+        ("stauts", "did you mean 'status'?"),
+        ("format ", "did you mean 'format'?"),
+    ],
+)
+def test_an_unknown_parameter_is_told_what_it_is_called_here(ann: httpx.Client, name: str, said: str) -> None:
+    assert refused(ann.get(JOBS, params={name: "x"}), 422)["detail"].endswith(said)
+
+
+def test_without_a_credential_nobody_is_told_of_parameters(site: Site) -> None:
+    assert httpx.get(f"{site.address}{JOBS}", params={"xyzzy": "1"}).status_code == 401
+
+
+PYTHON = re.compile(  # names of classes, pydantic's names of types, Python's own
+    r"\b[A-Z][a-z]+[A-Z][A-Za-z]+\b|constrained-|function-|\b(tuple|list|dict)\[|NoneType|\b(str|int)\b|"
+    r"Input should|\bTuple\b"
+)
+ODD: tuple[Any, ...] = (7, [None], {"x": 1}, [{"x": 1}])
+BODIES_IN_ORDER = {route: rule.body for route, rule in RULES.items() if rule.body is not None}
+
+
+def malformed(document: dict[str, Any], schema: dict[str, Any], sound: Any) -> Iterator[Any]:
+    """The sound body with each of its documented fields, two levels deep, as something else."""
+    yield from ODD
+    for name, part in fields_of(document, schema).items():
+        for odd in ODD:
+            yield {**sound, name: odd}
+        for inner in fields_of(document, part):
+            kept = sound.get(name) if isinstance(sound.get(name), dict) else {}
+            listed = "items" in json.dumps(part)
+            for odd in ODD[:3:2]:
+                changed = {**kept, inner: odd}
+                yield {**sound, name: [changed] if listed and not kept else changed}
+
+
+def fields_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    found = dict(schema.get("properties", {}))
+    for part in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        found |= fields_of(document, part)
+    return found
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(BODIES_IN_ORDER))
+def test_no_message_shows_a_type_of_python(site: Site, method: str, path: str) -> None:
+    with site.client("chief") as client:
+        document = client.get("/api/openapi.json").json()
+        schema = document["paths"][path][method.lower()]["requestBody"]["content"]["application/json"]["schema"]
+        sound = BODIES_IN_ORDER[method, path](None)  # type: ignore[misc, arg-type]
+        filled = re.sub(r"\{(\w+)\}", NOBODYS, path)
+        shown = set()
+        for body in malformed(document, schema, sound):
+            answer = client.request(method, filled, json=body)
+            assert answer.status_code < 500, (body, answer.text)
+            if answer.status_code == 422:
+                reported = refused(answer, 422)
+                told = [reported["detail"], *(f"{one['field']} {one['message']}" for one in reported.get("errors", ()))]
+                shown |= {text for text in told if PYTHON.search(text)}
+        assert not shown, shown
 
 
 HEADERS: dict[str, tuple[dict[str, str], int]] = {

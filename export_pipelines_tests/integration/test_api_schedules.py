@@ -114,7 +114,14 @@ def test_words_of_people_are_kept_as_cron(ask: Ask) -> None:
         ({"window": {"type": "fixed", "start": "", "end": ""}}, "window.start"),
         ({"window": {"type": "since_last_success", "start": "2999-01-01"}}, "window.start"),
         ({"window": "previous_fortnight"}, "window.type"),
-        ({"window": "previous_day", "config": {"tables": ["pets", "products"], "format": "csv"}}, "window"),
+        (
+            {
+                "window": {"type": "previous_day", "whole_tables": "refuse"},
+                "config": {"tables": ["pets", "products"], "format": "csv"},
+            },
+            "window",
+        ),
+        ({"window": "previous_day", "config": {"data_sources": [{"type": "products"}], "format": "csv"}}, "window"),
         ({"window": {"type": "none", "whole_tables": ["invoices"]}}, "window.whole_tables"),
         (
             {"window": "previous_day", "config": {**PETS, "filters": {"date_range": {"start": "2026-01-01"}}}},
@@ -142,7 +149,7 @@ def test_what_could_not_run_is_refused_when_it_is_saved(ask: Ask, change: dict[s
     ("change", "said"),
     [
         ({"window": 7}, "window: must be a word such as previous_day or last_7_days, or an object with a type"),
-        ({"window": {"type": "previous_day", "whole_tables": "pets"}}, "window.whole_tables: must be a list"),
+        ({"window": {"type": "previous_day", "whole_tables": "pets"}}, "window.whole_tables: must be include, "),
         ({"config": "pets"}, "config: must be an object with named fields"),
         ({"config": {**BACKUP, "point_in_time": "2026-01-01"}}, "config.point_in_time: is not an instant with"),
         ({"config": None, "template_id": "pets"}, "template_id: is not an id such as"),
@@ -157,7 +164,8 @@ def test_tables_without_a_time_go_whole_when_the_schedule_says_so(ask: Ask) -> N
     order = {**DAILY, "window": window, "config": {"tables": ["pets", "products"], "format": "csv"}}
     made = ask("admin", "POST", SCHEDULES, 201, order)
     run = ask("admin", "POST", f"{SCHEDULES}/{made['id']}/run", 202)
-    windows = {selection["table"]: selection["end"] for selection in run["resolved"]}
+    windows = {selection["table"]: selection["end"] for selection in run["resolved"]["tables"]}
+    assert run["resolved"]["whole_tables"] == ["products"]
     assert windows["pets"] is not None
     assert windows["products"] is None
 

@@ -136,10 +136,12 @@ def test_a_link_in_a_mail_lasts_as_long_as_was_asked_for(workshop: Workshop, smt
     assert [round(float(row["hours"]), 2) for row in rows] == [2]
 
 
-def test_a_package_is_kept_as_long_as_was_asked_for_and_no_longer_than_others(workshop: Workshop) -> None:
+def test_a_package_is_kept_as_long_as_was_asked_for_and_more_than_others_is_refused(workshop: Workshop) -> None:
     days = [
         workshop.export({"tables": ["products"], "format": "csv", "retention": retention})
-        for retention in ({"keep_exports_days": 2}, {"keep_exports_days": 9000}, None)
+        for retention in ({"keep_exports_days": 2}, {"keep_exports_days": 90}, None)
     ]
     kept = [(request.expires_at - request.completed_at).days for request in days]  # type: ignore[operator]
-    assert kept == [2, 30, 30]
+    assert kept == [2, 90, 90]
+    refused = workshop.export({"tables": ["products"], "format": "csv", "retention": {"keep_exports_days": 9000}})
+    assert "9000 days are longer than packages are kept here; ask for up to 90" in str(refused.error_message)

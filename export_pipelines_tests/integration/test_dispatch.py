@@ -106,7 +106,7 @@ def notice_of(control: ControlDatabase, recipient: str) -> Message:
 
 
 def range_of(request: ExportRequest) -> tuple[dt.datetime, dt.datetime]:
-    limits = request.config["data_sources"][0]["filters"]["date_range"]
+    limits = request.config["filters"]["date_range"]
     return dt.datetime.fromisoformat(limits["start"]), dt.datetime.fromisoformat(limits["end"])
 
 
@@ -249,7 +249,7 @@ def test_a_password_of_another_key_fails_the_request_and_no_other(
         ("timezone = 'Mars/Olympus'", "not an IANA timezone"),
         ("cron = '0 0 30 2 *'", "none of these months"),
         ('config = \'{"tables": ["pets"]}\'', "name a format"),
-        ('data_window = \'{"type": "previous_decade"}\'', "window: Input should be"),
+        ('data_window = \'{"type": "previous_decade"}\'', "window.type: must be"),
     ],
 )
 def test_a_schedule_that_cannot_fire_is_paused_and_holds_up_nobody(

@@ -62,9 +62,8 @@ class Reading:
     url: str
 
     def selection(self, source: dict[str, Any]) -> TableSelection:
-        (found,) = selections_of(
-            parse_configuration({"data_sources": [source], "format": "csv"}), self.catalog, role=None
-        )
+        config = parse_configuration({"data_sources": [source], "format": "csv"})
+        (found,) = selections_of(config, self.catalog, role=None).selections
         return found
 
     def table(self, selection: TableSelection) -> pa.Table:

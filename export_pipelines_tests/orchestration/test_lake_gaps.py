@@ -90,7 +90,7 @@ def test_buckets_are_named_as_dagster_calls_them(open_lake: OpenLake, ask: Ask, 
     ("words", "problem"),
     [
         (("--tenant", "nobody"), "--tenant: 'nobody' is not among the tenants"),
-        (("--table", "pest"), "table 'pest' is not in the catalog; choose from"),
+        (("--table", "pest"), "table 'pest' is not in the catalog; did you mean"),
     ],
 )
 def test_what_is_not_there_is_refused_by_name(

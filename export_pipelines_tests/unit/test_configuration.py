@@ -66,6 +66,41 @@ def test_what_is_wrong_is_named_by_its_path_wherever_the_configuration_stands(
     assert "right horse" not in str(refused)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dateRange": {}}, "dateRange: is called `filters.date_range` here"),
+        ({"DateFrom": "x"}, "DateFrom: is called `filters.date_range.start` here"),
+        ({"exportType": "selective"}, r"exportType: is not a known field; did you mean `export_type`?"),
+        ({"compresion": "zip"}, r"compresion: is not a known field; did you mean `compression`?"),
+        ({"colour": "red"}, "colour: is not a known field; remove it or check its spelling"),
+        ({"filters": {"dateRange": {}}}, "filters.dateRange: is called `filters.date_range` here"),
+        (
+            {"filters": {"date_range": {"from": "x"}}},
+            "filters.date_range.from: is called `filters.date_range.start` here",
+        ),
+        (
+            {"tables": None, "data_sources": [{"type": "pets", "columns": ["id"]}]},
+            "data_sources.0.columns: is called `data_sources.0.fields` here",
+        ),
+        ({"encryption": {"password": 7}}, "encryption.password: must be a text"),
+        ({"encryption": {"password": {"sealed": 7}}}, "encryption.password: must be a text"),
+        ({"split_files": {"split_by": "year"}}, "split_files.split_by: must be 'month', 'week' or 'size'"),
+        ({"format": None}, "format: must be a text"),
+    ],
+)
+def test_what_is_unknown_is_told_what_it_is_called_here(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestRejected) as refused:
+        Configuration.of({**WRITTEN, **change})
+    assert str(refused.value) == said
+    with pytest.raises(ValidationError) as inside:
+        Body(name="n", config={**WRITTEN, **change})  # type: ignore[arg-type]
+    nested = rejected(inside.value, model=Body)
+    assert nested.field == f"config.{refused.value.field}"
+    if "called" in said:  # by its whole path
+        assert "is called `config." in nested.message
+
+
 def test_a_problem_has_its_place_below_what_was_read() -> None:
     with pytest.raises(ValidationError) as found:
         Body.model_validate({"config": WRITTEN})

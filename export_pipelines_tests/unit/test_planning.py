@@ -15,7 +15,7 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.configuration import MAX_CONFIGURATION_BYTES, parse_configuration
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.model import ExportPlan, TenantScope
-from export_pipelines.core.planning import plan_export
+from export_pipelines.core.planning import plan_export, title_of
 from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
@@ -108,6 +108,95 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
     assert [delivery.recipient for delivery in plan(raw).deliveries] == ["a@example.com"]
 
 
+# Tables that a date range cannot limit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "whole", "left_out"),
+    [
+        (None, ("colours",), ()),
+        ("include", ("colours",), ()),
+        ("leave_out", (), ("colours",)),
+        (["colours"], ("colours",), ()),
+        (["orders", "colours"], ("orders", "colours"), ()),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True], ids=["tables", "data_sources"])
+def test_tables_without_a_time_column_come_whole_or_are_left_out_and_are_named(
+    word: Any, whole: tuple[str, ...], left_out: tuple[str, ...], alone: bool
+) -> None:
+    filters = {"date_range": {"start": "2024-01-01", "end": "2024-12-31"}}
+    if word is not None:
+        filters["whole_tables"] = word
+    names = ["orders", "colours"]
+    long_form = {"data_sources": [{"type": name, "filters": filters} for name in names], "format": "csv"}
+    short_form = {"tables": names, "filters": filters, "format": "csv"}
+    if alone and word is None:  # a range of its own is not ignored without a word
+        with pytest.raises(RequestRejected, match="colours has no time column"):
+            plan(long_form)
+        return
+    made = plan(long_form if alone else short_form)
+    assert (made.whole_tables, made.left_out) == (whole, left_out)
+    limited = {selection.table for selection in made.selections if selection.window is not None}
+    assert limited == set(names) - {*whole, *left_out}
+
+
+@pytest.mark.parametrize("word", ["refuse", ["orders"]])
+def test_a_table_that_must_not_come_whole_refuses_the_request(word: Any) -> None:
+    filters = {"date_range": {"start": "2024-01-01"}, "whole_tables": word}
+    with pytest.raises(
+        RequestRejected, match=r"colours has no time column.*filters\.whole_tables to include"
+    ) as refused:
+        plan({"tables": ["orders", "colours"], "filters": filters, "format": "csv"})
+    assert refused.value.field == "filters.date_range"
+
+
+# What it is called ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "Data export"),
+        ({"export_type": "full_backup"}, "Full backup"),
+        ({"export_type": "migration"}, "Migration"),
+        ({"export_type": "migration", "name": "To the new system"}, "To the new system"),
+    ],
+)
+def test_an_export_without_a_name_is_called_what_it_is(change: dict[str, Any], name: str) -> None:
+    assert plan({**MINIMAL, **change}).name == name
+
+
+def test_a_conversion_without_a_name_is_called_what_it_is() -> None:
+    raw = {"convert": "00000000-0000-4000-8000-00000000dead", "format": "csv"}
+    assert title_of(parse_configuration(raw)) == "Converted export"
+    assert title_of(parse_configuration({**raw, "name": "As CSV"})) == "As CSV"
+
+
+# How long it is kept -----------------------------------------------------------------------------------------------
+
+
+def test_more_days_than_packages_are_kept_are_refused_and_never_shortened() -> None:
+    def keep(days: float, **more: Any) -> dt.timedelta | None:
+        return plan_export(
+            parse_configuration({**MINIMAL, "retention": {"keep_exports_days": days, **more}}),
+            CATALOG,
+            request_id="r",
+            attempt=1,
+            scope=TenantScope(tenant_id="t"),
+            requested_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+            formats=all_formats(),
+            codecs=CODECS,
+            longest_keep=dt.timedelta(days=30),
+        ).keep
+
+    assert keep(30) == dt.timedelta(days=30)
+    assert keep(90, auto_cleanup=False) is None
+    with pytest.raises(RequestRejected, match=r"90 days are longer .* ask for up to 30 days") as refused:
+        keep(90)
+    assert refused.value.field == "retention.keep_exports_days"
+
+
 # What is refused, by name -----------------------------------------------------------------------------------------
 
 
@@ -122,6 +211,19 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
         ({"tables": ["orders", "orders"]}, "tables", "named twice"),
         ({"tables": ["sessions"]}, "tables", "login tokens"),
         ({"tables": ["orders; DROP TABLE orders"]}, "tables", "not in the catalog"),
+        ({"tables": ["order"]}, "tables", r"is not in the catalog; did you mean 'orders'\?"),
+        ({"tables": ["nothing"]}, "tables", "is not in the catalog; the catalog lists what there is"),
+        ({"format": "parqet"}, "format", r"did you mean 'parquet'\?"),
+        ({"compression": "gzpi"}, "compression", r"did you mean 'gzip'\?"),
+        ({"options": {"jsonPretty": True}}, "options", r"did you mean 'json_pretty'\?"),
+        ({"filters": {"dateFrom": "2024-01-01"}}, "filters.dateFrom", "is called `filters.date_range.start` here"),
+        ({"filters": {"placedAt": "2024-01-01"}}, "filters.placedAt", r"did you mean 'placed_at'\?"),
+        ({"delivery": [{"method": "emial"}]}, "delivery.0.method", r"did you mean 'email'\?"),
+        (
+            {"delivery": [{"method": "email", "recipients": ["a@b.cd"], "recipient": "a@b.cd"}]},
+            "delivery.0.recipient",
+            r"did you mean `delivery.0.recipients`\?",
+        ),
         ({"data_sources": [{"type": "orders"}]}, "config", "either tables or data_sources"),
         ({"tables": None}, "config", "either tables or data_sources"),
         (
@@ -137,12 +239,20 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
         (
             {"tables": None, "data_sources": [{"type": "orders", "where": "1=1"}]},
             "data_sources.0.where",
-            "not a known field",
+            "is called `data_sources.0.filters` here",
         ),
         (
-            {"tables": ["colours"], "filters": {"date_range": {"start": "2024-01-01"}}},
+            {"tables": None, "data_sources": [{"type": "colours", "filters": {"date_range": {"start": "2024-01-01"}}}]},
             "filters.date_range",
             "no time column",
+        ),
+        ({"filters": {"whole_tables": "some"}}, "filters.whole_tables", "must be include, refuse, leave_out, or"),
+        ({"filters": {"whole_tables": []}}, "filters.whole_tables", "or a list of tables"),
+        ({"filters": {"whole_tables": ["colours"]}}, "filters.whole_tables", "which is not in the export"),
+        (
+            {"tables": ["colours"], "filters": {"date_range": {"start": "2024-01-01"}, "whole_tables": "leave_out"}},
+            "filters.whole_tables",
+            "leaves nothing",
         ),
         ({"filters": {"date_range": {"start": "then"}}}, "filters.date_range.start", "is not a date"),
         (
@@ -150,11 +260,15 @@ def test_a_recipient_named_twice_gets_one_mail() -> None:
             "filters.date_range.end",
             "half-open",
         ),
-        ({"filters": {"date_range": {"begin": "2024-01-02"}}}, "filters.date_range.begin", "not a known field"),
+        (
+            {"filters": {"date_range": {"begin": "2024-01-02"}}},
+            "filters.date_range.begin",
+            "is called `filters.date_range.start` here",
+        ),
         ({"compression": "rar"}, "compression", "none"),
         ({"format": "parquet", "compression": "gzip"}, "compression", "compressed already"),
         ({"options": {"colour": "red"}}, "options", "choose from"),
-        ({"format": "json", "options": {"json_pretty": "often"}}, "options.json_pretty", "boolean"),
+        ({"format": "json", "options": {"json_pretty": "often"}}, "options.json_pretty", "must be true or false"),
         ({"name": "a\nb"}, "name", "line breaks"),
         ({"name": "x" * 201}, "name", "200"),
         (

@@ -16,7 +16,7 @@ from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.object_stores.s3 import S3Store
 from export_pipelines.pipeline import services as module
 from export_pipelines.pipeline.services import ExportServices, Services, open_services, part
-from export_pipelines.settings import Settings
+from export_pipelines.settings import Settings, load_settings
 
 NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
@@ -55,6 +55,13 @@ class Toys(Services):
     def third(self) -> Connection:
         assert self.first
         return self._connection("third")
+
+
+def test_a_setting_that_has_another_name_by_now_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings({"EXPORT_RETENTION_DAYS": 2}).keep.days == 2
+    monkeypatch.setenv("EXPORT_KEEP_SECONDS", "7200")
+    with pytest.raises(RequestRejected, match="EXPORT_KEEP_SECONDS: is not a setting any more; set EXPORT_RETENTION_D"):
+        load_settings()
 
 
 def test_a_part_is_opened_when_it_is_first_used_and_once() -> None:

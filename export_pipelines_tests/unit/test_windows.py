@@ -21,6 +21,7 @@ from export_pipelines.core.windows import (
     parse_instant,
     parse_window,
     period_window,
+    window_in_words,
 )
 
 days = st.dates(EARLIEST, LATEST)
@@ -49,6 +50,30 @@ def test_a_date_is_the_start_of_that_day_in_the_tenants_timezone(value: str, tim
     found = instant(value, timezone)
     assert found == dt.datetime.fromisoformat(f"{utc}+00:00")
     assert found.tzinfo is dt.UTC
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (
+            "2024-01-01",
+            "2024-12-31",
+            "from 2024-01-01 up to, not including, 2024-12-31; to include 2024-12-31, set the end to 2025-01-01",
+        ),
+        ("2024-01-01", "2025-01-01", "from 2024-01-01 up to, not including, 2025-01-01"),
+        ("2024-01-01", None, "from 2024-01-01"),
+        (None, "2024-03-01", "up to, not including, 2024-03-01"),
+        (
+            "2024-01-01",
+            "2024-12-31T12:00",
+            "from 2023-12-31T23:00:00+00:00 up to, not including, 2024-12-31T11:00:00+00:00",
+        ),
+    ],
+)
+def test_a_range_is_told_in_words_and_how_to_include_its_last_day(
+    start: str | None, end: str | None, words: str
+) -> None:
+    assert window_in_words(parse_window(start, end, timezone="Europe/Berlin"), "Europe/Berlin") == words
 
 
 @given(days, zones)

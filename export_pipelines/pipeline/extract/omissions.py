@@ -97,6 +97,8 @@ def _other_tables(plan: ExportPlan, catalog: Catalog, unknown: NotInCatalog) -> 
         if name in plan.withheld and name not in exported:
             reason = f"may be exported by {' or '.join(table.roles) or 'nobody'} only"
             yield OmittedTable(name=name, cause=TableCause.ROLE, reason=reason)
+        elif name in plan.left_out:
+            yield OmittedTable(name=name, cause=TableCause.NO_TIME_COLUMN)
         elif name not in exported:
             yield OmittedTable(name=name, cause=TableCause.NOT_REQUESTED)
     for name, reason in catalog.excluded.items():

@@ -83,11 +83,12 @@ def plan_order(
     *,
     retained: RetainedStage | None = None,
     destinations: Destinations | None = None,
+    longest_keep: dt.timedelta | None = None,
 ) -> PlannedOrder:
     """By configuration and catalog alone: `RequestRejected` for all that can be refused before there is a request.
 
     A conversion needs what is ``retained`` of its export. ``destinations`` are those of the installation; without them,
-    whether it knows a recipient is left to the run.
+    whether it knows a recipient is left to the run, and so is how long it keeps packages without ``longest_keep``.
     """
     config = order.configuration.config
     plan = plan_export(
@@ -102,6 +103,7 @@ def plan_order(
         destinations=all_destinations(),
         retained=retained,
         role=order.role,
+        longest_keep=longest_keep,
     )
     recipients_of(plan.sealing.recipients if plan.sealing else ())
     if destinations is not None:

@@ -33,6 +33,7 @@ def plan_request(request: ExportRequest, services: ExportServices) -> ExportPlan
         destinations=all_destinations(),
         retained=_retained(str(wanted.convert), request.scope, services, owner) if wanted.convert else None,
         role=role,
+        longest_keep=services.settings.keep,
     )
     services.destinations.require(plan.deliveries)
     return replace(plan, expected_rows=request.total_rows)

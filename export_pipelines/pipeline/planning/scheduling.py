@@ -15,6 +15,7 @@ from export_pipelines.core.cron import Cron
 from export_pipelines.core.data_windows import check_window, window_at, windowed
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.scheduling import ScheduleDraft, ScheduleOrder
+from export_pipelines.core.whole_tables import WholeTable
 from export_pipelines.core.windows import Window
 from export_pipelines.pipeline.planning.orders import Order, plan_order
 
@@ -32,6 +33,7 @@ def check_schedule(
     *,
     now: dt.datetime,
     least_gap: dt.timedelta,
+    longest_keep: dt.timedelta,
 ) -> ScheduleDraft:
     """What is to be kept; `RequestRejected` for whatever the export of its next fire would be refused for.
 
@@ -46,7 +48,7 @@ def check_schedule(
         raise RequestRejected(f"{cron.expression!r} names no date that is still to come", field="cron")
     check_window(order.window, fired.configuration.config, catalog)
     window = window_at(order.window, fire, timezone=cron.timezone)
-    plan_order(_limited(fired, window, order.window.whole_tables), catalog)
+    plan_order(_limited(fired, window, order.window.whole_tables), catalog, longest_keep=longest_keep)
     return ScheduleDraft(
         name=order.name,
         config=fired.configuration.written,
@@ -60,7 +62,7 @@ def check_schedule(
     )
 
 
-def _limited(fired: Order, window: Window, whole_tables: tuple[str, ...]) -> Order:
+def _limited(fired: Order, window: Window, whole_tables: WholeTable | tuple[str, ...] | None) -> Order:
     """What a fire orders, with its window as the range of every table but those that are exported whole."""
     if window.unbounded:
         return fired
