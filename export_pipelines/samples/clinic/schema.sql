@@ -320,77 +320,11 @@ COMMENT ON COLUMN clinic.invoices.number IS 'Printed on the bill, unique in a cl
 COMMENT ON COLUMN clinic.invoice_items.line IS 'Position on the bill, from 1';
 COMMENT ON COLUMN clinic.payments.terminal_sequence IS 'Of the card terminal, 63 bits';
 
--- The exporter's roles are shared by all databases of a server, so another one may be creating them right now --------
+-- Who reads what: every exported column and no other, one clinic or nothing (../isolation.sql) ------------------------
 
-DO $$
-DECLARE
-    name text;
-BEGIN
-    FOREACH name IN ARRAY ARRAY['export_reader', 'export_reader_directory'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
-            BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', name);
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN
-                NULL;
-            END;
-        END IF;
-    END LOOP;
-END
-$$;
-
-GRANT USAGE ON SCHEMA clinic TO export_reader, export_reader_directory;
-GRANT SELECT (id, slug, name) ON clinic.clinics TO export_reader_directory;
-
--- Every exported column and no other: password_hash, national_id and login_sessions stay out of reach.
-DO $$
-DECLARE
-    granted record;
-BEGIN
-    FOR granted IN
-        SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
-        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE c.relnamespace = 'clinic'::regnamespace AND c.relkind = 'r' AND c.relname <> 'login_sessions'
-          AND (c.relname, a.attname) NOT IN (('profiles', 'password_hash'), ('clients', 'national_id'))
-        GROUP BY c.relname
-    LOOP
-        EXECUTE format('GRANT SELECT (%s) ON clinic.%I TO export_reader', granted.columns, granted.name);
-    END LOOP;
-END
-$$;
-
--- Row-level security: the application keeps its access, the exporter sees one tenant or nothing -----------------------
-
-DO $$
-DECLARE
-    secured record;
-BEGIN
-    FOR secured IN
-        WITH own(tables, tenant_column) AS (
-            VALUES (ARRAY['clinics'], 'id'),
-                   (ARRAY['profiles', 'clients', 'pets', 'medical_records', 'prescriptions', 'appointments',
-                          'products', 'inventory', 'invoices', 'payments'], 'clinic_id')
-        )
-        SELECT name,
-        format('%I = NULLIF(current_setting(''export.tenant_id'', true), '''')::uuid', tenant_column) AS test
-        FROM own, unnest(tables) AS name
-        UNION ALL
-        SELECT child, format(
-            'EXISTS (SELECT 1 FROM clinic.%I AS parent WHERE parent.id = %I.%I'
-            ' AND parent.clinic_id = NULLIF(current_setting(''export.tenant_id'', true), '''')::uuid)',
-            parent, child, key)
-        FROM (VALUES ('invoice_items', 'invoices', 'invoice_id'),
-                     ('lab_results', 'medical_records', 'medical_record_id')) AS through(child, parent, key)
-    LOOP
-        EXECUTE format('ALTER TABLE clinic.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', secured.name);
-        EXECUTE format(
-            'CREATE POLICY export_keep_access ON clinic.%I AS PERMISSIVE FOR ALL TO PUBLIC'
-            ' USING (true) WITH CHECK (true)', secured.name);
-        EXECUTE format(
-            'CREATE POLICY export_tenant_read ON clinic.%I AS PERMISSIVE FOR SELECT TO export_reader USING (%s)',
-            secured.name, secured.test);
-        EXECUTE format(
-            'CREATE POLICY export_tenant_only ON clinic.%I AS RESTRICTIVE FOR SELECT TO export_reader USING (%s)',
-            secured.name, secured.test);
-    END LOOP;
-END
-$$;
+SELECT pg_temp.let_read('clinic', 'clinics', ARRAY['login_sessions', 'profiles.password_hash', 'clients.national_id']);
+SELECT pg_temp.keep_apart('clinic', ARRAY['clinics'], 'id');
+SELECT pg_temp.keep_apart('clinic', ARRAY['profiles', 'clients', 'pets', 'medical_records', 'prescriptions',
+                                          'appointments', 'products', 'inventory', 'invoices', 'payments'], 'clinic_id');
+SELECT pg_temp.keep_apart_through('clinic', 'invoice_items', 'invoice_id', 'invoices', 'clinic_id');
+SELECT pg_temp.keep_apart_through('clinic', 'lab_results', 'medical_record_id', 'medical_records', 'clinic_id');
