@@ -62,6 +62,15 @@ CREATE FUNCTION pg_temp.parent(i bigint, n bigint, parents bigint, salt bigint, 
 LANGUAGE sql IMMUTABLE
 RETURN 1 + pg_temp.draw(i, salt, stream, greatest(1, (i - 1) * parents / n));
 
+-- A picture: 8 × 8 pixels as BMP, header and 192 bytes.
+CREATE FUNCTION pg_temp.bitmap(seed text) RETURNS bytea LANGUAGE sql IMMUTABLE
+RETURN decode('424df600000000000000360000002800000008000000080000000100'
+              '1800000000000c000000130b0000130b00000000000000000000', 'hex') || decode(repeat(md5(seed), 12), 'hex');
+
+-- The zone that person i lives in: mostly the tenant's.
+CREATE FUNCTION pg_temp.zone(i bigint, timezone text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE i % 5 WHEN 2 THEN 'Asia/Kathmandu' WHEN 4 THEN 'America/St_Johns' ELSE timezone END;
+
 -- What all samples draw from -----------------------------------------------------------------------------------
 
 CREATE TEMP TABLE common_words ON COMMIT DROP AS

@@ -176,7 +176,8 @@ COMMENT ON TABLE agents.agents IS 'Agents that people of a workspace have built'
 COMMENT ON TABLE agents.agent_performance IS 'How one worker of an agent did in one hour';
 COMMENT ON TABLE agents.user_sessions IS 'From logging in to logging out';
 COMMENT ON TABLE agents.user_activity IS 'What people did, line by line; never changed afterwards';
-COMMENT ON TABLE agents.credit_consumption IS 'Credits spent and bought; never changed afterwards, top-ups are negative';
+COMMENT ON TABLE agents.credit_consumption IS
+    'Credits spent and bought; never changed afterwards, top-ups are negative';
 COMMENT ON TABLE agents.error_logs IS 'What went wrong';
 
 COMMENT ON COLUMN agents.workspaces.id IS 'Of the workspace';

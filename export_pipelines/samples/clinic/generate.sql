@@ -69,11 +69,7 @@ SELECT pg_temp.id('profile', salt, i), clinic_id, name, format('staff%s@clinic%s
        format('+49 %s', 30000000 + pg_temp.draw(i, salt, 103, 9999999)),
        CASE WHEN i % 5 IN (1, 3) THEN format('V-%s', lpad(i::text, 6, '0')) END,
        format('$argon2id$v=19$m=65536,t=3,p=4$%s', md5('password' || salt || '/' || i)),
-       -- An 8 × 8 bitmap: header and 192 bytes of pixels.
-       CASE WHEN i % 3 = 1 THEN
-           decode('424df600000000000000360000002800000008000000080000000100'
-                  '1800000000000c000000130b0000130b00000000000000000000', 'hex')
-           || decode(repeat(md5('photo' || salt || '/' || i), 12), 'hex') END,
+       CASE WHEN i % 3 = 1 THEN pg_temp.bitmap('photo' || salt || '/' || i) END,
        CASE WHEN i % 4 <> 0 THEN make_time(6 + pg_temp.draw(i, salt, 104, 12), 30, 0.25) END,
        (ARRAY['8 hours', '4 hours 30 minutes', '1 day 00:00:01.5', NULL])[1 + (i - 1) % 4]::interval,
        CASE WHEN i % 6 <> 0 THEN 15 + pg_temp.draw(i, salt, 105, 800000) / 10000.0 END,

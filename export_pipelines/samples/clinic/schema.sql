@@ -325,6 +325,7 @@ COMMENT ON COLUMN clinic.payments.terminal_sequence IS 'Of the card terminal, 63
 SELECT pg_temp.let_read('clinic', 'clinics', ARRAY['login_sessions', 'profiles.password_hash', 'clients.national_id']);
 SELECT pg_temp.keep_apart('clinic', ARRAY['clinics'], 'id');
 SELECT pg_temp.keep_apart('clinic', ARRAY['profiles', 'clients', 'pets', 'medical_records', 'prescriptions',
-                                          'appointments', 'products', 'inventory', 'invoices', 'payments'], 'clinic_id');
+                                          'appointments', 'products', 'inventory', 'invoices', 'payments'],
+                          'clinic_id');
 SELECT pg_temp.keep_apart_through('clinic', 'invoice_items', 'invoice_id', 'invoices', 'clinic_id');
 SELECT pg_temp.keep_apart_through('clinic', 'lab_results', 'medical_record_id', 'medical_records', 'clinic_id');

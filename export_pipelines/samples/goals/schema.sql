@@ -53,6 +53,7 @@ CREATE TABLE goals.modules (
     enabled    boolean,
     position   smallint NOT NULL,
     colour     char(7),
+    title      text,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (user_id, code)
 );
@@ -257,6 +258,7 @@ COMMENT ON COLUMN goals.modules.code IS 'goals, progress, achievements, bible, w
 COMMENT ON COLUMN goals.modules.enabled IS 'NULL: never touched, so shown';
 COMMENT ON COLUMN goals.modules.position IS 'Place in the menu, from 1';
 COMMENT ON COLUMN goals.modules.colour IS 'Like #1A2B3C; NULL: the theme''s';
+COMMENT ON COLUMN goals.modules.title IS 'What the person calls it; NULL: as the application does';
 COMMENT ON COLUMN goals.modules.created_at IS 'When the row was made';
 
 COMMENT ON COLUMN goals.settings.user_id IS 'Whose setting';
@@ -368,9 +370,10 @@ COMMENT ON COLUMN goals.work_projects.updated_at IS 'When the row was last chang
 
 SELECT pg_temp.let_read('goals', 'accounts', ARRAY['device_tokens', 'users.pin_hash']);
 SELECT pg_temp.keep_apart('goals', ARRAY['accounts'], 'id');
-SELECT pg_temp.keep_apart('goals', ARRAY['users', 'goals', 'achievements', 'bible_studies', 'work_projects'], 'account_id');
+SELECT pg_temp.keep_apart('goals', ARRAY['users', 'goals', 'achievements', 'bible_studies',
+                                         'work_projects'], 'account_id');
 SELECT pg_temp.keep_apart_through('goals', 'modules', 'user_id', 'users', 'account_id');
 SELECT pg_temp.keep_apart_through('goals', 'settings', 'user_id', 'users', 'account_id');
-SELECT pg_temp.keep_apart('goals', ARRAY['goal_templates'], 'account_id', null_is_shared => true);
+SELECT pg_temp.keep_apart_or_shared('goals', 'goal_templates', 'account_id');
 SELECT pg_temp.keep_apart_through('goals', 'sub_goals', 'goal_id', 'goals', 'account_id');
 SELECT pg_temp.keep_apart_through('goals', 'progress', 'goal_id', 'goals', 'account_id');

@@ -222,7 +222,8 @@ COMMENT ON COLUMN outreach.campaigns.owner_id IS 'Who is responsible; NULL: nobo
 COMMENT ON COLUMN outreach.campaigns.name IS 'As the staff calls it';
 COMMENT ON COLUMN outreach.campaigns.channel IS 'How people are reached';
 COMMENT ON COLUMN outreach.campaigns.status IS 'Where it stands';
-COMMENT ON COLUMN outreach.campaigns.goal_amount IS 'Money to raise in the organisation''s currency; NULL: not for money';
+COMMENT ON COLUMN outreach.campaigns.goal_amount IS
+    'Money to raise in the organisation''s currency; NULL: not for money';
 COMMENT ON COLUMN outreach.campaigns.audience IS 'Who is written to';
 COMMENT ON COLUMN outreach.campaigns.tags IS 'Words to find it by';
 COMMENT ON COLUMN outreach.campaigns.starts_local IS 'Clock of the organisation at the first message';
@@ -253,7 +254,8 @@ COMMENT ON COLUMN outreach.donations.campaign_id IS 'What moved the person; NULL
 COMMENT ON COLUMN outreach.donations.amount IS 'In the currency beside it; negative when paid back';
 COMMENT ON COLUMN outreach.donations.currency IS 'ISO 4217';
 COMMENT ON COLUMN outreach.donations.fee IS 'Of the bank or the card company';
-COMMENT ON COLUMN outreach.donations.exchange_rate IS 'To the organisation''s currency, any precision; NULL: it is the same';
+COMMENT ON COLUMN outreach.donations.exchange_rate IS
+    'To the organisation''s currency, any precision; NULL: it is the same';
 COMMENT ON COLUMN outreach.donations.method IS 'How it was paid';
 COMMENT ON COLUMN outreach.donations.recurring IS 'Whether it comes every month';
 COMMENT ON COLUMN outreach.donations.tax_deductible IS 'NULL: the person did not say';
@@ -276,7 +278,8 @@ COMMENT ON COLUMN outreach.consents.created_at IS 'When the row was made';
 
 -- Who reads what: every exported column and no other, one tenant or nothing (../isolation.sql) ------------------------
 
-SELECT pg_temp.let_read('outreach', 'organisations', ARRAY['mail_credentials', 'staff.password_hash', 'contacts.tax_id']);
+SELECT pg_temp.let_read(
+    'outreach', 'organisations', ARRAY['mail_credentials', 'staff.password_hash', 'contacts.tax_id']);
 SELECT pg_temp.keep_apart('outreach', ARRAY['organisations'], 'id');
 SELECT pg_temp.keep_apart('outreach', ARRAY['staff', 'contacts', 'campaigns', 'donations'], 'organisation_id');
 SELECT pg_temp.keep_apart_through('outreach', 'messages', 'campaign_id', 'campaigns', 'organisation_id');
