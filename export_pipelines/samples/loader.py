@@ -42,6 +42,11 @@ def sample_catalog_path(name: str) -> Path:
     return _file(name, "catalog.yaml")
 
 
+def sample_catalog(name: str) -> Catalog:
+    """The sample's catalog; `RequestRejected` naming the samples there are."""
+    return Catalog.model_validate(yaml.safe_load(sample_catalog_path(name).read_text(encoding="utf-8")))
+
+
 def sample_demo(name: str) -> dict[str, Any]:
     """The configuration of the export that `demo` makes of the first tenant."""
     found: dict[str, Any] = yaml.safe_load(_file(name, "demo.yaml").read_text(encoding="utf-8"))
@@ -50,8 +55,11 @@ def sample_demo(name: str) -> dict[str, Any]:
 
 def loaded_sample(admin_url: str) -> str | None:
     """Name of the sample whose tables are in the database, or None; `Unavailable` when the server does not answer."""
-    with _transaction(admin_url, DEFAULT_SAMPLE) as connection:
-        return _loaded(connection)
+    try:
+        with _connect(admin_url) as connection:
+            return _loaded(connection)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"which sample the database holds is not known: {_first_line(error)}") from error
 
 
 def load_sample(
@@ -76,7 +84,7 @@ def load_sample(
     """
     last = dt.datetime.now(dt.UTC).date() if until is None else until
     _check_numbers(tenants=tenants, rows=rows, seed=seed, invoices=invoices, until=last)
-    catalog = _catalog(name)
+    catalog = sample_catalog(name)
     if catalog.canary is None:
         raise RequestRejected(f"sample {name!r} has no canary; name its tenant and marker", field="catalog.canary")
     settings = SETTINGS | {
@@ -119,7 +127,7 @@ def _loaded(connection: psycopg.Connection[Any]) -> str | None:
     """A sample's name is its schema's; the tenants' table tells it from a schema of somebody else's with that name."""
     query = "SELECT nspname FROM pg_namespace WHERE nspname = ANY (%s) ORDER BY nspname"
     for (name,) in connection.execute(query, [sample_names()]).fetchall():
-        table = sql.Literal(".".join(_root(_catalog(name))))
+        table = sql.Literal(".".join(_root(sample_catalog(name))))
         if _true(connection, sql.SQL("SELECT to_regclass({}) IS NOT NULL").format(table)):
             return str(name)
     return None
@@ -130,10 +138,6 @@ def _file(name: str, file: str) -> Path:
     if not _NAME.fullmatch(name) or not path.is_file():
         raise RequestRejected(f"{name!r} is not a sample; choose from {', '.join(sample_names())}", field="sample")
     return path
-
-
-def _catalog(name: str) -> Catalog:
-    return Catalog.model_validate(yaml.safe_load(sample_catalog_path(name).read_text(encoding="utf-8")))
 
 
 def _root(catalog: Catalog) -> tuple[str, ...]:
