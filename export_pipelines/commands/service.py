@@ -45,7 +45,7 @@ _WATCH_SECONDS = 1.0
 
 Sample = Annotated[
     str | None,
-    typer.Option(help="Sample for a new embedded database, see `samples list`; default: the one it holds, else clinic."),
+    typer.Option(help="Sample of a new embedded database, see `samples list`; default: clinic."),
 ]
 Tenants = Annotated[int, typer.Option(min=1, max=10_000, help="Tenants of a new sample.")]
 Rows = Annotated[int, typer.Option(min=1, max=50_000_000, help="Rows of a new sample, over all its tables.")]

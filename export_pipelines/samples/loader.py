@@ -100,7 +100,8 @@ def load_sample(
     with _transaction(admin_url, name) as connection:
         for key, value in settings.items():
             connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [key, value])
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample', 0))")  # any: they exclude each other
+        # One lock for all samples, since they exclude each other.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample', 0))")
         present = _loaded(connection)
         if present not in (None, name):
             raise RequestRejected(

@@ -66,7 +66,7 @@ FROM plan, LATERAL (
 INSERT INTO clinic.profiles
 SELECT pg_temp.id('profile', salt, i), clinic_id, name, format('staff%s@clinic%s.example', i, clinic),
        (ARRAY['vet', 'nurse', 'vet', 'receptionist', 'manager'])[1 + (i - 1) % 5]::clinic.staff_role,
-       format('+49 %s', 30000000 + pg_temp.draw(i, salt, 103, 9999999)),
+       CASE WHEN i % 8 <> 5 THEN format('+49 %s', 30000000 + pg_temp.draw(i, salt, 103, 9999999)) END,
        CASE WHEN i % 5 IN (1, 3) THEN format('V-%s', lpad(i::text, 6, '0')) END,
        format('$argon2id$v=19$m=65536,t=3,p=4$%s', md5('password' || salt || '/' || i)),
        CASE WHEN i % 3 = 1 THEN pg_temp.bitmap('photo' || salt || '/' || i) END,
@@ -76,7 +76,7 @@ SELECT pg_temp.id('profile', salt, i), clinic_id, name, format('staff%s@clinic%s
        CASE WHEN i % 5 <> 4 THEN made + (ends_at - made) * 0.9 END,
        CASE i % 5 WHEN 1 THEN ('10.0.0.' || i % 255)::inet WHEN 2 THEN '2001:db8::1'::inet
            WHEN 3 THEN '192.0.2.0/24'::inet END,
-       i % 9 <> 0, '1998-02-28'::date + pg_temp.draw(i, salt, 106, 9000),
+       i % 9 <> 0, CASE WHEN i % 7 <> 6 THEN '1998-02-28'::date + pg_temp.draw(i, salt, 106, 9000) END,
        made, made + (ends_at - made) * 0.01, CASE WHEN i % 9 = 0 THEN made + (ends_at - made) * 0.02 END
 FROM plan, words, generate_series(1, profiles) AS i, LATERAL (
     SELECT pg_temp.moment(i, profiles, salt, 100, span) AS made,
@@ -96,10 +96,10 @@ SELECT pg_temp.id('client', salt, i), clinic_id, name,
        CASE i % 6 WHEN 0 THEN NULL
            ELSE format(E'%s Church Street%sFlat %s', 1 + i % 200, CASE WHEN i % 6 = 1 THEN E'\r\n' ELSE ', ' END,
                i % 30) END,
-       pg_temp.word(cities, i, salt, 114), CASE WHEN i % 7 <> 0 THEN country END,
+       CASE WHEN i % 9 <> 8 THEN pg_temp.word(cities, i, salt, 114) END, CASE WHEN i % 7 <> 0 THEN country END,
        CASE WHEN i = 1 THEN '1899-12-31'
            WHEN i % 8 <> 0 THEN '1935-01-01'::date + pg_temp.draw(i, salt, 115, 25000) END,
-       lpad((pg_temp.draw(i, salt, 116, 999999999))::text, 11, '0'),
+       CASE WHEN i % 6 <> 4 THEN lpad((pg_temp.draw(i, salt, 116, 999999999))::text, 11, '0') END,
        (ARRAY[true, false, NULL])[1 + i % 3], CASE WHEN i % 3 = 0 THEN made + '00:00:00.000001' END,
        CASE WHEN i % 3 = 0 THEN ('203.0.113.' || i % 255)::inet END,
        CASE WHEN i % 12 = 6 THEN -1 ELSE 1 END * (pg_temp.draw(i, salt, 117, 50000) * (i % 4)) / 100.0,
@@ -221,7 +221,7 @@ SELECT pg_temp.id('product', salt, i), clinic_id, 'SKU-' || lpad(i::text, 6, '0'
        CASE i % 2 WHEN 0 THEN '{}'
            ELSE jsonb_build_object('weight_g', i * 10, 'ean', '400' || lpad(i::text, 10, '0'), 'parts',
                '[]'::jsonb) END,
-       made, made + (ends_at - made) * 0.04, CASE WHEN i % 25 = 0 THEN made + (ends_at - made) * 0.03 END
+       made, made + (ends_at - made) * 0.04, CASE WHEN i % 11 = 7 THEN made + (ends_at - made) * 0.03 END
 FROM plan, words, generate_series(1, products) AS i,
      LATERAL (SELECT pg_temp.moment(i, products, salt, 170, span) AS made) AS drawn;
 
