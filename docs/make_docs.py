@@ -49,6 +49,7 @@ from export_pipelines.core.measures import Measure
 from export_pipelines.destinations.registry import all_destinations
 from export_pipelines.formats.registry import all_formats
 from export_pipelines.packaging.codecs import CODECS
+from export_pipelines.samples.loader import sample_catalog, sample_names
 from export_pipelines.settings import Settings
 from export_pipelines.settings.values import Unit
 
@@ -65,6 +66,7 @@ _PAGES = (
     "fidelity.md",
     "packages.md",
     "catalog.md",
+    "samples.md",
     "settings.md",
     "delivery.md",
 )
@@ -313,7 +315,19 @@ def _fields(models: Sequence[type[BaseModel]], meant: Mapping[str, str]) -> str:
     return "\n\n".join(parts)
 
 
+def samples_table() -> str:
+    """Every sample with its tenants and the tables that can be exported."""
+    rows = []
+    for name in sample_names():
+        catalog = sample_catalog(name)
+        tenants = catalog.tenant.table.split(".")[1]
+        tables = ", ".join(f"`{table}`" for table in catalog.tables if table != tenants)
+        rows.append((f"`{name}`", str(catalog.description), f"`{tenants}`", tables))
+    return grid(("Sample", "Holds", "Tenants", "Tables"), rows)
+
+
 _PARTS: dict[str, Callable[[], str]] = {
+    "samples": samples_table,
     "settings": settings_tables,
     "formats": formats_table,
     "options": options_table,

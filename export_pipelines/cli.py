@@ -30,6 +30,7 @@ COMMANDS = {
     "reset": "service:reset",
     "cleanup": "cleanup:clean_up",
     "sweep": "cleanup:sweep",
+    "samples": "samples:app",
     "catalog": "catalog:app",
     "lake": "lake:app",
     "requests": "requests:app",

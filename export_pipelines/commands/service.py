@@ -10,7 +10,7 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import typer
@@ -28,8 +28,10 @@ from export_pipelines.embedded.services import SERVICES_LOCK, Services, running_
 from export_pipelines.embedded.workplace import SampleSize, Workplace, prepared
 from export_pipelines.formats.registry import find_format
 from export_pipelines.logs import configure_server_logs
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.services import open_services
 from export_pipelines.pipeline.verification.verify import verify_package
+from export_pipelines.samples.loader import FIRST_TENANT, sample_catalog_path, sample_demo
 from export_pipelines.settings import load_settings
 from export_pipelines.sources.engines import choose_engine
 from export_pipelines.stores.control import ControlDatabase
@@ -37,28 +39,25 @@ from export_pipelines.stores.migrate import migrate as migrate_database
 from export_pipelines.stores.requests import ExportRequest, RequestStore
 from export_pipelines.stores.secrets import KEY_FILE
 
-DEMO_TENANT = "00000000-0000-4000-8000-000000000001"  # the sample's first clinic
-DEMO_CONFIG = {
-    "name": "Clinic demo",
-    "tables": ["pets", "appointments", "invoices"],
-    "format": "csv",
-    "compression": "gzip",
-}
 DEMO_TIMEOUT_SECONDS = 180
 HOME_FOLDERS = ("dagster", "objects", "scratch", "logs", "postgres")
 _WATCH_SECONDS = 1.0
 
+Sample = Annotated[
+    str | None,
+    typer.Option(help="Sample of a new embedded database, see `samples list`; default: clinic."),
+]
 Tenants = Annotated[int, typer.Option(min=1, max=10_000, help="Tenants of a new sample.")]
 Rows = Annotated[int, typer.Option(min=1, max=50_000_000, help="Rows of a new sample, over all its tables.")]
 
 
-def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
+def up(sample: Sample = None, tenants: Tenants = 3, rows: Rows = 20_000) -> None:
     """Start everything and stay in the foreground: database (embedded unless URLs are set), Dagster, the API."""
     with output.reported():
         _stop_on_terminate()
         settings = load_settings()
         choose_engine(settings.decoder)  # refused here rather than by every run
-        with prepared(settings, sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+        with prepared(settings, sample=_size(sample, tenants, rows)) as workplace:
             output.say("starting …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
@@ -67,22 +66,24 @@ def up(tenants: Tenants = 3, rows: Rows = 20_000) -> None:
 
 def demo(
     exit_: Annotated[bool | None, typer.Option("--exit/--stay", help="Default: stay on a terminal, else exit.")] = None,
+    sample: Sample = None,
     tenants: Tenants = 3,
     rows: Rows = 20_000,
 ) -> None:
-    """`up`, then one export of pets, appointments and invoices through request table, sensor and daemon, verified."""
+    """`up`, then one export of the sample's first tenant through request table, sensor and daemon, verified."""
     stay = sys.stdout.isatty() if exit_ is None else not exit_
     with output.reported():
         _stop_on_terminate()
         started = time.monotonic()
         settings = load_settings()
         choose_engine(settings.decoder)
-        with prepared(settings, sample=SampleSize(tenants=tenants, rows=rows)) as workplace:
+        with prepared(settings, sample=_size(sample, tenants, rows)) as workplace:
+            order = sample_demo(open_catalog(workplace.settings).name)
             output.say(f"database ready after {time.monotonic() - started:.1f} s; starting Dagster …")
             with running_services(workplace) as services:
                 _addresses(workplace, services)
                 with open_services(workplace.settings) as opened:
-                    _prove(_order(opened.requests, services), opened.store)
+                    _prove(_ordered(order, opened.requests, services), opened.store)
                 output.say(f"done in {time.monotonic() - started:.1f} s")
                 if stay:
                     output.say("Ctrl-C stops everything.")
@@ -140,9 +141,16 @@ def migrate() -> None:
         output.say(f"control database: {before or 'empty'} → {after}")
 
 
-def _order(requests: RequestStore, services: Services) -> ExportRequest:
+def _size(name: str | None, tenants: int, rows: int) -> SampleSize:
+    """An unknown name is refused before anything is made."""
+    if name is not None:
+        sample_catalog_path(name)
+    return SampleSize(name=name, tenants=tenants, rows=rows)
+
+
+def _ordered(order: dict[str, Any], requests: RequestStore, services: Services) -> ExportRequest:
     """Insert a row as a host application would, then wait for the daemon to do the rest."""
-    request_id = requests.insert(tenant_id=DEMO_TENANT, config=DEMO_CONFIG, requested_by="demo")
+    request_id = requests.insert(tenant_id=FIRST_TENANT, config=order, requested_by="demo")
     output.say(f"request {request_id} is in the request table; the sensor takes it from here")
     deadline, last = time.monotonic() + DEMO_TIMEOUT_SECONDS, None
     while time.monotonic() < deadline:

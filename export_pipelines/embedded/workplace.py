@@ -42,9 +42,12 @@ DAGSTER_YAML = Path(__file__).with_name("dagster.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSize:
-    """How much of the sample a new embedded database gets."""
+    """Which sample a new embedded database gets, and how much of it.
 
-    name: str = "clinic"
+    Without a name it is the sample that the database holds, else the default one.
+    """
+
+    name: str | None = None
     tenants: int = 3
     rows: int = 20_000
 
@@ -63,6 +66,7 @@ class Workplace:
         control = self.settings.require_control_url()
         return {
             "EXPORT_SOURCE_URL": self.settings.require_source_url(),
+            **({"EXPORT_CATALOG": str(self.settings.catalog)} if self.settings.catalog else {}),
             "EXPORT_CONTROL_URL": control,
             "EXPORT_HOME": str(self.settings.home),
             "DAGSTER_HOME": str(self.settings.home / "dagster"),
@@ -79,14 +83,20 @@ class Workplace:
 @contextmanager
 def prepared(settings: Settings, *, sample: SampleSize | None = None) -> Iterator[Workplace]:
     """Databases up, migrated and, where embedded, filled with the sample; an embedded server stops at the end."""
+    if sample is not None and sample.name is not None and settings.source_url is not None:
+        raise RequestRejected(
+            f"is set, and sample {sample.name!r} goes into the embedded database; leave out one of them",
+            field="EXPORT_SOURCE_URL",
+        )
     home = private_home(settings.home)
     if settings.source_url is not None and settings.control_url is not None:
         yield _workplace(settings, home, settings.require_source_url(), settings.require_control_url(), None)
         return
     with EmbeddedPostgres(home) as server:
-        source, control, admin = _embedded_urls(settings, server, sample or SampleSize())
+        control = settings.control_url.get_secret_value() if settings.control_url else _control(server)
+        settings, admin = _with_source(settings, server, sample or SampleSize())
         web = None if settings.control_url else _web_login(server)
-        yield _workplace(settings, home, source, control, admin, server, web)
+        yield _workplace(settings, home, settings.require_source_url(), control, admin, server, web)
 
 
 def private_home(folder: Path) -> Path:
@@ -121,22 +131,25 @@ def private_home(folder: Path) -> Path:
     return home
 
 
-def _embedded_urls(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[str, str, str | None]:
-    control = settings.control_url.get_secret_value() if settings.control_url else _control(server)
+def _with_source(settings: Settings, server: EmbeddedPostgres, sample: SampleSize) -> tuple[Settings, str | None]:
+    """Settings that name source and catalog; the superuser's URL where the source is embedded."""
     if settings.source_url is not None:
-        return settings.source_url.get_secret_value(), control, None
+        return settings, None
     if settings.catalog is not None:
         raise RequestRejected(
             "is set without EXPORT_SOURCE_URL; the embedded database only has the sample's own catalog",
             field="EXPORT_CATALOG",
         )
     # Late: a catalog's types are Arrow's, and commands beside an application's own database need none of them.
-    from export_pipelines.samples.loader import load_sample
+    from export_pipelines.samples.loader import DEFAULT_SAMPLE, load_sample, loaded_sample, sample_catalog_path
 
     server.ensure_database(SOURCE_DATABASE)
     admin = server.url(SOURCE_DATABASE)
-    load_sample(admin, sample.name, tenants=sample.tenants, rows=sample.rows)
-    return _login(server, SOURCE_DATABASE, LOGIN_ROLE, member_of=READER_ROLES), control, admin
+    name = sample.name or loaded_sample(admin) or DEFAULT_SAMPLE
+    load_sample(admin, name, tenants=sample.tenants, rows=sample.rows)
+    source = _login(server, SOURCE_DATABASE, LOGIN_ROLE, member_of=READER_ROLES)
+    known = {"source_url": SecretStr(source), "catalog": sample_catalog_path(name)}
+    return settings.model_copy(update=known), admin
 
 
 def _control(server: EmbeddedPostgres) -> str:

@@ -18,13 +18,11 @@ from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.ports import ObjectStore
 from export_pipelines.object_stores.opening import open_store
-from export_pipelines.samples.loader import sample_catalog_path
+from export_pipelines.samples.loader import DEFAULT_SAMPLE, sample_catalog_path
 from export_pipelines.settings import Settings
 from export_pipelines.sources.engines import Choice, choose_engine
 from export_pipelines.sources.postgres import PostgresSource
 from export_pipelines.stores.secrets import SecretBox, open_secret_box
-
-DEFAULT_SAMPLE = "clinic"
 
 
 def catalog_path(settings: Settings) -> Path:

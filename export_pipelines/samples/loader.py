@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import yaml
@@ -22,10 +23,13 @@ from export_pipelines.core.session_settings import SETTINGS
 MAX_TENANTS = 10_000
 MAX_ROWS = 50_000_000
 MAX_SEED = 2**31 - 1
+DEFAULT_SAMPLE = "clinic"
 FIRST_DAY = dt.date(2023, 1, 1)  # where the history that generate.sql makes begins
+FIRST_TENANT = "00000000-0000-4000-8000-000000000001"  # of every sample, the one with most rows
 CONNECT_TIMEOUT_SECONDS = 10
 
 _FOLDER = Path(__file__).parent
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads a catalog 8 × faster
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -37,6 +41,27 @@ def sample_names() -> list[str]:
 def sample_catalog_path(name: str) -> Path:
     """Where the sample's catalog is; `RequestRejected` naming the samples there are."""
     return _file(name, "catalog.yaml")
+
+
+def sample_catalog(name: str) -> Catalog:
+    """The sample's catalog; `RequestRejected` naming the samples there are."""
+    text = sample_catalog_path(name).read_text(encoding="utf-8")
+    return Catalog.model_validate(yaml.load(text, _YamlLoader))  # noqa: S506 - a safe one
+
+
+def sample_demo(name: str) -> dict[str, Any]:
+    """The configuration of the export that `demo` makes of the first tenant."""
+    found: dict[str, Any] = yaml.safe_load(_file(name, "demo.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def loaded_sample(admin_url: str) -> str | None:
+    """Name of the sample whose tables are in the database, or None; `Unavailable` when the server does not answer."""
+    try:
+        with _connect(admin_url) as connection:
+            return _loaded(connection)
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"which sample the database holds is not known: {_first_line(error)}") from error
 
 
 def load_sample(
@@ -56,28 +81,59 @@ def load_sample(
     invoices of all tenants together, in place of their share of ``rows``. No row is of the day ``until`` (UTC,
     default today) or later. The same arguments make the same rows, ids included.
 
-    All or nothing: one transaction. Raises `RequestRejected` for an unknown sample, a number out of range or a
-    role without the rights, `Unavailable` when the server does not answer.
+    All or nothing: one transaction. Raises `RequestRejected` for an unknown sample, a number out of range, a role
+    without the rights or a database with another sample in it, `Unavailable` when the server does not answer.
     """
     last = dt.datetime.now(dt.UTC).date() if until is None else until
     _check_numbers(tenants=tenants, rows=rows, seed=seed, invoices=invoices, until=last)
-    root = _tenant_table(name)
+    catalog = sample_catalog(name)
+    if catalog.canary is None:
+        raise RequestRejected(f"sample {name!r} has no canary; name its tenant and marker", field="catalog.canary")
     settings = SETTINGS | {
+        "sample.schema": catalog.schema_,
         "sample.tenants": str(tenants),
         "sample.rows": str(rows),
         "sample.seed": str(seed),
         "sample.invoice_rows": "" if invoices is None else str(invoices),
         "sample.until": last.isoformat(),
+        "sample.canary_tenant": catalog.canary.tenant,
+        "sample.canary_marker": catalog.canary.marker,
     }
     with _transaction(admin_url, name) as connection:
         for key, value in settings.items():
             connection.execute("SELECT pg_catalog.set_config(%s, %s, true)", [key, value])
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample ' || %s, 0))", [name])
-        if not _true(connection, sql.SQL("SELECT to_regclass({}) IS NOT NULL").format(sql.Literal(".".join(root)))):
-            connection.execute(_file(name, "schema.sql").read_bytes())
-        if _true(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*root))):
+        # One lock for all samples, since they exclude each other.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('sample', 0))")
+        present = _loaded(connection)
+        if present not in (None, name):
+            raise RequestRejected(
+                f"the database already holds sample {present!r}, and one database holds one sample; load {name!r} into "
+                "an empty database (an embedded one is emptied by `export-pipelines reset`, or is another under "
+                "another EXPORT_HOME)",
+                field="sample",
+            )
+        if present is None:
+            create_tables(connection, name)
+        if _true(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*_root(catalog)))):
             return
-        connection.execute(_file(name, "generate.sql").read_bytes())
+        for file in (_FOLDER / "before_rows.sql", _file(name, "generate.sql"), _FOLDER / "after_rows.sql"):
+            connection.execute(file.read_bytes())
+
+
+def create_tables(connection: psycopg.Connection[Any], name: str) -> None:
+    """The sample's schema, rights and policies, without rows."""
+    for file in (_FOLDER / "isolation.sql", _file(name, "schema.sql")):
+        connection.execute(file.read_bytes())
+
+
+def _loaded(connection: psycopg.Connection[Any]) -> str | None:
+    """A sample's name is its schema's; the tenants' table tells it from a schema of somebody else's with that name."""
+    query = "SELECT nspname FROM pg_namespace WHERE nspname = ANY (%s) ORDER BY nspname"
+    for (name,) in connection.execute(query, [sample_names()]).fetchall():
+        table = sql.Literal(".".join(_root(sample_catalog(name))))
+        if _true(connection, sql.SQL("SELECT to_regclass({}) IS NOT NULL").format(table)):
+            return str(name)
+    return None
 
 
 def _file(name: str, file: str) -> Path:
@@ -87,10 +143,9 @@ def _file(name: str, file: str) -> Path:
     return path
 
 
-def _tenant_table(name: str) -> tuple[str, ...]:
-    """Schema and name of the table whose rows tell whether the sample is loaded."""
-    text = sample_catalog_path(name).read_text(encoding="utf-8")
-    return tuple(Catalog.model_validate(yaml.safe_load(text)).tenant.table.split("."))
+def _root(catalog: Catalog) -> tuple[str, ...]:
+    """Schema and name of the table of tenants."""
+    return tuple(catalog.tenant.table.split("."))
 
 
 def _check_numbers(*, tenants: int, rows: int, seed: int, invoices: int | None, until: dt.date) -> None:

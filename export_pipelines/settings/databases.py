@@ -24,7 +24,7 @@ class DatabaseSettings(SettingsGroup):
     catalog: Path | None = Field(
         default=None,
         validation_alias=variable("EXPORT_CATALOG"),
-        description="Catalog file; default: the clinic sample.",
+        description="Catalog file; default: that of the sample.",
     )
     decoder: Literal["auto", "native", "adbc"] = Field(
         default="auto",

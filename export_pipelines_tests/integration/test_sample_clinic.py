@@ -1,4 +1,4 @@
-"""The clinic sample against a real server: it loads, it is what its catalog says, and tenants stay apart."""
+"""What the clinic sample alone has, and how samples are loaded; what all have is in `conformance/test_samples.py`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 import yaml
-from psycopg import errors, sql
+from psycopg import sql
 
-from export_pipelines.catalog.check import check
 from export_pipelines.core.catalog import Catalog
 from export_pipelines.core.errors import RequestRejected, Unavailable
-from export_pipelines.core.types import normalize
-from export_pipelines.samples.loader import load_sample, sample_catalog_path, sample_names
+from export_pipelines.samples.loader import load_sample, sample_catalog_path
 
 ROWS = 6_000
 UNTIL = dt.date(2025, 3, 15)
@@ -79,22 +77,6 @@ def scalar(connection: psycopg.Connection, query: str | sql.Composed, *values: o
     return row[0]
 
 
-def as_reader(connection: psycopg.Connection, tenant: str | None) -> None:
-    connection.execute("SET LOCAL ROLE export_reader")
-    if tenant is not None:
-        connection.execute("SELECT set_config('export.tenant_id', %s, true)", [tenant])
-
-
-def readable_rows(connection: psycopg.Connection, table: str) -> int:
-    columns = sql.SQL(", ").join(
-        sql.Identifier(name)
-        for name, column in CATALOG.tables[table].columns.items()
-        if column.exported and not column.mask
-    )
-    query = sql.SQL("SELECT count(*) FROM (SELECT {} FROM {}) AS seen").format(columns, table_name(table))
-    return int(str(scalar(connection, query)))
-
-
 def owner(table: str) -> sql.Composed:
     """A query for (every column of the table, its tenant as ``owner``), by the catalog's tenant path."""
     joins: list[sql.Composable] = []
@@ -126,109 +108,10 @@ def fingerprints(url: str) -> dict[str, object]:
         return {str(place): scalar(connection, sql.SQL(query).format(place)) for place in places}
 
 
-def test_the_sample_is_found_by_name() -> None:
-    assert "clinic" in sample_names()
-
-
-def test_every_table_is_exported_or_excluded_with_a_reason(connection: psycopg.Connection) -> None:
-    found = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = 'clinic'::regnamespace AND relkind = 'r'"
-    )
-    assert {name for (name,) in found} == {*TABLES, *CATALOG.excluded}
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_columns_have_the_catalogs_types_and_nullability(connection: psycopg.Connection, table: str) -> None:
-    found = connection.execute(
-        "SELECT attname, format_type(atttypid, atttypmod), NOT attnotnull FROM pg_attribute"
-        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        [".".join(CATALOG.relation_name(table))],
-    ).fetchall()
-    expected = [(name, column.type, column.nullable) for name, column in CATALOG.tables[table].columns.items()]
-    assert [(name, normalize(pg_type), nullable) for name, pg_type, nullable in found] == expected
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_descriptions_are_the_databases_comments(connection: psycopg.Connection, table: str) -> None:
-    found = connection.execute(
-        "SELECT attname, col_description(attrelid, attnum), obj_description(attrelid, 'pg_class') FROM pg_attribute"
-        " WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum",
-        [".".join(CATALOG.relation_name(table))],
-    ).fetchall()
-    described = CATALOG.tables[table]
-    assert {row[2] for row in found} == {described.description}
-    assert {row[0]: row[1] for row in found} == {name: column.description for name, column in described.columns.items()}
-
-
-def test_relations_are_the_databases_foreign_keys(connection: psycopg.Connection) -> None:
-    found = connection.execute(
-        """
-        SELECT child.relname, parent.relname,
-               array(SELECT attname::text FROM unnest(conkey) WITH ORDINALITY AS k(num, place)
-                     JOIN pg_attribute ON attrelid = conrelid AND attnum = num ORDER BY place),
-               array(SELECT attname::text FROM unnest(confkey) WITH ORDINALITY AS k(num, place)
-                     JOIN pg_attribute ON attrelid = confrelid AND attnum = num ORDER BY place)
-        FROM pg_constraint JOIN pg_class child ON child.oid = conrelid JOIN pg_class parent ON parent.oid = confrelid
-        WHERE contype = 'f' AND connamespace = 'clinic'::regnamespace AND child.relname <> 'login_sessions'
-        """
-    ).fetchall()
-    declared = [(table, CATALOG.tables[table].relations[name]) for table, name in RELATIONS]
-    assert sorted((child, parent, tuple(here), tuple(there)) for child, parent, here, there in found) == sorted(
-        (table, relation.references, relation.columns, relation.referenced_columns) for table, relation in declared
-    )
-
-
 def test_every_nested_child_has_one_parent() -> None:
     nested = [table for table, name in RELATIONS if CATALOG.tables[table].relations[name].nest_as]
     assert len(nested) == len(set(nested))
     assert {"pets", "medical_records", "lab_results", "invoice_items", "payments"} <= set(nested)
-
-
-def test_catalog_check_finds_nothing(connection: psycopg.Connection) -> None:
-    assert check(connection, CATALOG) == []
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_each_clinic_sees_only_its_rows(connection: psycopg.Connection, table: str) -> None:
-    counted = sql.SQL("SELECT owner::text, count(*) FROM ({}) AS owned GROUP BY owner").format(owner(table))
-    expected: dict[str, int] = dict(connection.execute(counted).fetchall())
-    assert len(expected) == 3 + 1  # the canary
-    for tenant, rows in expected.items():
-        with connection.transaction(force_rollback=True):
-            as_reader(connection, tenant)
-            assert readable_rows(connection, table) == rows
-
-
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("tenant", [None, "", "00000000-0000-4000-8000-00000000ffff"])
-def test_without_a_known_clinic_no_row_is_seen(connection: psycopg.Connection, table: str, tenant: str | None) -> None:
-    as_reader(connection, tenant)
-    assert readable_rows(connection, table) == 0
-
-
-@pytest.mark.parametrize(
-    "place", ["password_hash FROM clinic.profiles", "national_id FROM clinic.clients", "* FROM clinic.login_sessions"]
-)
-def test_the_reader_cannot_read_what_is_kept_back(connection: psycopg.Connection, place: str) -> None:
-    as_reader(connection, FIRST_CLINIC)
-    with pytest.raises(errors.InsufficientPrivilege):
-        connection.execute(f"SELECT {place}".encode())
-
-
-@pytest.mark.parametrize(("table", "name"), RELATIONS)
-def test_no_foreign_key_leaves_its_clinic(connection: psycopg.Connection, table: str, name: str) -> None:
-    relation = CATALOG.tables[table].relations[name]
-    pairs = zip(relation.columns, relation.referenced_columns, strict=True)
-    on = sql.SQL(" AND ").join(
-        sql.SQL("{} = {}").format(sql.Identifier("child", here), sql.Identifier("parent", there))
-        for here, there in pairs
-    )
-    joined = sql.SQL("FROM ({}) AS child JOIN ({}) AS parent ON {}").format(
-        owner(table), owner(relation.references), on
-    )
-    strangers = sql.SQL("SELECT count(*) FILTER (WHERE child.owner <> parent.owner) {}").format(joined)
-    assert scalar(connection, strangers) == 0
-    assert scalar(connection, sql.SQL("SELECT count(*) > 0 {}").format(joined)) is True
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -286,44 +169,12 @@ def test_every_month_has_invoices(connection: psycopg.Connection) -> None:
     assert scalar(connection, months.format(ordinary("invoices"))) == 2 * 12 + 3
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_every_table_has_a_row_of_the_canary_in_each_month(connection: psycopg.Connection, table: str) -> None:
-    found = sql.SQL("SELECT count(*), count(*) FILTER (WHERE strpos(owned::text, {}) > 0) FROM ({}) AS owned").format(
-        sql.Literal(CANARY.marker), owner(table)
-    )
-    its_own = sql.SQL("{} WHERE owner::text = {}").format(found, sql.Literal(CANARY.tenant))
-    months = 1 if table == "clinics" else 2 * 12 + 3
-    assert connection.execute(its_own).fetchone() == (months, months)
-    everywhere = connection.execute(found).fetchone()
-    assert everywhere is not None
-    assert everywhere[1] == months
-
-
 def test_rows_are_as_many_as_asked_and_the_first_clinic_is_the_largest(connection: psycopg.Connection) -> None:
     counted = [sql.SQL("SELECT count(*) FROM ({}) AS counted").format(ordinary(name)) for name in TABLES]
     per_table = [scalar(connection, query) for query in counted]
     assert sum(int(str(rows)) for rows in per_table) == pytest.approx(ROWS, rel=0.01)
     query = "SELECT clinic_id::text FROM clinic.invoices GROUP BY 1 ORDER BY count(*) DESC"
     assert scalar(connection, query) == FIRST_CLINIC
-
-
-def test_indexes_and_foreign_keys_are_back_after_loading(
-    connection: psycopg.Connection, database: Callable[[str], str]
-) -> None:
-    query = (
-        "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid::regclass::text LIKE 'clinic.%'"
-        " UNION ALL SELECT conrelid::regclass || pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE connamespace = 'clinic'::regnamespace ORDER BY 1"
-    )
-    with psycopg.connect(database("clinic_empty")) as untouched:
-        untouched.execute(sample_catalog_path("clinic").with_name("schema.sql").read_bytes())
-        assert connection.execute(query).fetchall() == untouched.execute(query).fetchall()
-
-
-def test_the_same_arguments_make_the_same_rows(clinic: str, database: Callable[[str], str]) -> None:
-    twin = database("clinic_twin")
-    load_sample(twin, "clinic", rows=ROWS, until=UNTIL)
-    assert fingerprints(twin) == fingerprints(clinic)
 
 
 def test_another_seed_makes_other_rows(clinic: str, database: Callable[[str], str]) -> None:

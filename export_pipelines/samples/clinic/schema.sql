@@ -280,7 +280,7 @@ CREATE INDEX ON clinic.invoice_items (product_id);
 CREATE INDEX ON clinic.payments (clinic_id, created_at);
 CREATE INDEX ON clinic.payments (invoice_id);
 
--- What the names do not say ------------------------------------------------------------------------------------
+-- What tables and columns hold ----------------------------------------------------------------------------------
 
 COMMENT ON TABLE clinic.clinics IS 'Clinics: the tenants';
 COMMENT ON TABLE clinic.profiles IS 'Staff of a clinic';
@@ -297,100 +297,211 @@ COMMENT ON TABLE clinic.invoices IS 'Bills to clients';
 COMMENT ON TABLE clinic.invoice_items IS 'Lines of an invoice';
 COMMENT ON TABLE clinic.payments IS 'Money received; never changed afterwards, refunds are negative';
 
+COMMENT ON COLUMN clinic.clinics.id IS 'Of the clinic';
 COMMENT ON COLUMN clinic.clinics.slug IS 'Short name for addresses and commands';
+COMMENT ON COLUMN clinic.clinics.name IS 'As its clients know it';
+COMMENT ON COLUMN clinic.clinics.legal_name IS 'As the register has it; NULL: the same';
 COMMENT ON COLUMN clinic.clinics.founded_on IS 'May lie before 1900';
+COMMENT ON COLUMN clinic.clinics.country IS 'ISO 3166-1';
+COMMENT ON COLUMN clinic.clinics.currency IS 'ISO 4217; all amounts of the clinic are in it';
+COMMENT ON COLUMN clinic.clinics.timezone IS 'IANA name; local times of the clinic are its';
+COMMENT ON COLUMN clinic.clinics.opens_at IS 'Local time of the clinic';
+COMMENT ON COLUMN clinic.clinics.closes_at IS 'Local time of the clinic';
+COMMENT ON COLUMN clinic.clinics.open_on_sunday IS 'Whether it opens on Sundays, too';
+COMMENT ON COLUMN clinic.clinics.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.clinics.updated_at IS 'When the row was last changed';
+
+COMMENT ON COLUMN clinic.profiles.id IS 'Of the person';
+COMMENT ON COLUMN clinic.profiles.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.profiles.full_name IS 'As the person writes it';
+COMMENT ON COLUMN clinic.profiles.email IS 'To log in with, unique in a clinic';
+COMMENT ON COLUMN clinic.profiles.role IS 'What the person does in the clinic';
+COMMENT ON COLUMN clinic.profiles.phone IS 'In any form';
+COMMENT ON COLUMN clinic.profiles.licence_number IS 'Of the veterinary chamber; NULL: the person has none';
+COMMENT ON COLUMN clinic.profiles.password_hash IS 'Argon2id hash of the password';
 COMMENT ON COLUMN clinic.profiles.photo IS 'Thumbnail, BMP';
 COMMENT ON COLUMN clinic.profiles.shift_starts IS 'Local time of the clinic';
+COMMENT ON COLUMN clinic.profiles.shift_length IS 'NULL: not agreed';
 COMMENT ON COLUMN clinic.profiles.hourly_rate IS 'In the clinic''s currency';
+COMMENT ON COLUMN clinic.profiles.last_login_at IS 'NULL: never logged in';
+COMMENT ON COLUMN clinic.profiles.last_login_ip IS 'Address of that login';
+COMMENT ON COLUMN clinic.profiles.active IS 'Whether the person may log in';
+COMMENT ON COLUMN clinic.profiles.hired_on IS 'First day of work';
+COMMENT ON COLUMN clinic.profiles.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.profiles.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.profiles.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.login_sessions.token_hash IS 'Hash of the session''s token';
+COMMENT ON COLUMN clinic.login_sessions.profile_id IS 'Who is logged in';
+COMMENT ON COLUMN clinic.login_sessions.ip IS 'Address of the browser';
+COMMENT ON COLUMN clinic.login_sessions.user_agent IS 'As the browser calls itself';
+COMMENT ON COLUMN clinic.login_sessions.started_at IS 'When the session began';
+
+COMMENT ON COLUMN clinic.clients.id IS 'Of the client';
+COMMENT ON COLUMN clinic.clients.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.clients.full_name IS 'As the person writes it';
+COMMENT ON COLUMN clinic.clients.email IS 'NULL: not known; empty: the client has none';
+COMMENT ON COLUMN clinic.clients.phone IS 'In any form';
+COMMENT ON COLUMN clinic.clients.address IS 'Of the client''s home, on one line or several';
+COMMENT ON COLUMN clinic.clients.city IS 'Where the client lives';
+COMMENT ON COLUMN clinic.clients.country IS 'ISO 3166-1';
+COMMENT ON COLUMN clinic.clients.birth_date IS 'NULL: not told; may lie before 1900';
+COMMENT ON COLUMN clinic.clients.national_id IS 'For the tax office';
 COMMENT ON COLUMN clinic.clients.newsletter IS 'NULL: never asked';
+COMMENT ON COLUMN clinic.clients.consent_at IS 'When the client agreed to be written to';
+COMMENT ON COLUMN clinic.clients.consent_ip IS 'Address of the browser at that moment';
 COMMENT ON COLUMN clinic.clients.balance IS 'In the clinic''s currency; negative when the client owes';
+COMMENT ON COLUMN clinic.clients.notes IS 'What the staff wrote about the client';
+COMMENT ON COLUMN clinic.clients.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.clients.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.clients.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.pets.id IS 'Of the patient';
+COMMENT ON COLUMN clinic.pets.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.pets.client_id IS 'Owner';
+COMMENT ON COLUMN clinic.pets.name IS 'As the owner calls it';
+COMMENT ON COLUMN clinic.pets.species IS 'Kind of animal';
+COMMENT ON COLUMN clinic.pets.breed IS 'NULL: not known; empty: none';
 COMMENT ON COLUMN clinic.pets.sex IS 'f, m or NULL';
+COMMENT ON COLUMN clinic.pets.born_on IS 'NULL: not known; may lie before 1900';
+COMMENT ON COLUMN clinic.pets.weight_kg IS 'At the last visit';
+COMMENT ON COLUMN clinic.pets.neutered IS 'NULL: not known';
 COMMENT ON COLUMN clinic.pets.microchip IS 'ISO 11784, 15 digits';
 COMMENT ON COLUMN clinic.pets.allergies IS 'NULL: not asked; empty: none known';
+COMMENT ON COLUMN clinic.pets.insurance IS 'Insurer, policy and share that it pays; NULL: not insured';
+COMMENT ON COLUMN clinic.pets.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.pets.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.pets.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.medical_records.id IS 'Of the visit';
+COMMENT ON COLUMN clinic.medical_records.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.medical_records.pet_id IS 'Patient';
+COMMENT ON COLUMN clinic.medical_records.vet_id IS 'Who treated it; NULL: not noted';
+COMMENT ON COLUMN clinic.medical_records.visited_at IS 'When the visit began';
 COMMENT ON COLUMN clinic.medical_records.local_time IS 'Clock of the clinic at the visit';
+COMMENT ON COLUMN clinic.medical_records.diagnosis IS 'In words';
+COMMENT ON COLUMN clinic.medical_records.treatment IS 'What was given and done';
+COMMENT ON COLUMN clinic.medical_records.notes IS 'What the vet wrote';
+COMMENT ON COLUMN clinic.medical_records.vitals IS 'Pulse and other values that were measured';
+COMMENT ON COLUMN clinic.medical_records.temperature_celsius IS 'Of the patient';
+COMMENT ON COLUMN clinic.medical_records.weight_kg IS 'Of the patient';
 COMMENT ON COLUMN clinic.medical_records.confidential IS 'Only the treating vet and managers may read the notes';
+COMMENT ON COLUMN clinic.medical_records.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.medical_records.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.medical_records.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.lab_results.id IS 'Of the measurement';
+COMMENT ON COLUMN clinic.lab_results.medical_record_id IS 'Visit that it was ordered in';
+COMMENT ON COLUMN clinic.lab_results.test_code IS 'Short name of the test';
 COMMENT ON COLUMN clinic.lab_results.value IS 'As the analyser printed it, any precision';
+COMMENT ON COLUMN clinic.lab_results.unit IS 'Of value and references';
+COMMENT ON COLUMN clinic.lab_results.reference_low IS 'Least normal value';
+COMMENT ON COLUMN clinic.lab_results.reference_high IS 'Greatest normal value';
+COMMENT ON COLUMN clinic.lab_results.abnormal IS 'NULL: not judged';
+COMMENT ON COLUMN clinic.lab_results.comment IS 'What the laboratory wrote';
 COMMENT ON COLUMN clinic.lab_results.analyser_output IS 'Raw message of the analyser';
+COMMENT ON COLUMN clinic.lab_results.sampled_at IS 'When the sample was taken';
+COMMENT ON COLUMN clinic.lab_results.created_at IS 'When the row was made';
+
+COMMENT ON COLUMN clinic.prescriptions.id IS 'Of the prescription';
+COMMENT ON COLUMN clinic.prescriptions.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.prescriptions.pet_id IS 'Patient';
+COMMENT ON COLUMN clinic.prescriptions.medical_record_id IS 'Visit that it was written in; NULL: without one';
+COMMENT ON COLUMN clinic.prescriptions.drug IS 'Active ingredient';
+COMMENT ON COLUMN clinic.prescriptions.dose_mg IS 'Of one dose';
 COMMENT ON COLUMN clinic.prescriptions.every IS 'Time between two doses';
+COMMENT ON COLUMN clinic.prescriptions.starts_on IS 'Day of the first dose';
+COMMENT ON COLUMN clinic.prescriptions.ends_on IS 'Day of the last dose; NULL: until further notice';
+COMMENT ON COLUMN clinic.prescriptions.refills IS 'How often it may be given out again';
+COMMENT ON COLUMN clinic.prescriptions.instructions IS 'For the owner';
+COMMENT ON COLUMN clinic.prescriptions.controlled IS 'Whether the law on narcotics applies';
+COMMENT ON COLUMN clinic.prescriptions.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.prescriptions.updated_at IS 'When the row was last changed';
+
+COMMENT ON COLUMN clinic.appointments.id IS 'Of the appointment';
+COMMENT ON COLUMN clinic.appointments.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.appointments.pet_id IS 'Patient';
+COMMENT ON COLUMN clinic.appointments.vet_id IS 'Who will treat it; NULL: whoever is free';
+COMMENT ON COLUMN clinic.appointments.status IS 'Where it stands';
 COMMENT ON COLUMN clinic.appointments.starts_at IS 'NULL: on the waiting list';
+COMMENT ON COLUMN clinic.appointments.duration IS 'Planned length';
+COMMENT ON COLUMN clinic.appointments.room IS 'Where; NULL: not settled';
+COMMENT ON COLUMN clinic.appointments.reason IS 'What the owner said';
+COMMENT ON COLUMN clinic.appointments.reminder_sent IS 'Whether the owner was reminded';
+COMMENT ON COLUMN clinic.appointments.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.appointments.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.appointments.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.products.id IS 'Of the product';
+COMMENT ON COLUMN clinic.products.clinic_id IS 'Clinic that it belongs to';
 COMMENT ON COLUMN clinic.products.sku IS 'Article number, unique in a clinic';
+COMMENT ON COLUMN clinic.products.name IS 'As printed on bills';
+COMMENT ON COLUMN clinic.products.category IS 'What sort of product it is';
+COMMENT ON COLUMN clinic.products.unit_price IS 'In the clinic''s currency, without tax';
 COMMENT ON COLUMN clinic.products.tax_rate IS 'Fraction: 0.1900 is 19 %';
+COMMENT ON COLUMN clinic.products.prescription_only IS 'Whether it needs a prescription';
+COMMENT ON COLUMN clinic.products.tags IS 'Words to find it by';
+COMMENT ON COLUMN clinic.products.attributes IS 'Weight, article codes and parts';
+COMMENT ON COLUMN clinic.products.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.products.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.products.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.inventory.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.inventory.sku IS 'Article number of the product';
+COMMENT ON COLUMN clinic.inventory.lot IS 'Number of the producer''s batch';
+COMMENT ON COLUMN clinic.inventory.quantity IS 'Units in stock';
 COMMENT ON COLUMN clinic.inventory.unit_cost IS 'Purchase price of one unit, any precision';
+COMMENT ON COLUMN clinic.inventory.reorder_level IS 'Units below which to order; NULL: never';
+COMMENT ON COLUMN clinic.inventory.location IS 'Where it lies';
+COMMENT ON COLUMN clinic.inventory.expires_on IS 'NULL: does not expire';
+COMMENT ON COLUMN clinic.inventory.counted_at IS 'Last stocktaking';
+COMMENT ON COLUMN clinic.inventory.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.inventory.updated_at IS 'When the row was last changed';
+
+COMMENT ON COLUMN clinic.invoices.id IS 'Of the invoice';
+COMMENT ON COLUMN clinic.invoices.clinic_id IS 'Clinic that it belongs to';
 COMMENT ON COLUMN clinic.invoices.number IS 'Printed on the bill, unique in a clinic';
+COMMENT ON COLUMN clinic.invoices.client_id IS 'Who has to pay';
+COMMENT ON COLUMN clinic.invoices.status IS 'Where it stands';
+COMMENT ON COLUMN clinic.invoices.currency IS 'ISO 4217';
+COMMENT ON COLUMN clinic.invoices.subtotal IS 'Sum of the lines';
+COMMENT ON COLUMN clinic.invoices.tax IS 'On the subtotal';
+COMMENT ON COLUMN clinic.invoices.total IS 'Subtotal and tax';
+COMMENT ON COLUMN clinic.invoices.insured IS 'Whether an insurer pays a part';
+COMMENT ON COLUMN clinic.invoices.issued_on IS 'Date on the bill';
+COMMENT ON COLUMN clinic.invoices.due_on IS 'Last day to pay; NULL: at once';
+COMMENT ON COLUMN clinic.invoices.reference IS 'To be repeated with the payment';
+COMMENT ON COLUMN clinic.invoices.created_at IS 'When the row was made';
+COMMENT ON COLUMN clinic.invoices.updated_at IS 'When the row was last changed';
+COMMENT ON COLUMN clinic.invoices.deleted_at IS 'When the row was deleted in the application; NULL: it is not';
+
+COMMENT ON COLUMN clinic.invoice_items.id IS 'Of the line';
+COMMENT ON COLUMN clinic.invoice_items.invoice_id IS 'Invoice that it is on';
 COMMENT ON COLUMN clinic.invoice_items.line IS 'Position on the bill, from 1';
+COMMENT ON COLUMN clinic.invoice_items.product_id IS 'What was sold; NULL: described in words only';
+COMMENT ON COLUMN clinic.invoice_items.description IS 'As printed on the bill';
+COMMENT ON COLUMN clinic.invoice_items.quantity IS 'Units sold';
+COMMENT ON COLUMN clinic.invoice_items.unit_price IS 'Of one unit, without tax';
+COMMENT ON COLUMN clinic.invoice_items.line_total IS 'Quantity times unit price';
+COMMENT ON COLUMN clinic.invoice_items.created_at IS 'When the row was made';
+
+COMMENT ON COLUMN clinic.payments.id IS 'Of the payment';
+COMMENT ON COLUMN clinic.payments.clinic_id IS 'Clinic that it belongs to';
+COMMENT ON COLUMN clinic.payments.invoice_id IS 'Invoice that it pays';
+COMMENT ON COLUMN clinic.payments.method IS 'How it was paid';
+COMMENT ON COLUMN clinic.payments.amount IS 'In the currency beside it; negative when paid back';
+COMMENT ON COLUMN clinic.payments.currency IS 'ISO 4217';
 COMMENT ON COLUMN clinic.payments.terminal_sequence IS 'Of the card terminal, 63 bits';
+COMMENT ON COLUMN clinic.payments.reference IS 'As the bank repeats it';
+COMMENT ON COLUMN clinic.payments.paid_at IS 'When the money came';
+COMMENT ON COLUMN clinic.payments.created_at IS 'When the row was made';
 
--- The exporter's roles are shared by all databases of a server, so another one may be creating them right now --------
+-- Who reads what: every exported column and no other, one clinic or nothing (../isolation.sql) ------------------------
 
-DO $$
-DECLARE
-    name text;
-BEGIN
-    FOREACH name IN ARRAY ARRAY['export_reader', 'export_reader_directory'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
-            BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', name);
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN
-                NULL;
-            END;
-        END IF;
-    END LOOP;
-END
-$$;
-
-GRANT USAGE ON SCHEMA clinic TO export_reader, export_reader_directory;
-GRANT SELECT (id, slug, name) ON clinic.clinics TO export_reader_directory;
-
--- Every exported column and no other: password_hash, national_id and login_sessions stay out of reach.
-DO $$
-DECLARE
-    granted record;
-BEGIN
-    FOR granted IN
-        SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
-        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE c.relnamespace = 'clinic'::regnamespace AND c.relkind = 'r' AND c.relname <> 'login_sessions'
-          AND (c.relname, a.attname) NOT IN (('profiles', 'password_hash'), ('clients', 'national_id'))
-        GROUP BY c.relname
-    LOOP
-        EXECUTE format('GRANT SELECT (%s) ON clinic.%I TO export_reader', granted.columns, granted.name);
-    END LOOP;
-END
-$$;
-
--- Row-level security: the application keeps its access, the exporter sees one tenant or nothing -----------------------
-
-DO $$
-DECLARE
-    secured record;
-BEGIN
-    FOR secured IN
-        WITH own(tables, tenant_column) AS (
-            VALUES (ARRAY['clinics'], 'id'),
-                   (ARRAY['profiles', 'clients', 'pets', 'medical_records', 'prescriptions', 'appointments',
-                          'products', 'inventory', 'invoices', 'payments'], 'clinic_id')
-        )
-        SELECT name,
-        format('%I = NULLIF(current_setting(''export.tenant_id'', true), '''')::uuid', tenant_column) AS test
-        FROM own, unnest(tables) AS name
-        UNION ALL
-        SELECT child, format(
-            'EXISTS (SELECT 1 FROM clinic.%I AS parent WHERE parent.id = %I.%I'
-            ' AND parent.clinic_id = NULLIF(current_setting(''export.tenant_id'', true), '''')::uuid)',
-            parent, child, key)
-        FROM (VALUES ('invoice_items', 'invoices', 'invoice_id'),
-                     ('lab_results', 'medical_records', 'medical_record_id')) AS through(child, parent, key)
-    LOOP
-        EXECUTE format('ALTER TABLE clinic.%I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', secured.name);
-        EXECUTE format(
-            'CREATE POLICY export_keep_access ON clinic.%I AS PERMISSIVE FOR ALL TO PUBLIC'
-            ' USING (true) WITH CHECK (true)', secured.name);
-        EXECUTE format(
-            'CREATE POLICY export_tenant_read ON clinic.%I AS PERMISSIVE FOR SELECT TO export_reader USING (%s)',
-            secured.name, secured.test);
-        EXECUTE format(
-            'CREATE POLICY export_tenant_only ON clinic.%I AS RESTRICTIVE FOR SELECT TO export_reader USING (%s)',
-            secured.name, secured.test);
-    END LOOP;
-END
-$$;
+SELECT pg_temp.let_read('clinic', 'clinics', ARRAY['login_sessions', 'profiles.password_hash', 'clients.national_id']);
+SELECT pg_temp.keep_apart('clinic', ARRAY['clinics'], 'id');
+SELECT pg_temp.keep_apart('clinic', ARRAY['profiles', 'clients', 'pets', 'medical_records', 'prescriptions',
+                                          'appointments', 'products', 'inventory', 'invoices', 'payments'],
+                          'clinic_id');
+SELECT pg_temp.keep_apart_through('clinic', 'invoice_items', 'invoice_id', 'invoices', 'clinic_id');
+SELECT pg_temp.keep_apart_through('clinic', 'lab_results', 'medical_record_id', 'medical_records', 'clinic_id');
