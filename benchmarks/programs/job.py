@@ -19,8 +19,9 @@ from export_pipelines.commands.local_run import run_here
 from export_pipelines.commands.ordering import order_of
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
-from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.planning.orders import EstimatedOrder, plan_order
+from export_pipelines.pipeline.services import open_services
 
 
 def main() -> None:
@@ -28,12 +29,11 @@ def main() -> None:
     parser.add_argument("config", type=json.loads)
     parser.add_argument("--package", type=Path)
     arguments = parser.parse_args()
-    with refusals_reported(), workplace() as place:
-        store = open_object_store(place.settings)
+    with refusals_reported(), workplace() as place, open_services(place.settings) as services:
         importlib.import_module("export_pipelines.definitions")  # loading is no part of the work, for us as for others
         order = EstimatedOrder(planned=plan_order(order_of(arguments.config, TENANT), open_catalog(place.settings)))
         started = time.perf_counter()
-        request = run_here(order, place, store, quiet=True)
+        request = run_here(order, services, quiet=True)
         seconds = time.perf_counter() - started
         if request.status is not RequestStatus.COMPLETED:
             raise RequestRejected(f"the export ended {request.status}: {request.error_message}")

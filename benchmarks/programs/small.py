@@ -14,8 +14,9 @@ from export_pipelines.commands.ordering import order_of
 from export_pipelines.core.errors import RequestRejected
 from export_pipelines.core.status import RequestStatus
 from export_pipelines.embedded.workplace import Workplace
-from export_pipelines.pipeline.assembly import open_catalog, open_object_store
+from export_pipelines.pipeline.assembly import open_catalog
 from export_pipelines.pipeline.planning.orders import EstimatedOrder, plan_order
+from export_pipelines.pipeline.services import open_services
 
 
 def main() -> None:
@@ -31,15 +32,15 @@ def main() -> None:
 
 
 def _jobs(config: dict[str, object], place: Workplace, count: int) -> list[float]:
-    store = open_object_store(place.settings)
     order = EstimatedOrder(planned=plan_order(order_of(config, TENANT), open_catalog(place.settings)))
     found = []
-    for _ in range(count):
-        started = time.perf_counter()
-        request = run_here(order, place, store, quiet=True)
-        found.append(round(time.perf_counter() - started, 4))
-        if request.status is not RequestStatus.COMPLETED:
-            raise RequestRejected(f"the export ended {request.status}: {request.error_message}")
+    with open_services(place.settings) as services:
+        for _ in range(count):
+            started = time.perf_counter()
+            request = run_here(order, services, quiet=True)
+            found.append(round(time.perf_counter() - started, 4))
+            if request.status is not RequestStatus.COMPLETED:
+                raise RequestRejected(f"the export ended {request.status}: {request.error_message}")
     return found
 
 

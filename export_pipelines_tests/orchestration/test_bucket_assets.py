@@ -89,7 +89,7 @@ def test_a_bucket_holds_exactly_the_rows_of_its_tenants(lake: Lake, read: list[s
     march = reported(result)[bucket_partition(SHARED, MARCH)]
     expected = sum(len(lake.source("pets", tenant, IN_MARCH)) for tenant in TOGETHER)
     assert expected > 0
-    assert (march["dagster/partition_row_count"], march["tenants"], march["kept"]) == (expected, 2, 0)
+    assert (march["dagster/partition_row_count"], march["tenants"], march["already_present"]) == (expected, 2, 0)
     checks = result.get_asset_check_evaluations()
     assert len(checks) == 4
     assert all(check.passed and check.metadata["partitions"].value == 4 for check in checks)
@@ -154,7 +154,7 @@ def test_a_bucket_that_broke_off_is_not_materialized_and_goes_on_from_what_is_th
     assert result.success
     assert read == [TOGETHER[1]]
     assert known(lake) == set(months)
-    assert {key: (said["tenants"], said["kept"]) for key, said in reported(result).items()} == {
+    assert {key: (said["tenants"], said["already_present"]) for key, said in reported(result).items()} == {
         months[0]: (2, 2),
         months[1]: (2, 1),
     }
@@ -258,8 +258,10 @@ def test_going_over_to_buckets_keeps_the_lake(open_lake: OpenLake, read: list[st
     assert result.success
     assert read == []
     assert lake.files() == before
-    assert reported(result)[bucket_partition(SHARED, MARCH)]["kept"] == 2
-    assert all(check.passed and check.metadata["kept"].value == 2 for check in result.get_asset_check_evaluations())
+    assert reported(result)[bucket_partition(SHARED, MARCH)]["already_present"] == 2
+    assert all(
+        check.passed and check.metadata["already_present"].value == 2 for check in result.get_asset_check_evaluations()
+    )
 
 
 # Schedules and sensors --------------------------------------------------------------------------------------------
