@@ -274,6 +274,6 @@ def test_a_file_that_is_not_there_is_no_use(site: Site) -> None:
         "SELECT package_prefix FROM export_control.export_requests WHERE id = %(id)s", {"id": made.id}
     )
     site.publisher.store.delete(row["package_prefix"])
-    assert site.ask(None, "GET", f"/d/{made.token}/pets.csv").status_code == 500
+    assert site.ask(None, "GET", f"/d/{made.token}/pets.csv").status_code == 410
     [row] = site.control.rows("SELECT uses FROM export_control.export_links WHERE id = %(id)s", {"id": made.link_id})
     assert row["uses"] == 0

@@ -43,8 +43,10 @@ def attacked(site: Site) -> Made:
         client.get(f"/d/{made.token}x")
         for credential in (wrong, token, "a.secret.token"):
             client.get(JOBS, headers={"Authorization": f"Bearer {credential}"})
-    site.publisher.store.delete(f"exports/{PEOPLE['ann'].tenant}/{made.id}")
-    assert site.ask("ann", "GET", f"{JOBS}/{made.id}/download/0").status_code == 500  # its files are not there
+    for key, _ in list(site.publisher.store.list(f"exports/{PEOPLE['ann'].tenant}/{made.id}")):
+        with site.publisher.store.local(key) as path:
+            path.write_bytes(b"")  # another length than what was published
+    assert site.ask("ann", "GET", f"{JOBS}/{made.id}/download/0").status_code == 500
     return made
 
 

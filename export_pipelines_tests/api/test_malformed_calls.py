@@ -303,10 +303,13 @@ def test_the_audit_log_takes_no_nonsense_either(site: Site, name: str, nasty: st
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(RULES | dict.fromkeys(PUBLIC)))
-def test_an_unknown_parameter_is_refused_by_every_route(site: Site, method: str, path: str) -> None:
+def test_an_unknown_parameter_is_refused_by_every_route_but_health_checks(site: Site, method: str, path: str) -> None:
     filled = re.sub(r"\{(\w+)\}", lambda name: "0" if name[1] == "index" else NOBODYS, path)
     with site.client("oscar" if path == "/metrics" else "chief") as client:
         answer = client.request(method, filled, params={"xyzzy": "1"})
+        if path in ("/healthz", "/readyz"):  # load balancers add some of their own
+            assert answer.status_code == 200, answer.text
+            return
         assert answer.status_code == 422, answer.text
         if method != "HEAD":
             reported = refused(answer, 422)

@@ -531,7 +531,7 @@ def test_a_service_that_goes_away_in_the_middle_of_a_write_is_unavailable(s3_api
         (
             "Zoë's 5% файл.csv",
             (
-                'attachment; filename="Zoe\'s 5_ .csv"; '
+                'attachment; filename="Zoe\'s 5_.csv"; '
                 "filename*=UTF-8''Zo%C3%AB%27s%205%25%20%D1%84%D0%B0%D0%B9%D0%BB.csv"
             ),
         ),

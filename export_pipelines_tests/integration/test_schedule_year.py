@@ -206,7 +206,7 @@ def test_every_fire_of_a_year_is_one_request_however_often_the_dispatcher_dies(
         """
         SELECT schedule_id::text AS id, array_agg(scheduled_for ORDER BY scheduled_for) AS fires,
                min(not_before - scheduled_for) AS least, max(not_before - scheduled_for) AS most,
-               bool_and((config #>> '{data_sources,0,filters,date_range,end}')::timestamptz <= scheduled_for) AS closed
+               bool_and((config #>> '{filters,date_range,end}')::timestamptz <= scheduled_for) AS closed
         FROM export_control.export_requests GROUP BY schedule_id
         """
     )

@@ -150,7 +150,7 @@ def test_nothing_is_touched_before_the_grace_is_over(scene: Scene) -> None:
 @pytest.mark.parametrize("store", ["local"], indirect=True)
 def test_packages_of_a_forgotten_request_go_when_any_package_would_have(scene: Scene) -> None:
     scene.folders(UNKNOWN)
-    scene.sweep(days=31)
+    scene.sweep(days=91)
     assert scene.listed() == set()
 
 
