@@ -191,12 +191,22 @@ def _in_folder(path: Path, act: Callable[[], _Result]) -> _Result:
     """Act on a path whose folder is made first, and again when a neighbour's delete took it away meanwhile."""
     for attempt in range(1, _FOLDER_ATTEMPTS + 1):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             return act()
         except FileNotFoundError:
             if attempt == _FOLDER_ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
+
+
+def _make_folder(folder: Path) -> None:
+    """`FileNotFoundError` also for a folder that was there and is gone when `mkdir` looks what it is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        if any(above.exists() and not above.is_dir() for above in (folder, *folder.parents)):
+            raise
+        raise FileNotFoundError(error.errno, error.strerror, str(folder)) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from dagster._core.test_utils import create_run_for_test
 from psycopg import sql
 
 from export_pipelines.core.catalog import Grain, Partition
-from export_pipelines.core.errors import IntegrityViolation
+from export_pipelines.core.errors import IntegrityViolation, Unavailable
 from export_pipelines.core.model import TenantScope
 from export_pipelines.object_stores.local import LocalStore
 from export_pipelines.orchestration import assets
@@ -394,6 +394,28 @@ def test_what_a_killed_run_left_is_swept_and_what_a_living_one_writes_is_not(lak
     lake.materialize("pets", partition(OURS, MARCH))
     left = {path for path in lake.files() if path.startswith("stage/")}
     assert left == {f"stage/lake/{living}/part-00000.parquet"}
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mkdir` finds it there, and it is gone when `mkdir` asks whether it is a folder."""
+    refusals, mkdir = iter([FileExistsError(17, "File exists")]), Path.mkdir
+
+    def meeting_a_delete(path: Path, *given: Any, **named: Any) -> None:
+        for refusal in refusals:
+            raise refusal
+        mkdir(path, *given, **named)
+
+    monkeypatch.setattr(Path, "mkdir", meeting_a_delete)
+    store = LocalStore(tmp_path)
+    with store.writing("stage/lake/1/part") as sink:
+        sink.write(b"rows")
+    assert [key for key, _ in store.list("stage")] == ["stage/lake/1/part"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stage").write_bytes(b"")
+    with pytest.raises(Unavailable, match="stage"), LocalStore(tmp_path).writing("stage/lake/1/part") as sink:
+        sink.write(b"rows")
 
 
 def test_runs_side_by_side_do_not_trip_over_each_others_folders(tmp_path: Path) -> None:
