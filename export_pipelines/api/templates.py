@@ -196,7 +196,7 @@ def _of_this_run(template: Template, run: TemplateRun) -> dict[str, Any]:
 def _draft(context: RequestContext, wanted: TemplateWanted) -> TemplateDraft:
     """What is to be kept, with its estimate, which counts as one; `RequestRejected` for what no template may be.
 
-    RequestContext it outside of transactions: the source is asked.
+    To be called outside of transactions: the source is asked.
     """
     config = wanted.config.config
     if wanted.shared and context.caller.role is not Role.ADMIN:

@@ -1,4 +1,4 @@
-"""What the package documents of a package say about columns that are not carried as what they are."""
+"""What the documents of a package say about columns that are not carried as what they are."""
 
 from __future__ import annotations
 

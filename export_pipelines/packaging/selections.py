@@ -1,4 +1,4 @@
-"""What the package documents of a package say about which rows of a table it holds."""
+"""What the documents of a package say about which rows of a table it holds."""
 
 from __future__ import annotations
 

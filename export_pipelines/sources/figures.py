@@ -6,6 +6,8 @@ starts from are those of `export_pipelines.sources.relation`, tenant filter and 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from psycopg import sql
 
 from export_pipelines.core.catalog import Catalog, Column
@@ -53,9 +55,14 @@ def select_figures(
 def select_agreement(
     catalog: Catalog, selection: TableSelection, rows: sql.Composable, owner: sql.Composable | None
 ) -> tuple[tuple[str, ...], sql.Composed]:
-    """The additive measures, and a query of one row: whether each adds up to what the rows come to without groups."""
+    """The additive measures, and a query of one row: whether each adds up to what the rows come to without groups.
+
+    Those of the table, also where none of them was chosen: an average does not add up, and its groups may get lost too.
+    Without any, there is nothing to ask.
+    """
     table = catalog.tables[selection.table]
-    names = tuple(name for name, measure in table.measures.items() if measure.additive and name in selection.columns)
+    names = tuple(name for name, measure in table.measures.items() if measure.additive)
+    selection = replace(selection, columns=(*selection.columns, *(n for n in names if n not in selection.columns)))
     grouped = [sql.SQL("coalesce(sum({}), 0)").format(sql.Identifier(ROW, name)) for name in names]
     plain = [sql.SQL("coalesce({}, 0)").format(_figure(table.measures[name], table.columns)) for name in names]
     query = sql.SQL("SELECT (SELECT ARRAY[{}]::numeric[] FROM ({}) AS {}), (SELECT ARRAY[{}]::numeric[] {})").format(

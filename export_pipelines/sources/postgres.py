@@ -259,6 +259,8 @@ class PostgresSnapshot:
     def _require_agreement(self, selection: TableSelection) -> None:
         """That nothing was lost or counted twice on the way from rows to figures."""
         names, query = agreement(self._catalog, selection, self._scope)
+        if not names:
+            return
         grouped, plain = self._one(query)
         for name, one, other in zip(names, grouped, plain, strict=True):
             if one != other and not (one.is_nan() and other.is_nan()):

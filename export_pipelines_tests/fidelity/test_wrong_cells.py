@@ -52,7 +52,7 @@ def forge(path: Path, column: str, change: Callable[[str], str]) -> None:
         ({"type": "invoices"}, "created_at (UTC)", _microsecond_later),
         ({"type": "invoices"}, "total", _last_digit),
         (
-            {"type": "invoices", "aggregation": "monthly", "fields": ["currency", "invoices", "average_total"]},
+            {"type": "invoices", "aggregation": "monthly", "fields": ["currency", "average_total"]},
             "average_total",
             _last_digit,
         ),

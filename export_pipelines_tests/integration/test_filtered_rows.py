@@ -283,7 +283,16 @@ def test_figures_come_in_one_order(berlin: Reading) -> None:
     assert keys == sorted(keys, key=lambda key: tuple(key.values()))
 
 
-def test_groups_that_got_lost_are_found_by_the_totals(berlin: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["average_total", "clients", "largest_total"])
+def test_a_measure_that_does_not_add_up_may_be_asked_for_alone(berlin: Reading, name: str) -> None:
+    source = {"type": "invoices", "aggregation": "monthly", "fields": ["currency", name]}
+    assert berlin.snapshot.aggregate(berlin.selection(source)).rows == len(berlin.rows(source)) > 1
+
+
+@pytest.mark.parametrize("fields", [None, ["currency", "average_total"]], ids=["all", "only an average"])
+def test_groups_that_got_lost_are_found_by_the_totals(
+    berlin: Reading, monkeypatch: pytest.MonkeyPatch, fields: list[str] | None
+) -> None:
     made = figures.select_figures
 
     def losing(*given: Any) -> Any:
@@ -291,7 +300,8 @@ def test_groups_that_got_lost_are_found_by_the_totals(berlin: Reading, monkeypat
 
     monkeypatch.setattr(figures, "select_figures", losing)
     monkeypatch.setattr(relation, "select_figures", losing)
-    selection = berlin.selection({"type": "invoices", "aggregation": "daily"})
+    chosen = {"fields": fields} if fields else {}
+    selection = berlin.selection({"type": "invoices", "aggregation": "daily", **chosen})
     with pytest.raises(IntegrityViolation, match=r"invoices\.invoices: its figures do not add up"):
         berlin.snapshot.aggregate(selection)
 

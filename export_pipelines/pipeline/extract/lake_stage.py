@@ -23,7 +23,7 @@ from export_pipelines.core.omissions import OtherRows, RowCount
 from export_pipelines.core.ports import Progress
 from export_pipelines.pipeline.canonical import read_canonical, write_canonical
 from export_pipelines.pipeline.extract.omissions import omissions_of
-from export_pipelines.pipeline.lake.generations import Generation, at_point, has_spelling, read_footer, read_spellings
+from export_pipelines.pipeline.lake.generations import Generation, at_point, has_schema, read_footer, read_spellings
 from export_pipelines.pipeline.services import ExportServices
 from export_pipelines.sources.conform import foreign_owners
 from export_pipelines.sources.soft_delete import alive_rows
@@ -87,7 +87,7 @@ def _staged(
 
 
 def _read(generation: Generation, schema: pa.Schema, table: str, services: ExportServices) -> Iterator[pa.RecordBatch]:
-    if not has_spelling(services.store, generation, schema):
+    if not has_schema(services.store, generation, schema):
         raise RequestRejected(
             f"the catalog describes {table} otherwise than when {generation.partition or 'it'} was materialised at "
             f"{generation.taken_at.isoformat()}; choose a later time",

@@ -70,7 +70,7 @@ def read_spellings(store: ObjectStore, generation: Generation) -> frozenset[str]
     return frozenset(json.loads(stored)) if stored else frozenset()
 
 
-def has_spelling(store: ObjectStore, generation: Generation, schema: pa.Schema) -> bool:
+def has_schema(store: ObjectStore, generation: Generation, schema: pa.Schema) -> bool:
     """Whether a part still has the columns and types that the catalog describes."""
     with store.reading(generation.key) as stream:
         stored = pq.read_schema(stream)

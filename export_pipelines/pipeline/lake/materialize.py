@@ -17,7 +17,7 @@ from export_pipelines.pipeline.canonical import write_canonical
 from export_pipelines.pipeline.lake.generations import (
     Generation,
     footer_of,
-    has_spelling,
+    has_schema,
     newest,
     partition_folder,
     read_footer,
@@ -132,7 +132,7 @@ class LakeWriter:
 
     def _present(self, name: str, generation: Generation) -> LakePartition | None:
         """A partition as it lies in the lake; None when the catalog has changed since."""
-        if not has_spelling(self._store, generation, self._catalog.tables[name].arrow_schema()):
+        if not has_schema(self._store, generation, self._catalog.tables[name].arrow_schema()):
             return None
         snapshot, rows = read_footer(self._store, generation)
         return LakePartition(
