@@ -23,7 +23,7 @@ from export_pipelines.core.packing import choose_compression, sealing_of, split_
 from export_pipelines.core.ports import FormatSpec
 from export_pipelines.core.rejection import rejected
 from export_pipelines.core.selecting import Chosen, require_role, selections_of, withheld_from
-from export_pipelines.core.suggestions import did_you_mean
+from export_pipelines.core.suggestions import closest, did_you_mean
 from export_pipelines.core.windows import in_utc
 
 ANONYMIZE = "anonymize"
@@ -109,13 +109,12 @@ def require_loadable(spec: FormatSpec, options: Mapping[str, Any]) -> None:
 def choose_format(name: str, formats: Mapping[str, FormatSpec]) -> FormatSpec:
     """The format of that name or alias."""
     wanted = name.strip().lower()
-    for spec in formats.values():
-        if wanted == spec.name or wanted in spec.aliases:
-            return spec
-    names = [known for spec in formats.values() for known in (spec.name, *spec.aliases)]
-    raise RequestRejected(
-        f"{name!r} is not a format; choose from {', '.join(formats)}{did_you_mean(name, names)}", field="format"
-    )
+    by_name = {known: spec for spec in formats.values() for known in (spec.name, *spec.aliases)}
+    if wanted in by_name:
+        return by_name[wanted]
+    meant = closest(name, by_name)
+    hint = f"; did you mean {by_name[meant].name!r}?" if meant else ""
+    raise RequestRejected(f"{name!r} is not a format; choose from {', '.join(formats)}{hint}", field="format")
 
 
 def format_options(spec: FormatSpec, options: Mapping[str, Any], formats: Mapping[str, FormatSpec]) -> dict[str, Any]:

@@ -214,6 +214,7 @@ def test_more_days_than_packages_are_kept_are_refused_and_never_shortened() -> N
         ({"tables": ["order"]}, "tables", r"is not in the catalog; did you mean 'orders'\?"),
         ({"tables": ["nothing"]}, "tables", "is not in the catalog; the catalog lists what there is"),
         ({"format": "parqet"}, "format", r"did you mean 'parquet'\?"),
+        ({"format": "exel"}, "format", r"did you mean 'xlsx'\?"),
         ({"compression": "gzpi"}, "compression", r"did you mean 'gzip'\?"),
         ({"options": {"jsonPretty": True}}, "options", r"did you mean 'json_pretty'\?"),
         ({"filters": {"dateFrom": "2024-01-01"}}, "filters.dateFrom", "is called `filters.date_range.start` here"),
